@@ -1,0 +1,7 @@
+//! The decisions of the Tidings MQTT broker, without input or output.
+
+pub mod codec;
+pub mod record;
+pub mod slot;
+pub mod time;
+pub mod topic;
