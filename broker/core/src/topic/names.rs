@@ -205,3 +205,96 @@ fn next_open<'f>(open: &mut Vec<Branch<'_, 'f>>) -> Option<(NodeId, Wanted<'f>)>
 
 /// Places that are kept even if nothing uses them: giving back less is not worth the work.
 const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(topics: &[&str]) -> TopicNames<usize> {
+        let mut names = TopicNames::new();
+        for (value, topic) in topics.iter().enumerate() {
+            assert_eq!(names.insert(topic, value), None);
+        }
+        names
+    }
+
+    fn found<'t>(names: &'t TopicNames<usize>, filter: &str) -> Vec<&'t str> {
+        let mut found = Vec::new();
+        let filter = TopicFilter::parse(filter).unwrap();
+        names.matching(&filter, &mut |topic, _| found.push(topic));
+        found
+    }
+
+    #[test]
+    fn names_are_found_in_the_order_of_their_levels() {
+        let names = names(&["b/a", "a-b", "a", "a/b", "/a", "a/", "a/b/c", "$SYS/a", "a-b/a"]);
+        assert_eq!(
+            found(&names, "#"),
+            ["/a", "a", "a/", "a/b", "a/b/c", "a-b", "a-b/a", "b/a"],
+            "[MQTT-4.7.2-1]"
+        );
+        assert_eq!(found(&names, "+/a"), ["/a", "a-b/a", "b/a"]);
+        assert_eq!(found(&names, "a/+"), ["a/", "a/b"]);
+        assert_eq!(found(&names, "a/#"), ["a", "a/", "a/b", "a/b/c"]);
+        assert_eq!(found(&names, "+/+/c"), ["a/b/c"]);
+        assert_eq!(found(&names, "+"), ["a", "a-b"]);
+        assert_eq!(found(&names, "a/b"), ["a/b"]);
+        assert_eq!(found(&names, "$share/g/a/b"), ["a/b"]);
+    }
+
+    #[test]
+    fn reserved_names_are_found_by_their_own_root_only() {
+        // [MQTT-4.7.2-1]
+        let names = names(&["$SYS", "$SYS/a", "a/$b"]);
+        assert_eq!(found(&names, "$SYS/#"), ["$SYS", "$SYS/a"]);
+        assert_eq!(found(&names, "$SYS/+"), ["$SYS/a"]);
+        assert_eq!(found(&names, "+/a"), Vec::<&str>::new());
+        assert_eq!(found(&names, "a/+"), ["a/$b"]);
+        assert_eq!(found(&names, "#"), ["a/$b"]);
+    }
+
+    #[test]
+    fn values_are_replaced_taken_and_counted() {
+        let mut names = names(&["a/b", "a/b/c"]);
+        assert_eq!((names.insert("a/b", 7), names.len()), (Some(0), 2));
+        assert_eq!((names.get("a/b"), names.get("a"), names.get("a/c")), (Some(&7), None, None));
+        assert_eq!((names.remove("a"), names.remove("x")), (None, None));
+        assert_eq!((names.remove("a/b"), names.nodes()), (Some(7), 3));
+        assert_eq!((names.remove("a/b/c"), names.nodes()), (Some(1), 0));
+        assert!(names.is_empty());
+    }
+
+    #[test]
+    fn hundred_thousand_names_that_come_and_go_leave_nothing() {
+        let mut names = TopicNames::new();
+        for round in 0..3 {
+            for number in 0..100_000_u32 {
+                let topic = format!("chat/{}/{number}", number % 1000);
+                assert_eq!(names.insert(&topic, number), None, "round {round}");
+            }
+            assert_eq!(names.nodes(), 101_001);
+            for number in 0..100_000_u32 {
+                let topic = format!("chat/{}/{number}", number % 1000);
+                assert_eq!(names.remove(&topic), Some(number));
+            }
+            assert_eq!(names.nodes(), 0);
+            assert!(names.nodes.places() <= KEPT);
+        }
+    }
+
+    #[test]
+    fn names_of_32_768_levels_need_neither_stack_nor_quadratic_time() {
+        let body = || {
+            let topic = format!("{}a", "a/".repeat(32_767));
+            let mut names = names(&[&topic, &topic[2..]]);
+            assert_eq!(found(&names, &format!("{}+", "+/".repeat(32_767))), [&topic]);
+            assert_eq!(found(&names, "a/#").len(), 2);
+            assert_eq!(found(&names, &format!("{}#", "+/".repeat(32_766))).len(), 2);
+            drop(names.clone());
+            assert_eq!(names.remove(&topic), Some(0));
+            assert_eq!(names.nodes(), 32_767);
+        };
+        let small_stack = std::thread::Builder::new().stack_size(128 * 1024);
+        small_stack.spawn(body).unwrap().join().unwrap();
+    }
+}

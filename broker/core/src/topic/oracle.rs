@@ -160,3 +160,81 @@ pub fn names_agree(steps: &[Step]) {
     }
     assert_eq!((names.is_empty(), names.nodes()), (true, 0), "something is left");
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tree_agrees_with_the_oracle_over_any_history(steps in history(text(FILTER), text(NAME))) {
+            tree_agrees(&steps);
+        }
+
+        #[test]
+        fn names_agree_with_the_oracle_over_any_history(steps in history(text(NAME), text(FILTER))) {
+            names_agree(&steps);
+        }
+
+        #[test]
+        fn both_agree_with_the_oracle_on_a_fuzzers_bytes(bytes in vec(select(BYTES), 0..400)) {
+            tree_agrees(&steps(&bytes));
+            names_agree(&steps(&bytes));
+        }
+    }
+
+    #[test]
+    fn oracle_knows_the_specification() {
+        for (pattern, topic, expected) in [
+            ("sport/#", "sport", true),
+            ("sport/#", "sports", false),
+            ("sport/#", "sport/a/b", true),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("+", "/finance", false),
+            ("a/b/#", "a", false),
+            ("#", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+        ] {
+            assert_eq!(matches(pattern, topic), expected, "{pattern} and {topic}");
+        }
+    }
+
+    #[test]
+    fn bytes_become_steps() {
+        assert_eq!(
+            steps(b"\x00\x05a/+\n\n\x01\n\x04\x01a\n\x02\x00a/b"),
+            [Step::Insert("a/+".into(), 1), Step::Remove("a".into(), 1), Step::Match("a/b".into())]
+        );
+    }
+
+    /// Few levels and short topics, so that histories meet themselves.
+    fn text(levels: &'static [&'static str]) -> impl Strategy<Value = String> {
+        vec(select(levels), 1..5).prop_map(|levels| levels.join("/"))
+    }
+
+    /// Inserts twice as likely as removals, and as many questions as changes.
+    fn history(
+        kept: impl Strategy<Value = String> + 'static,
+        asked: impl Strategy<Value = String>,
+    ) -> impl Strategy<Value = Vec<Step>> {
+        let shared = prop_oneof![4 => Just(""), 1 => Just("$share/g/")];
+        let kept = (shared, kept).prop_map(|(share, text)| format!("{share}{text}"));
+        let kept = kept.boxed();
+        let step = prop_oneof![
+            2 => (kept.clone(), 0..3_u8).prop_map(|(text, key)| Step::Insert(text, key)),
+            1 => (kept, 0..3_u8).prop_map(|(text, key)| Step::Remove(text, key)),
+            3 => asked.prop_map(Step::Match),
+        ];
+        vec(step, 0..80)
+    }
+
+    const FILTER: &[&str] = &["", "a", "b", "$x", "+", "+", "#"];
+    const NAME: &[&str] = &["", "a", "a", "b", "$x"];
+    const BYTES: &[u8] = b"\x00\x01\x02\n\n///aab$++#\xff";
+}

@@ -381,3 +381,178 @@ fn shrunk(len: usize, capacity: usize) -> Option<usize> {
 
 /// Places that are kept even if nothing uses them: giving back less is not worth the work.
 const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text).unwrap()
+    }
+
+    /// A tree in which the n-th filter has the subscriber n.
+    fn tree(filters: &[&str]) -> TopicTree<usize, ()> {
+        let mut tree = TopicTree::new(7);
+        for (key, text) in filters.iter().enumerate() {
+            assert_eq!(tree.insert(&filter(text), key, ()), None);
+        }
+        tree
+    }
+
+    fn found(tree: &TopicTree<usize, ()>, topic: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        tree.matching(topic, &mut |key, ()| found.push(*key));
+        found
+    }
+
+    #[test]
+    fn exact_filter_comes_first_then_multi_level_text_and_single_level() {
+        let tree = tree(&["+/b", "a/+", "a/b", "#", "a/#", "+/#", "a/b/#", "+/+", "b", "a/b/+"]);
+        assert_eq!(found(&tree, "a/b"), [2, 3, 4, 6, 1, 5, 0, 7]);
+        assert_eq!(found(&tree, "b"), [8, 3, 5]);
+    }
+
+    #[test]
+    fn leading_wildcard_does_not_match_reserved_topics() {
+        // [MQTT-4.7.2-1]
+        let tree = tree(&["#", "+/a", "+/#", "$SYS/#", "$SYS/+", "$SYS/a"]);
+        assert_eq!(found(&tree, "$SYS/a"), [5, 3, 4]);
+        assert_eq!(found(&tree, "$SYS"), [3]);
+        assert_eq!(found(&tree, "x/$a"), [0, 2]);
+    }
+
+    #[test]
+    fn empty_levels_are_levels() {
+        // §4.7.1.1
+        let tree = tree(&["/a", "+/a", "a//b", "a/+/b", "a/+", "a/"]);
+        assert_eq!(found(&tree, "/a"), [0, 1]);
+        assert_eq!(found(&tree, "a//b"), [2, 3]);
+        assert_eq!(found(&tree, "a/"), [5, 4]);
+        assert_eq!(found(&tree, "a"), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn subscribers_of_one_filter_are_replaced_counted_and_found_by_key() {
+        for text in ["chat/bob/inbox", "chat/+/inbox", "chat/#"] {
+            let mut tree = TopicTree::new(7);
+            let filter = filter(text);
+            for key in [3, 1, 2] {
+                assert_eq!(tree.insert(&filter, key, 'a'), None);
+            }
+            assert_eq!(tree.insert(&filter, 3, 'b'), Some('a'));
+            assert_eq!((tree.subscribers(&filter), tree.len()), (3, 3));
+            let mut found = Vec::new();
+            tree.matching("chat/bob/inbox", &mut |key, value| found.push((*key, *value)));
+            assert_eq!(found, [(1, 'a'), (2, 'a'), (3, 'b')]);
+            assert_eq!((tree.get(&filter, &3), tree.get(&filter, &4)), (Some(&'b'), None));
+            assert_eq!(tree.remove(&filter, &4), None);
+            assert_eq!(tree.remove(&filter, &1), Some('a'));
+            assert_eq!((tree.subscribers(&filter), tree.len()), (2, 2));
+        }
+    }
+
+    #[test]
+    fn shared_subscription_stands_where_its_filter_part_stands() {
+        let tree = tree(&["$share/g/a/+", "$share/g/a/b", "a/b", "$share/h/#"]);
+        assert_eq!(found(&tree, "a/b"), [1, 2, 3, 0]);
+        assert_eq!(tree.subscribers(&filter("a/b")), 2);
+        assert_eq!(found(&tree, "$share/g/a/b"), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn removal_leaves_the_nodes_that_others_need_and_no_more() {
+        let mut tree = tree(&["a/+/c/d", "a/+", "a/+/c/#", "x"]);
+        assert_eq!(tree.nodes(), 5);
+        assert_eq!(tree.remove(&filter("a/+/c/d"), &0), Some(()));
+        assert_eq!(tree.nodes(), 4);
+        assert_eq!(tree.remove(&filter("a/+"), &1), Some(()));
+        assert_eq!((tree.nodes(), found(&tree, "a/b/c")), (4, vec![2]));
+        // Nodes that exist without being filters.
+        assert_eq!(tree.remove(&filter("a/+/+"), &2), None);
+        assert_eq!(tree.remove(&filter("a/#"), &2), None);
+        assert_eq!(tree.remove(&filter("a/+/c/#"), &2), Some(()));
+        assert_eq!((tree.nodes(), tree.wild.edges.len()), (1, 0));
+        assert_eq!(tree.remove(&filter("x"), &3), Some(()));
+        assert_eq!((tree.nodes(), tree.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn million_random_filters_that_come_and_go_leave_nothing() {
+        let mut tree = TopicTree::new(7);
+        let mut live = VecDeque::new();
+        let mut nodes_most = 0;
+        let mut random: u64 = 1;
+        for key in 0..1_000_000_u32 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let (a, b) = (random % 1000, random >> 40);
+            let text = match random >> 20 & 3 {
+                0 => format!("c/{a}/{b}"),
+                1 => format!("c/{a}/+/{b}"),
+                2 => format!("+/{a}/{b}/#"),
+                _ => format!("c/{b}/+"),
+            };
+            let filter = filter(&text);
+            assert_eq!(tree.insert(&filter, key, key), None);
+            live.push_back((filter, key));
+            nodes_most = nodes_most.max(tree.wild.nodes.len());
+            if live.len() > 4096 {
+                let (filter, key) = live.pop_front().unwrap();
+                assert_eq!(tree.remove(&filter, &key), Some(key));
+            }
+        }
+        assert_eq!(tree.len(), 4096);
+        assert!(tree.wild.nodes.places() <= nodes_most, "places are not used again");
+        assert!(tree.wild.edges.capacity() <= nodes_most * 2);
+        for (filter, key) in live {
+            assert_eq!(tree.remove(&filter, &key), Some(key));
+        }
+        assert_eq!((tree.nodes(), tree.wild.edges.len()), (0, 0));
+        assert!(tree.wild.nodes.places() <= KEPT);
+        assert!(tree.wild.edges.capacity() <= KEPT * 2 && tree.exact.capacity() <= KEPT * 2);
+    }
+
+    #[test]
+    fn usual_depth_needs_no_heap_to_wait_on() {
+        let mut pending = Pending::new();
+        for depth in 0..40 {
+            pending.push((depth, 0));
+            assert_eq!(pending.far.capacity() > 0, depth >= 32, "at depth {depth}");
+        }
+        let popped: Vec<NodeId> = std::iter::from_fn(|| pending.pop()).map(|(at, _)| at).collect();
+        assert_eq!(popped, (0..40).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn topics_of_32_768_levels_need_neither_stack_nor_quadratic_time() {
+        let body = || {
+            let topic = format!("{}a", "a/".repeat(32_767));
+            let plus = format!("{}+", "+/".repeat(32_767));
+            let last = format!("{}+", "a/".repeat(32_767));
+            let multi = format!("{}#", "a/".repeat(32_766));
+            // Branches at every thousandth level, so that much is pending.
+            let forks: Vec<String> = (1..32)
+                .map(|fork| {
+                    format!("{}+/{}a", "a/".repeat(fork * 1000), "a/".repeat(32_766 - fork * 1000))
+                })
+                .collect();
+            let mut filters = vec![topic.as_str(), &plus, &last, &multi];
+            filters.extend(forks.iter().map(String::as_str));
+            let mut tree = tree(&filters);
+            let mut all = found(&tree, &topic);
+            all.sort_unstable();
+            assert_eq!(all, (0..filters.len()).collect::<Vec<_>>());
+            assert_eq!(found(&tree, &format!("{topic}/a")), [3]);
+            drop(tree.clone());
+            for (key, text) in filters.iter().enumerate() {
+                assert_eq!(tree.remove(&filter(text), &key), Some(()));
+            }
+            assert_eq!(tree.nodes(), 0);
+        };
+        let small_stack = std::thread::Builder::new().stack_size(128 * 1024);
+        small_stack.spawn(body).unwrap().join().unwrap();
+    }
+}
