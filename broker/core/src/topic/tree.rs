@@ -81,7 +81,7 @@ impl<K: Ord, V> TopicTree<K, V> {
     ///
     /// The order is fixed: the filter that is the name itself, then filters with wildcards, an
     /// earlier level deciding first: `#`, then the level's text, then `+`; within a filter by key.
-    /// Allocates nothing up to 32 levels, and beyond only if filters branch at more of them.
+    /// Allocates nothing up to 32 levels, nor beyond unless filters branch at more than 32 of them.
     pub fn matching<'t>(&'t self, topic: &str, found: &mut impl FnMut(&'t K, &'t V)) {
         if let Some(subscribers) = self.exact.get(topic) {
             subscribers.iter().for_each(|(key, value)| found(key, value));
@@ -516,6 +516,21 @@ mod tests {
     }
 
     #[test]
+    fn tables_shrink_when_most_filters_go_even_if_one_stays() {
+        let mut tree = tree(&["keep/+"]);
+        let filters: Vec<TopicFilter> =
+            (0..20_000).map(|at| filter(&format!("keep/{}/{at}", ["a", "+"][at % 2]))).collect();
+        for filter in &filters {
+            assert_eq!(tree.insert(filter, 1, ()), None);
+        }
+        for filter in &filters {
+            assert_eq!(tree.remove(filter, &1), Some(()));
+        }
+        assert!(tree.wild.edges.capacity() <= KEPT * 2 && tree.exact.capacity() <= KEPT * 2);
+        assert_eq!((tree.nodes(), found(&tree, "keep/a")), (2, vec![0]));
+    }
+
+    #[test]
     fn usual_depth_needs_no_heap_to_wait_on() {
         let mut pending = Pending::new();
         for depth in 0..40 {
@@ -533,10 +548,10 @@ mod tests {
             let plus = format!("{}+", "+/".repeat(32_767));
             let last = format!("{}+", "a/".repeat(32_767));
             let multi = format!("{}#", "a/".repeat(32_766));
-            // Branches at every thousandth level, so that much is pending.
-            let forks: Vec<String> = (1..32)
+            // Branches at every six hundredth level, so that much is pending.
+            let forks: Vec<String> = (1..50)
                 .map(|fork| {
-                    format!("{}+/{}a", "a/".repeat(fork * 1000), "a/".repeat(32_766 - fork * 1000))
+                    format!("{}+/{}a", "a/".repeat(fork * 600), "a/".repeat(32_766 - fork * 600))
                 })
                 .collect();
             let mut filters = vec![topic.as_str(), &plus, &last, &multi];
