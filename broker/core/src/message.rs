@@ -80,7 +80,7 @@ impl Message {
     /// # Errors
     /// Says what does not fit: another format, or bytes that are no message.
     pub fn from_bytes(bytes: &Bytes) -> Result<Arc<Self>, BadRow> {
-        let stored: Stored<'_> = crate::message::unpack(FORMAT, bytes)?;
+        let stored: Stored<'_> = unpack(FORMAT, bytes)?;
         Ok(Arc::new(Self {
             id: stored.id,
             topic: stored.topic.into(),

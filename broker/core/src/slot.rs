@@ -30,8 +30,9 @@ impl Slot {
     ///
     /// Contiguous runs of slots, as even as 256 divides.
     pub fn shard(self, shards: u16) -> ShardId {
-        let shard = u32::from(self.0) * u32::from(shards.clamp(1, SLOTS)) / u32::from(SLOTS);
-        ShardId(shard as u16)
+        let share = u32::from(self.0) * u32::from(shards.clamp(1, SLOTS)) / u32::from(SLOTS);
+        // Less than 256, because the slot is.
+        ShardId(u16::try_from(share).unwrap_or(0))
     }
 }
 

@@ -1,0 +1,96 @@
+//! What is asked of a CONNECT before anybody is authenticated: the bounds, and a name for its session.
+//!
+//! Runs before the shard is known, because the name decides which shard it is.
+
+use crate::codec::{Connect, ReasonCode, Version};
+use crate::limits::Limits;
+
+/// A CONNECT within the bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The Client Identifier that holds.
+    pub client_id: String,
+    /// Whether the server gave it. [MQTT-3.1.3-6]
+    pub assigned: bool,
+}
+
+/// Checks `connect`. `assign` makes a Client Identifier that nobody else has.
+///
+/// # Errors
+/// The Reason Code for CONNACK.
+pub fn admit(
+    connect: &Connect<'_>,
+    limits: &Limits,
+    assign: impl FnOnce() -> String,
+) -> Result<Admission, ReasonCode> {
+    if connect.client_id.len() > limits.client_id_bytes_max {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    let user_fits = connect.user_name.is_none_or(|name| name.len() <= limits.user_bytes_max);
+    let password_fits = connect.password.is_none_or(|it| it.len() <= limits.password_bytes_max);
+    if !user_fits || !password_fits {
+        return Err(ReasonCode::BadUserNameOrPassword);
+    }
+    if connect.properties.authentication_method().is_some() {
+        return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+    }
+    if let Some(will) = &connect.will {
+        if limits.topic.check(will.topic).is_err() || will.topic.starts_with('$') {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        let too_large = will.payload.len() > limits.retained_message_bytes_max;
+        if will.retain && too_large {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+    }
+    if !connect.client_id.is_empty() {
+        return Ok(Admission { client_id: connect.client_id.to_owned(), assigned: false });
+    }
+    // MQTT 3.1.1 cannot tell the Client its name, so that it could never come back to its session.
+    if connect.version == Version::V311 && !connect.clean_start {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    Ok(Admission { client_id: assign(), assigned: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Properties;
+
+    fn connect(client_id: &str, version: Version, clean_start: bool) -> Connect<'_> {
+        Connect {
+            version,
+            clean_start,
+            keep_alive: 0,
+            client_id,
+            properties: Properties::default(),
+            will: None,
+            user_name: None,
+            password: None,
+        }
+    }
+
+    #[test]
+    fn an_empty_identifier_is_assigned_where_the_client_can_do_without_it() {
+        // [MQTT-3.1.3-6]; for 3.1.1 [MQTT-3.1.3-8]
+        let admit = |connect| admit(&connect, &Limits::default(), || "made-up".to_owned());
+        let assigned = Ok(Admission { client_id: "made-up".to_owned(), assigned: true });
+        assert_eq!(admit(connect("", Version::V5, false)), assigned);
+        assert_eq!(admit(connect("", Version::V311, true)), assigned);
+        let refused = admit(connect("", Version::V311, false));
+        assert_eq!(refused, Err(ReasonCode::ClientIdentifierNotValid));
+    }
+
+    #[test]
+    fn bounds_are_refused_with_their_own_codes() {
+        let limits = Limits::default();
+        let long = "x".repeat(129);
+        let refused = admit(&connect(&long, Version::V5, true), &limits, String::new);
+        assert_eq!(refused, Err(ReasonCode::ClientIdentifierNotValid));
+        let mut named = connect("a", Version::V5, true);
+        named.user_name = Some(&long);
+        let refused = admit(&named, &limits, String::new);
+        assert_eq!(refused, Err(ReasonCode::BadUserNameOrPassword));
+    }
+}

@@ -1,0 +1,93 @@
+//! Every bound of the core, with its default and what happens when it is reached.
+//!
+//! Nothing is dropped in silence: each bound ends in a Reason Code that the Client sees, or in a
+//! count that the operator sees.
+
+use std::time::Duration;
+
+use crate::topic::TopicLimits;
+
+/// The bounds of a broker. Each is one number; [`Limits::default`] suits a public server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest packet taken, in bytes, told to MQTT 5 Clients as Maximum Packet Size; more:
+    /// DISCONNECT with 0x95 (§3.1.2.11.4).
+    pub packet_bytes_max: usize,
+    /// The longest Client Identifier, in bytes; longer: CONNACK 0x85.
+    pub client_id_bytes_max: usize,
+    /// The longest user name, in bytes; longer: CONNACK 0x86.
+    pub user_bytes_max: usize,
+    /// The longest password, in bytes; longer: CONNACK 0x86.
+    pub password_bytes_max: usize,
+    /// Topic Names and Topic Filters: bytes and levels; more: 0x90 or 0x8F.
+    pub topic: TopicLimits,
+    /// User properties in one packet; more: 0x97.
+    pub user_properties_max: usize,
+    /// Bytes of all user properties of one packet; more: 0x97.
+    pub user_property_bytes_max: usize,
+    /// Filters in one SUBSCRIBE or UNSUBSCRIBE; more: DISCONNECT with 0x97.
+    pub filters_per_subscribe_max: usize,
+    /// Topic Alias Maximum for what Clients send (§3.2.2.3.8).
+    pub topic_alias_max: u16,
+    /// Receive Maximum for what Clients send, and the most that is unacknowledged towards one
+    /// (§4.9); an MQTT 5 Client that sends more: DISCONNECT with 0x93.
+    pub receive_maximum: u16,
+    /// Messages waiting for one session; then the sender of a message to it alone hears 0x97 (MQTT
+    /// 3.1.1: is closed without PUBACK), and a message to many pushes out the oldest.
+    pub session_queue_messages_max: usize,
+    /// Bytes waiting for one session, with the same effect.
+    pub session_queue_bytes_max: usize,
+    /// The longest Session Expiry Interval; a longer one is shortened, and CONNACK says so.
+    pub session_expiry_max: Duration,
+    /// The longest Keep Alive; a longer one, or none, becomes Server Keep Alive for MQTT 5.
+    pub keep_alive_max: Duration,
+    /// Subscriptions of one session; more: 0x97 in SUBACK.
+    pub subscriptions_per_session_max: usize,
+    /// Those of them with wildcards; more: 0x97 in SUBACK.
+    pub wildcard_subscriptions_per_session_max: usize,
+    /// Sessions of one user; more: CONNACK 0x97. Does not bind anonymous Clients.
+    pub sessions_per_user_max: usize,
+    /// Retained messages of one shard; more: 0x97.
+    pub retained_messages_max: usize,
+    /// The largest retained payload, in bytes; more: 0x97.
+    pub retained_message_bytes_max: usize,
+    /// Bytes of all retained messages of one shard; more: 0x97.
+    pub retained_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 256 * 1024,
+            client_id_bytes_max: 128,
+            user_bytes_max: 64,
+            password_bytes_max: 16 * 1024,
+            topic: TopicLimits::default(),
+            user_properties_max: 64,
+            user_property_bytes_max: 8 * 1024,
+            filters_per_subscribe_max: 256,
+            topic_alias_max: 32,
+            receive_maximum: 64,
+            session_queue_messages_max: 10_000,
+            session_queue_bytes_max: 16 * 1024 * 1024,
+            session_expiry_max: Duration::from_secs(30 * 24 * 3600),
+            keep_alive_max: Duration::from_secs(1200),
+            subscriptions_per_session_max: 512,
+            wildcard_subscriptions_per_session_max: 64,
+            sessions_per_user_max: 16,
+            retained_messages_max: 100_000,
+            retained_message_bytes_max: 64 * 1024,
+            retained_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Messages of a session held in memory besides those in its window. What is more waits in the
+/// store, if the session outlives its connection.
+pub(crate) const QUEUE_IN_MEMORY_MAX: usize = 64;
+
+/// How many rows are read of a waiting queue at a time.
+pub(crate) const QUEUE_ROWS_PER_READ: usize = 64;
+
+/// How many bytes are read of a waiting queue at a time.
+pub(crate) const QUEUE_BYTES_PER_READ: usize = 256 * 1024;

@@ -1,0 +1,181 @@
+//! What a shard wants done: effects in order, in the caller's buffer.
+//!
+//! Packets are encoded at once, one behind the other, into one arena: a shard that answers a
+//! hundred packets makes no allocation for it once the arena has grown. A large payload is not
+//! copied: its [`Frame`] points at the message, for a vectored write.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::codec::{Malformed, Packet, PublishParts, ReasonCode, Version};
+use crate::hook::Event;
+use crate::message::Message;
+use crate::peer::PeerMessage;
+use crate::record::{Query, Record};
+use crate::session::ProtocolError;
+use crate::slot::ShardId;
+
+/// A Network Connection: a number of the shell's, not given again in the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// One effect.
+#[derive(Debug)]
+pub enum Output {
+    /// The session of this connection is ready: packets behind CONNECT may be handed in.
+    Opened {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Write these bytes.
+    Send {
+        /// Where to.
+        connection: ConnectionId,
+        /// Which bytes; see [`Outbox::frame`].
+        frame: Frame,
+    },
+    /// Write what is to be written, then close. Nothing of this connection is handed in any more.
+    Close {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why, for the log.
+        cause: CloseCause,
+    },
+    /// Keep this record; its position is one more than the last one's. Answered by
+    /// [`crate::shard::Input::Stored`].
+    Store(Record),
+    /// Read rows. Answered by [`crate::shard::Input::Rows`].
+    Read {
+        /// What the answer repeats.
+        token: u64,
+        /// What to read.
+        query: Query,
+    },
+    /// Hand this to another shard, in order.
+    Peer {
+        /// Which one.
+        shard: ShardId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Tell the observers.
+    Event(Event),
+}
+
+/// Why a connection was closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseCause {
+    /// The Client said DISCONNECT.
+    #[error("client disconnected")]
+    Disconnected,
+    /// Bytes that are no packet.
+    #[error("malformed packet: {0}")]
+    Malformed(#[from] Malformed),
+    /// A packet that is not allowed.
+    #[error("protocol error: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The server refuses to go on.
+    #[error("refused: {0}")]
+    Refused(ReasonCode),
+    /// Nothing came for one and a half Keep Alive. [MQTT-3.1.2-22]
+    #[error("keep alive timed out")]
+    KeepAliveTimedOut,
+    /// Another connection took over the session. [MQTT-3.1.4-3]
+    #[error("session taken over")]
+    TakenOver,
+    /// The server stops.
+    #[error("server shutting down")]
+    ShuttingDown,
+}
+
+/// Bytes to write: a range of the arena, and a message's payload behind it.
+#[derive(Debug)]
+pub struct Frame {
+    range: Range<usize>,
+    payload: Option<Arc<Message>>,
+}
+
+/// The caller's buffer for [`Output`]s. Clear it and use it again.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The effects, in order.
+    pub outputs: Vec<Output>,
+    arena: Vec<u8>,
+}
+
+impl Outbox {
+    /// Forgets everything, keeps the memory (up to a bound).
+    pub fn clear(&mut self) {
+        self.outputs.clear();
+        self.arena.clear();
+        if self.arena.capacity() > ARENA_KEPT_BYTES {
+            self.arena.shrink_to(ARENA_KEPT_BYTES);
+        }
+    }
+
+    /// The two parts of a frame's bytes, to be written in this order; the second may be empty.
+    pub fn frame<'a>(&'a self, frame: &'a Frame) -> (&'a [u8], &'a [u8]) {
+        let head = self.arena.get(frame.range.clone()).unwrap_or_default();
+        (head, frame.payload.as_ref().map_or(&[][..], |message| &message.payload))
+    }
+
+    /// Encodes a packet for `connection`.
+    pub(crate) fn send(&mut self, connection: ConnectionId, version: Version, packet: &Packet<'_>) {
+        let start = self.arena.len();
+        // Only a packet of over 256 MiB cannot be encoded, and no packet of ours comes near.
+        if packet.encode(version, &mut self.arena).is_ok() {
+            self.push_frame(connection, start, None);
+        } else {
+            self.arena.truncate(start);
+        }
+    }
+
+    /// Encodes the PUBLISH of a message for `connection`; `false` if it is too large to encode.
+    pub(crate) fn send_publish(
+        &mut self,
+        connection: ConnectionId,
+        version: Version,
+        parts: &PublishParts<'_>,
+        message: &Arc<Message>,
+    ) -> bool {
+        let start = self.arena.len();
+        if parts.encode_head(version, &mut self.arena).is_err() {
+            self.arena.truncate(start);
+            return false;
+        }
+        if message.payload.len() > PAYLOAD_COPIED_MAX {
+            self.push_frame(connection, start, Some(Arc::clone(message)));
+        } else {
+            self.arena.extend_from_slice(&message.payload);
+            self.push_frame(connection, start, None);
+        }
+        true
+    }
+
+    /// Frames that follow one another to one connection become one.
+    fn push_frame(
+        &mut self,
+        connection: ConnectionId,
+        start: usize,
+        payload: Option<Arc<Message>>,
+    ) {
+        let end = self.arena.len();
+        if let Some(Output::Send { connection: last, frame }) = self.outputs.last_mut()
+            && *last == connection
+            && frame.payload.is_none()
+            && frame.range.end == start
+        {
+            frame.range.end = end;
+            frame.payload = payload;
+            return;
+        }
+        self.outputs.push(Output::Send { connection, frame: Frame { range: start..end, payload } });
+    }
+}
+
+/// Payloads up to this many bytes are copied behind their header: cheaper than another slice to
+/// write.
+const PAYLOAD_COPIED_MAX: usize = 2 * 1024;
+
+/// What an arena keeps over a [`Outbox::clear`].
+const ARENA_KEPT_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,119 @@
+//! Retained messages: the last one of each topic (§3.3.1.3), in memory and as a row each.
+//!
+//! A topic's retained message belongs to the shard of the topic's slot, whoever published it: so
+//! two publishers on different shards cannot leave two.
+
+use std::sync::Arc;
+
+use crate::limits::Limits;
+use crate::message::{BadRow, Message};
+use crate::record::{KeyBuilder, Op, Row, RowKind};
+use crate::slot::Slot;
+use crate::time::Time;
+use crate::topic::{TopicFilter, TopicNames};
+
+/// The retained messages of the topics that a shard owns.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    messages: TopicNames<Arc<Message>>,
+    bytes: usize,
+}
+
+/// There is no room for another retained message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetainedFull;
+
+impl Retained {
+    pub(crate) fn new() -> Self {
+        Self { messages: TopicNames::new(), bytes: 0 }
+    }
+
+    /// Makes `message` the one of its topic, or removes that if the payload is empty. What the
+    /// store has to do for it, if anything. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    pub(crate) fn set(
+        &mut self,
+        message: &Arc<Message>,
+        limits: &Limits,
+    ) -> Result<Option<Op>, RetainedFull> {
+        let topic = &message.topic;
+        let key = KeyBuilder::new(Slot::of(topic.as_bytes()), RowKind::Retained)
+            .raw(topic.as_bytes())
+            .build();
+        let replaced = self.messages.get(topic).map(|message| message.size());
+        if message.payload.is_empty() {
+            let Some(size) = replaced else { return Ok(None) };
+            self.messages.remove(topic);
+            self.bytes = self.bytes.saturating_sub(size);
+            return Ok(Some(Op::Delete { key }));
+        }
+        let bytes = self.bytes.saturating_sub(replaced.unwrap_or(0)) + message.size();
+        let is_new = replaced.is_none();
+        if (is_new && self.messages.len() >= limits.retained_messages_max)
+            || bytes > limits.retained_bytes_max
+            || message.payload.len() > limits.retained_message_bytes_max
+        {
+            return Err(RetainedFull);
+        }
+        self.messages.insert(topic, Arc::clone(message));
+        self.bytes = bytes;
+        Ok(Some(Op::Put { key, value: message.to_bytes() }))
+    }
+
+    /// Takes back a row.
+    pub(crate) fn recover(&mut self, row: &Row) -> Result<(), BadRow> {
+        let message = Message::from_bytes(&row.value)?;
+        self.bytes += message.size();
+        self.messages.insert(&message.topic.clone(), message);
+        Ok(())
+    }
+
+    /// Those that match and have not expired.
+    pub(crate) fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Arc<Message>> {
+        let mut found = Vec::new();
+        self.messages.matching(filter, &mut |_, message| {
+            if !message.is_expired(now) {
+                found.push(Arc::clone(message));
+            }
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::QoS;
+    use crate::message::MessageId;
+
+    fn message(topic: &str, payload: &'static str) -> Arc<Message> {
+        let payload = Bytes::from_static(payload.as_bytes());
+        let now = Time::from_millis(0);
+        Arc::new(Message::new(MessageId(1), topic, payload, QoS::AtLeastOnce, now))
+    }
+
+    #[test]
+    fn an_empty_payload_removes_and_is_never_kept() {
+        // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
+        let mut retained = Retained::new();
+        let limits = Limits::default();
+        let all = TopicFilter::parse("#").unwrap();
+        assert!(matches!(retained.set(&message("a", "1"), &limits), Ok(Some(Op::Put { .. }))));
+        assert!(matches!(retained.set(&message("a", "2"), &limits), Ok(Some(Op::Put { .. }))));
+        let found = retained.matching(&all, Time::from_millis(0));
+        assert_eq!(found.iter().map(|found| &found.payload[..]).collect::<Vec<_>>(), [b"2"]);
+        assert!(matches!(retained.set(&message("a", ""), &limits), Ok(Some(Op::Delete { .. }))));
+        assert_eq!(retained.set(&message("a", ""), &limits), Ok(None));
+        assert_eq!((retained.messages.len(), retained.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_full_store_refuses_new_topics_and_takes_new_values() {
+        let mut retained = Retained::new();
+        let limits = Limits { retained_messages_max: 1, ..Limits::default() };
+        assert!(retained.set(&message("a", "1"), &limits).is_ok());
+        assert_eq!(retained.set(&message("b", "1"), &limits), Err(RetainedFull));
+        assert!(retained.set(&message("a", "2"), &limits).is_ok());
+    }
+}

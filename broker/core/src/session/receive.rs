@@ -1,0 +1,279 @@
+//! PUBLISH from the Client, and the answers it gets: in the order of its requests.
+//!
+//! An answer waits until what it promises is true: its position is stored, other shards and services
+//! have taken over their part. Answers keep the order of the requests, so one that waits holds back
+//! those behind it; PINGRESP and everything towards subscribers go past them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::rows;
+use super::{Cx, ProtocolError, Session};
+use crate::codec::{
+    Ack, Packet, PacketId, PacketKind, Properties, Publish, QoS, ReasonCode, Suback, Version,
+};
+use crate::record::Position;
+
+/// What the Client has asked and not heard the answer to.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    replies: VecDeque<Reply>,
+    /// The serial of the first of `replies`.
+    first: u64,
+    /// Identifiers of QoS 2 messages between PUBLISH and PUBCOMP. [MQTT-4.3.3-10]
+    exactly_once: BTreeSet<PacketId>,
+    /// PUBLISH packets of QoS 1 and 2 that count against the server's Receive Maximum.
+    unacknowledged: usize,
+}
+
+/// An answer that may still have to wait.
+#[derive(Debug)]
+struct Reply {
+    kind: ReplyKind,
+    packet_id: PacketId,
+    reason: ReasonCode,
+    properties: Bytes,
+    ready: Position,
+    /// How many others have still to say that they have done their part.
+    waits: u16,
+}
+
+/// Which answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplyKind {
+    Puback,
+    /// `note`: the store has to know the identifier before PUBREC is sent.
+    Pubrec {
+        note: bool,
+    },
+    Pubcomp,
+    Suback {
+        reasons: Vec<u8>,
+    },
+    Unsuback {
+        reasons: Vec<u8>,
+    },
+}
+
+/// What a PUBLISH is, as far as the session can tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received<'a> {
+    /// A message for this topic, to be taken over.
+    New(Cow<'a, str>),
+    /// A repeat of a QoS 2 message that was taken over already: answered, not delivered again.
+    Repeat,
+}
+
+impl Receiving {
+    pub(crate) fn new() -> Self {
+        Self {
+            replies: VecDeque::new(),
+            first: 0,
+            exactly_once: BTreeSet::new(),
+            unacknowledged: 0,
+        }
+    }
+
+    /// Whether the session has to remember identifiers while it has no connection.
+    pub(crate) fn has_exactly_once(&self) -> bool {
+        !self.exactly_once.is_empty()
+    }
+
+    /// Takes back an identifier that a crash or the end of a connection left.
+    pub(crate) fn restore(&mut self, id: PacketId) {
+        if self.exactly_once.insert(id) {
+            self.unacknowledged += 1;
+        }
+    }
+
+    /// There is a new connection: what was asked on the old one is answered to nobody.
+    ///
+    /// Identifiers of QoS 2 whose message others had still to take over are forgotten with it: a
+    /// crash may yet undo that, and the Client will send the message again.
+    pub(crate) fn begin_again(&mut self) {
+        for reply in self.replies.drain(..) {
+            self.first += 1;
+            if reply.waits > 0 && matches!(reply.kind, ReplyKind::Pubrec { .. }) {
+                self.exactly_once.remove(&reply.packet_id);
+            }
+        }
+        self.unacknowledged = self.exactly_once.len();
+    }
+
+    /// Expects an answer that waits for `ready` and for `waits` others; its serial.
+    pub(crate) fn expect(
+        &mut self,
+        kind: ReplyKind,
+        packet_id: PacketId,
+        ready: Position,
+        waits: u16,
+    ) -> u64 {
+        let reason = ReasonCode::Success;
+        let properties = Bytes::new();
+        self.replies.push_back(Reply { kind, packet_id, reason, properties, ready, waits });
+        self.first + self.replies.len() as u64 - 1
+    }
+
+    fn reply(&mut self, serial: u64) -> Option<&mut Reply> {
+        let index = usize::try_from(serial.checked_sub(self.first)?).ok()?;
+        self.replies.get_mut(index)
+    }
+
+    /// Somebody has done its part. The worst reason is what the Client hears. `true`: everybody
+    /// has.
+    pub(crate) fn done(
+        &mut self,
+        serial: u64,
+        reason: ReasonCode,
+        properties: Option<Bytes>,
+        ready: Position,
+    ) -> bool {
+        let Some(reply) = self.reply(serial) else { return false };
+        reply.waits = reply.waits.saturating_sub(1);
+        reply.ready = reply.ready.max(ready);
+        reply.reason = worse(reply.reason, reason);
+        if let Some(properties) = properties {
+            reply.properties = properties;
+        }
+        reply.waits == 0
+    }
+
+    /// Sets the reason of an answer before anybody was waited for.
+    pub(crate) fn set_reason(&mut self, serial: u64, reason: ReasonCode) {
+        if let Some(reply) = self.reply(serial) {
+            reply.reason = reason;
+        }
+    }
+}
+
+/// Of two parts of one answer: an error before "nobody listens" before success, and "nobody" only
+/// where all say so.
+fn worse(one: ReasonCode, other: ReasonCode) -> ReasonCode {
+    match (one.is_error(), other.is_error()) {
+        (true, _) => one,
+        (_, true) => other,
+        _ if one == other => one,
+        _ => ReasonCode::Success,
+    }
+}
+
+impl Session {
+    /// Checks a PUBLISH against the session: aliases, quota, repeats.
+    pub(crate) fn receive<'a>(
+        &mut self,
+        publish: &Publish<'a>,
+        receive_maximum: u16,
+    ) -> Result<Received<'a>, ProtocolError> {
+        if publish.properties.subscription_identifier().is_some() {
+            return Err(ProtocolError::SubscriptionIdentifierInPublish);
+        }
+        let topic = match publish.properties.topic_alias() {
+            None => Cow::Borrowed(publish.topic),
+            Some(alias) => {
+                Cow::Owned(self.link.aliases.resolve(publish.topic, alias)?.as_ref().to_owned())
+            }
+        };
+        let Some(packet_id) = publish.packet_id else { return Ok(Received::New(topic)) };
+        let receiving = &mut self.receiving;
+        if publish.qos == QoS::ExactlyOnce && receiving.exactly_once.contains(&packet_id) {
+            return Ok(Received::Repeat);
+        }
+        let unacknowledged = receiving.unacknowledged + 1;
+        // MQTT 3.1.1 has no way to be told: there the socket is not read when the store lags.
+        if self.link.version == Version::V5 && unacknowledged > usize::from(receive_maximum) {
+            return Err(ProtocolError::ReceiveMaximumExceeded { unacknowledged, receive_maximum });
+        }
+        receiving.unacknowledged = unacknowledged;
+        if publish.qos == QoS::ExactlyOnce {
+            receiving.exactly_once.insert(packet_id);
+        }
+        Ok(Received::New(topic))
+    }
+
+    /// PUBREL: the identifier is free again, once the store knows. [MQTT-4.3.3-11]
+    pub(crate) fn handle_pubrel(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
+        let known = self.receiving.exactly_once.remove(&packet_id);
+        let mut ready = Position::START;
+        if known {
+            self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
+            if self.is_persistent() {
+                let op = rows::received_gone(self.slot, self.id, packet_id);
+                ready = cx.ledger.append(vec![op], true, cx.out);
+            }
+        }
+        let serial = self.receiving.expect(ReplyKind::Pubcomp, packet_id, ready, 0);
+        if !known {
+            self.receiving.set_reason(serial, ReasonCode::PacketIdentifierNotFound);
+        }
+        self.release(cx);
+    }
+
+    /// Sends the answers whose promise is true by now; `true` if the next one waits for the store.
+    pub(crate) fn release(&mut self, cx: &mut Cx<'_>) -> bool {
+        while let Some(reply) = self.receiving.replies.front_mut() {
+            if reply.waits > 0 {
+                return false;
+            }
+            // Only now is it certain that the message was taken over, so only now may a repeat
+            // of it be told from a new one after a crash.
+            if reply.kind == (ReplyKind::Pubrec { note: true }) && !reply.reason.is_error() {
+                let op = rows::received(self.slot, self.id, reply.packet_id);
+                reply.kind = ReplyKind::Pubrec { note: false };
+                reply.ready = cx.ledger.append(vec![op], true, cx.out);
+            }
+            if !cx.ledger.is_stored(reply.ready) {
+                return true;
+            }
+            self.receiving.first += 1;
+            if let Some(reply) = self.receiving.replies.pop_front() {
+                self.send_reply(reply, cx);
+            }
+        }
+        false
+    }
+
+    fn send_reply(&mut self, reply: Reply, cx: &mut Cx<'_>) {
+        let Reply { kind, packet_id, reason, properties, .. } = reply;
+        let allowed = self.link.problem_information && self.link.version == Version::V5;
+        let properties = if allowed { &properties[..] } else { &[] };
+        let properties = Properties::parse(properties, PacketKind::Puback).unwrap_or_default();
+        let ack = Ack { packet_id, reason, properties };
+        let packet = match &kind {
+            ReplyKind::Puback => {
+                self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
+                Packet::Puback(ack)
+            }
+            ReplyKind::Pubrec { .. } => {
+                // A refusal ends it: the identifier means a new message. [MQTT-4.3.3-9]
+                if reason.is_error() && self.link.version == Version::V5 {
+                    self.receiving.exactly_once.remove(&packet_id);
+                    self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
+                }
+                Packet::Pubrec(ack)
+            }
+            ReplyKind::Pubcomp => Packet::Pubcomp(ack),
+            ReplyKind::Suback { reasons } => {
+                Packet::Suback(Suback { packet_id, properties, reasons })
+            }
+            ReplyKind::Unsuback { reasons } => {
+                Packet::Unsuback(Suback { packet_id, properties, reasons })
+            }
+        };
+        cx.out.send(self.link.connection, self.link.version, &packet);
+    }
+
+    /// The Client repeats a QoS 2 PUBLISH: PUBREC again, unless the first is still on its way.
+    pub(crate) fn answer_repeat(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
+        let replies = &self.receiving.replies;
+        let on_its_way = replies.iter().any(|reply| {
+            matches!(reply.kind, ReplyKind::Pubrec { .. }) && reply.packet_id == packet_id
+        });
+        if !on_its_way {
+            let kind = ReplyKind::Pubrec { note: false };
+            self.receiving.expect(kind, packet_id, Position::START, 0);
+            self.release(cx);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A session as rows: what is left of it when it has no connection, and what a crash leaves.
+//!
+//! Keys begin with the session's slot. The row of the session itself is found by user and Client
+//! Identifier; everything else by the session's number, which no other incarnation ever has: rows
+//! of a session that is over can be deleted at leisure, nobody finds them any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::deliver::Queued;
+use super::window::{InFlight, State};
+use super::{Subscription, Will};
+use crate::codec::{PacketId, QoS};
+use crate::hook::{SessionId, Tag};
+use crate::message::{BadRow, Message, pack, unpack};
+use crate::record::{KeyBuilder, KeyRange, Op, Position, Row, RowKind};
+use crate::slot::Slot;
+use crate::time::Time;
+
+/// The row of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionRow {
+    pub(crate) id: SessionId,
+    pub(crate) user: Arc<str>,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) expiry: Duration,
+    /// When it ends; `None`: it was connected.
+    pub(crate) ends: Option<Time>,
+    /// The will that is still to be published, and when (at the latest).
+    pub(crate) will: Option<(Will, Option<Time>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSession<'a> {
+    id: u64,
+    user: &'a str,
+    client_id: &'a str,
+    expiry_seconds: u64,
+    ends: Option<Time>,
+    #[serde(borrow)]
+    will: Option<StoredWill<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredWill<'a> {
+    topic: &'a str,
+    payload: &'a [u8],
+    qos: u8,
+    retain: bool,
+    properties: &'a [u8],
+    message_expiry: Option<u32>,
+    delay_seconds: u64,
+    due: Option<Time>,
+}
+
+fn session_key(slot: Slot, user: &str, client_id: &str) -> Bytes {
+    KeyBuilder::new(slot, RowKind::Session).text(user).raw(client_id.as_bytes()).build()
+}
+
+/// Writes the row of a session.
+pub(crate) fn session(slot: Slot, row: &SessionRow) -> Op {
+    let will = row.will.as_ref().map(|(will, due)| StoredWill {
+        topic: &will.topic,
+        payload: &will.payload,
+        qos: will.qos as u8,
+        retain: will.retain,
+        properties: &will.properties,
+        message_expiry: will.message_expiry,
+        delay_seconds: will.delay.as_secs(),
+        due: *due,
+    });
+    let stored = StoredSession {
+        id: row.id.0,
+        user: &row.user,
+        client_id: &row.client_id,
+        expiry_seconds: row.expiry.as_secs(),
+        ends: row.ends,
+        will,
+    };
+    Op::Put {
+        key: session_key(slot, &row.user, &row.client_id),
+        value: pack(SESSION_FORMAT, &stored),
+    }
+}
+
+/// Deletes the row of a session.
+pub(crate) fn session_gone(slot: Slot, user: &str, client_id: &str) -> Op {
+    Op::Delete { key: session_key(slot, user, client_id) }
+}
+
+/// Reads what [`session`] wrote.
+pub(crate) fn read_session(value: &[u8]) -> Result<SessionRow, BadRow> {
+    let stored: StoredSession<'_> = unpack(SESSION_FORMAT, value)?;
+    let will = match stored.will {
+        None => None,
+        Some(will) => {
+            let due = will.due;
+            let will = Will {
+                topic: will.topic.into(),
+                payload: Bytes::copy_from_slice(will.payload),
+                qos: QoS::from_u8(will.qos).ok_or(BadRow::Content)?,
+                retain: will.retain,
+                properties: Bytes::copy_from_slice(will.properties),
+                message_expiry: will.message_expiry,
+                delay: Duration::from_secs(will.delay_seconds),
+            };
+            Some((will, due))
+        }
+    };
+    Ok(SessionRow {
+        id: SessionId(stored.id),
+        user: stored.user.into(),
+        client_id: stored.client_id.into(),
+        expiry: Duration::from_secs(stored.expiry_seconds),
+        ends: stored.ends,
+        will,
+    })
+}
+
+fn owned(slot: Slot, kind: RowKind, session: SessionId) -> KeyBuilder {
+    KeyBuilder::new(slot, kind).number(session.0)
+}
+
+/// The session whose row `key` is, for every kind of row but its own.
+pub(crate) fn owner(key: &[u8]) -> Option<(SessionId, &[u8])> {
+    let (number, rest) = key.get(2..)?.split_first_chunk::<8>()?;
+    Some((SessionId(u64::from_be_bytes(*number)), rest))
+}
+
+/// Every row of `kind` that a session has.
+pub(crate) fn all(slot: Slot, kind: RowKind, session: SessionId) -> KeyRange {
+    owned(slot, kind, session).prefix()
+}
+
+/// Writes a subscription.
+pub(crate) fn subscription(slot: Slot, id: SessionId, filter: &str, with: Subscription) -> Op {
+    let stored = (options_byte(with), with.id);
+    Op::Put { key: subscription_key(slot, id, filter), value: pack(SUBSCRIPTION_FORMAT, &stored) }
+}
+
+/// Deletes a subscription.
+pub(crate) fn subscription_gone(slot: Slot, id: SessionId, filter: &str) -> Op {
+    Op::Delete { key: subscription_key(slot, id, filter) }
+}
+
+fn subscription_key(slot: Slot, id: SessionId, filter: &str) -> Bytes {
+    owned(slot, RowKind::Subscription, id).raw(filter.as_bytes()).build()
+}
+
+/// Reads what [`subscription`] wrote.
+pub(crate) fn read_subscription(value: &[u8]) -> Result<Subscription, BadRow> {
+    let (options, id): (u8, Option<u32>) = unpack(SUBSCRIPTION_FORMAT, value)?;
+    Ok(Subscription {
+        qos: QoS::from_u8(options & 0b11).ok_or(BadRow::Content)?,
+        no_local: options & 0b100 != 0,
+        retain_as_published: options & 0b1000 != 0,
+        id,
+    })
+}
+
+fn options_byte(with: Subscription) -> u8 {
+    with.qos as u8 | u8::from(with.no_local) << 2 | u8::from(with.retain_as_published) << 3
+}
+
+/// The key of a message in a session's queue. What differs from one recipient to the next is in
+/// the key, so that the value, the message, is the same for all.
+pub(crate) fn queued_key(
+    slot: Slot,
+    session: SessionId,
+    number: u64,
+    qos: QoS,
+    retain: bool,
+    subscription_id: Option<u32>,
+) -> Bytes {
+    owned(slot, RowKind::Queued, session)
+        .number(number)
+        .byte(qos as u8 | u8::from(retain) << 2)
+        .raw(&subscription_id.unwrap_or(0).to_be_bytes())
+        .build()
+}
+
+/// The messages in a session's queue behind `number`.
+pub(crate) fn queued_after(slot: Slot, session: SessionId, number: u64) -> KeyRange {
+    let mut range = all(slot, RowKind::Queued, session);
+    let first = owned(slot, RowKind::Queued, session).number(number.saturating_add(1)).build();
+    range.start = range.start.max(first);
+    range
+}
+
+/// Reads a message of a queue.
+pub(crate) fn read_queued(row: &Row) -> Result<Queued, BadRow> {
+    let (_, rest) = owner(&row.key).ok_or(BadRow::Content)?;
+    let (number, rest) = rest.split_first_chunk::<8>().ok_or(BadRow::Content)?;
+    let [flags, id @ ..] = rest else { return Err(BadRow::Content) };
+    let id: [u8; 4] = id.try_into().map_err(|_| BadRow::Content)?;
+    let id = u32::from_be_bytes(id);
+    Ok(Queued {
+        number: u64::from_be_bytes(*number),
+        message: Message::from_bytes(&row.value)?,
+        qos: QoS::from_u8(flags & 0b11).ok_or(BadRow::Content)?,
+        retain: flags & 0b100 != 0,
+        subscription_id: (id != 0).then_some(id),
+        ready: Position::START,
+        key: Some(row.key.clone()),
+        tag: None,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredInFlight<'a> {
+    order: u64,
+    number: u64,
+    state: u8,
+    qos: u8,
+    retain: bool,
+    subscription_id: Option<u32>,
+    again: bool,
+    key: Option<&'a [u8]>,
+    tag: Option<(u8, u128, u64)>,
+    message: &'a [u8],
+}
+
+/// Writes a message in flight to the Client, with all that is needed to send it again.
+pub(crate) fn in_flight(slot: Slot, session: SessionId, entry: &InFlight) -> Op {
+    let queued = &entry.queued;
+    let message = match entry.state {
+        State::Publish => queued.message.to_bytes(),
+        // Only PUBREL is ever sent of it: who published what is of no use any more, but its topic
+        // and identity still tell an observer what was acknowledged.
+        State::Pubrel => Message { payload: Bytes::new(), ..(*queued.message).clone() }.to_bytes(),
+    };
+    let stored = StoredInFlight {
+        order: entry.order,
+        number: queued.number,
+        state: u8::from(entry.state == State::Pubrel),
+        qos: queued.qos as u8,
+        retain: queued.retain,
+        subscription_id: queued.subscription_id,
+        again: entry.sent || entry.again,
+        key: queued.key.as_deref(),
+        tag: queued.tag.map(|(service, tag)| (service, tag.key, tag.seq)),
+        message: &message,
+    };
+    Op::Put {
+        key: in_flight_key(slot, session, Direction::ToClient, entry.packet_id),
+        value: pack(IN_FLIGHT_FORMAT, &stored),
+    }
+}
+
+/// Deletes what [`in_flight`] wrote.
+pub(crate) fn in_flight_gone(slot: Slot, session: SessionId, id: PacketId) -> Op {
+    Op::Delete { key: in_flight_key(slot, session, Direction::ToClient, id) }
+}
+
+/// Notes that a QoS 2 PUBLISH with this identifier was taken, so that a repeat is known as one.
+pub(crate) fn received(slot: Slot, session: SessionId, id: PacketId) -> Op {
+    let key = in_flight_key(slot, session, Direction::FromClient, id);
+    Op::Put { key, value: Bytes::from_static(&[IN_FLIGHT_FORMAT]) }
+}
+
+/// Deletes what [`received`] wrote.
+pub(crate) fn received_gone(slot: Slot, session: SessionId, id: PacketId) -> Op {
+    Op::Delete { key: in_flight_key(slot, session, Direction::FromClient, id) }
+}
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Direction {
+    ToClient = 0,
+    FromClient = 1,
+}
+
+fn in_flight_key(slot: Slot, session: SessionId, to: Direction, id: PacketId) -> Bytes {
+    owned(slot, RowKind::InFlight, session).byte(to as u8).raw(&id.get().to_be_bytes()).build()
+}
+
+/// A row of [`RowKind::InFlight`].
+#[derive(Debug)]
+pub(crate) enum InFlightRow {
+    ToClient(Box<InFlight>),
+    FromClient(PacketId),
+}
+
+/// Reads what [`in_flight`] or [`received`] wrote.
+pub(crate) fn read_in_flight(row: &Row) -> Result<InFlightRow, BadRow> {
+    let (_, rest) = owner(&row.key).ok_or(BadRow::Content)?;
+    let [direction, id @ ..] = rest else { return Err(BadRow::Content) };
+    let id: [u8; 2] = id.try_into().map_err(|_| BadRow::Content)?;
+    let packet_id = PacketId::new(u16::from_be_bytes(id)).ok_or(BadRow::Content)?;
+    if *direction == Direction::FromClient as u8 {
+        return Ok(InFlightRow::FromClient(packet_id));
+    }
+    let stored: StoredInFlight<'_> = unpack(IN_FLIGHT_FORMAT, &row.value)?;
+    let queued = Queued {
+        number: stored.number,
+        message: Message::from_bytes(&row.value.slice_ref(stored.message))?,
+        qos: QoS::from_u8(stored.qos).ok_or(BadRow::Content)?,
+        retain: stored.retain,
+        subscription_id: stored.subscription_id,
+        ready: Position::START,
+        key: stored.key.map(Bytes::copy_from_slice),
+        tag: stored.tag.map(|(service, key, seq)| (service, Tag { key, seq })),
+    };
+    Ok(InFlightRow::ToClient(Box::new(InFlight {
+        packet_id,
+        order: stored.order,
+        state: if stored.state == 0 { State::Publish } else { State::Pubrel },
+        sent: false,
+        after: Position::START,
+        in_store: true,
+        again: stored.again,
+        has_permit: false,
+        queued,
+    })))
+}
+
+/// Notes that every row in `range` is to be deleted, however long that takes.
+pub(crate) fn garbage(slot: Slot, range: &KeyRange) -> Op {
+    let end = range.end.as_deref();
+    let key = KeyBuilder::new(slot, RowKind::Garbage).raw(&range.start).build();
+    Op::Put { key, value: pack(GARBAGE_FORMAT, &end) }
+}
+
+/// Notes that all of `range` has been deleted.
+pub(crate) fn garbage_gone(slot: Slot, range: &KeyRange) -> Op {
+    Op::Delete { key: KeyBuilder::new(slot, RowKind::Garbage).raw(&range.start).build() }
+}
+
+/// Reads what [`garbage`] wrote.
+pub(crate) fn read_garbage(key: &[u8], value: &[u8]) -> Result<KeyRange, BadRow> {
+    let end: Option<&[u8]> = unpack(GARBAGE_FORMAT, value)?;
+    let start = key.get(2..).ok_or(BadRow::Content)?;
+    Ok(KeyRange { start: Bytes::copy_from_slice(start), end: end.map(Bytes::copy_from_slice) })
+}
+
+const SESSION_FORMAT: u8 = 1;
+const SUBSCRIPTION_FORMAT: u8 = 1;
+const IN_FLIGHT_FORMAT: u8 = 1;
+const GARBAGE_FORMAT: u8 = 1;

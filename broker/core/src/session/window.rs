@@ -1,0 +1,125 @@
+//! What was sent to the Client and is not finished: the in-flight window, in the order of sending.
+//!
+//! An entry stays until PUBACK or PUBCOMP (or a refusal), over as many connections as that takes.
+//! On a new connection every entry is sent again, in the old order, with its old Packet Identifier
+//! [MQTT-4.4.0-1]; `sent` says whether that has happened on the present one.
+
+use std::collections::VecDeque;
+
+use super::deliver::Queued;
+use crate::codec::PacketId;
+use crate::record::Position;
+
+/// One message on its way to the Client.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight {
+    pub(crate) packet_id: PacketId,
+    /// Its place in the order of sending, over all connections of the session.
+    pub(crate) order: u64,
+    pub(crate) state: State,
+    /// Whether what `state` asks for was sent on the present connection.
+    pub(crate) sent: bool,
+    /// It must not be sent before this is stored (QoS 2 of a session that survives a crash).
+    pub(crate) after: Position,
+    /// Whether the store has a row of it.
+    pub(crate) in_store: bool,
+    /// Whether it was sent before on another connection, so that DUP is set. [MQTT-3.3.1-1]
+    pub(crate) again: bool,
+    /// Whether it holds a permit of the present connection's quota.
+    pub(crate) has_permit: bool,
+    pub(crate) queued: Queued,
+}
+
+/// What the Client has to say next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// PUBLISH; PUBACK or PUBREC is due.
+    Publish,
+    /// PUBREL; PUBCOMP is due. [MQTT-4.3.3-6]
+    Pubrel,
+}
+
+/// The entries, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    entries: VecDeque<InFlight>,
+    unsent: usize,
+}
+
+impl Window {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &InFlight> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut InFlight> {
+        self.entries.iter_mut()
+    }
+
+    pub(crate) fn is_in_use(&self, id: PacketId) -> bool {
+        self.entries.iter().any(|entry| entry.packet_id == id)
+    }
+
+    pub(crate) fn push(&mut self, entry: InFlight) {
+        self.unsent += usize::from(!entry.sent);
+        self.entries.push_back(entry);
+    }
+
+    /// Whether something waits to be sent on this connection.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// The oldest entry that is still to be sent on this connection.
+    pub(crate) fn first_unsent(&mut self) -> Option<&mut InFlight> {
+        if self.unsent == 0 {
+            return None;
+        }
+        self.entries.iter_mut().find(|entry| !entry.sent)
+    }
+
+    /// Notes that the entry [`Window::first_unsent`] gave was sent.
+    pub(crate) fn note_sent(&mut self) {
+        if let Some(entry) = self.first_unsent() {
+            entry.sent = true;
+            self.unsent -= 1;
+        }
+    }
+
+    /// The entry of this Packet Identifier. Acknowledgements come in order, so it is the first as
+    /// a rule.
+    pub(crate) fn get(&self, id: PacketId) -> Option<&InFlight> {
+        self.entries.iter().find(|entry| entry.packet_id == id)
+    }
+
+    /// Moves an entry on to PUBREL, which must not be sent before `after` is stored.
+    pub(crate) fn release(&mut self, id: PacketId, after: Position) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.packet_id == id) {
+            entry.state = State::Pubrel;
+            entry.after = after;
+            self.unsent += usize::from(entry.sent);
+            entry.sent = false;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
+        let index = self.entries.iter().position(|entry| entry.packet_id == id)?;
+        let entry = self.entries.remove(index)?;
+        self.unsent -= usize::from(!entry.sent);
+        Some(entry)
+    }
+
+    /// Takes every entry for unsent: there is a new connection.
+    pub(crate) fn begin_again(&mut self) {
+        for entry in &mut self.entries {
+            entry.again |= entry.sent;
+            entry.sent = false;
+            entry.has_permit = false;
+        }
+        self.unsent = self.entries.len();
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = InFlight> {
+        self.unsent = 0;
+        self.entries.drain(..)
+    }
+}

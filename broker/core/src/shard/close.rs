@@ -1,0 +1,263 @@
+//! The end of a connection, and of a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::open::{connected_row, index_key};
+use super::recover::Offline;
+use super::timers::Timer;
+use crate::codec::{Disconnect, ReasonCode, Version};
+use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
+use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::record::{Op, Position, RowKind};
+use crate::session::{InFlight, ProtocolError, Session, Who, rows};
+use crate::time::Time;
+
+impl Shard {
+    /// The network is gone.
+    pub(super) fn lost(&mut self, connection: ConnectionId, now: Time, out: &mut Outbox) {
+        if let Some(id) = self.connections.remove(&connection) {
+            self.end_connection(id, Disconnection::Abrupt, now, out);
+        }
+    }
+
+    /// The Client did what it must not, or cannot go on.
+    pub(super) fn refuse(
+        &mut self,
+        connection: ConnectionId,
+        cause: CloseCause,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Some(id) = self.connections.remove(&connection) else { return };
+        if let Some(session) = self.sessions.get(&id) {
+            Self::say_goodbye(connection, session.link.version, reason_of(&cause), out);
+        }
+        out.outputs.push(Output::Close { connection, cause });
+        self.end_connection(id, Disconnection::Abrupt, now, out);
+    }
+
+    /// A DISCONNECT (§3.14).
+    pub(super) fn disconnect(
+        &mut self,
+        id: SessionId,
+        connection: ConnectionId,
+        disconnect: &Disconnect<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        let longest = self.limits.session_expiry_max;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if let Some(seconds) = disconnect.properties.session_expiry() {
+            let expiry = Duration::from_secs(seconds.into()).min(longest);
+            if !expiry.is_zero() && !session.link.may_set_expiry {
+                return Err(ProtocolError::SessionExpiryAtDisconnect.into());
+            }
+            session.link.ends_session |= expiry.is_zero();
+            if !expiry.is_zero() {
+                session.expiry = expiry;
+            }
+        }
+        // [MQTT-3.14.4-3]
+        let how = if disconnect.reason == ReasonCode::Success {
+            session.will = None;
+            Disconnection::Clean
+        } else {
+            Disconnection::Abrupt
+        };
+        self.connections.remove(&connection);
+        let cause = CloseCause::Disconnected;
+        out.outputs.push(Output::Close { connection, cause });
+        self.end_connection(id, how, now, out);
+        Ok(())
+    }
+
+    /// The connection of a session is over, and the session with it if it shall not outlive it.
+    fn end_connection(&mut self, id: SessionId, how: Disconnection, now: Time, out: &mut Outbox) {
+        self.disconnected(id, how, now, out);
+        let outlives = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.is_persistent() && !session.link.ends_session);
+        if outlives {
+            self.put_away(id, now, out);
+        } else {
+            self.end_session(id, now, out);
+        }
+    }
+
+    /// Tells services and observers, and sees to the will.
+    pub(super) fn disconnected(
+        &mut self,
+        id: SessionId,
+        how: Disconnection,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let who = session.who();
+        let will = session.will.take();
+        let ends = !session.is_persistent() || session.link.ends_session;
+        let expiry = if ends { Duration::ZERO } else { session.expiry };
+        if self.hooks.observed {
+            let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
+            out.outputs.push(Output::Event(Event::Disconnected { user, client_id, how }));
+        }
+        self.drop_retained_after(id);
+        for service in self.services.all() {
+            let event = ServiceEvent::Disconnected { session: id, client: who.client(), how };
+            self.call(service, event, now, out);
+        }
+        if let Some(will) = will {
+            self.will_due(id, &who, will, expiry, now, out);
+        }
+    }
+
+    fn drop_retained_after(&mut self, id: SessionId) {
+        let keys: Vec<_> =
+            self.retained_after.range((id, 0)..=(id, u64::MAX)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.retained_after.remove(&key);
+        }
+    }
+
+    /// Puts a session away: everything it is goes to rows, and only an index entry stays.
+    fn put_away(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        session.receiving.begin_again();
+        let ends = now + session.expiry;
+        let mut row = connected_row(&session);
+        row.ends = Some(ends);
+        row.will = self.pending_will_row(id);
+        let mut ops = vec![rows::session(session.slot, &row)];
+        let mut in_flight = session.receiving.has_exactly_once();
+        // A session that was still being read has all its rows as they were.
+        let untouched = session.opening.as_ref().is_some_and(|opening| opening.reads > 0);
+        let window: Vec<InFlight> = session.sending.window.drain().collect();
+        for entry in window {
+            in_flight = true;
+            ops.push(rows::in_flight(session.slot, id, &entry));
+        }
+        // They wait for the next group: whoever comes back reads them from memory till then.
+        self.ledger.append(ops, false, out);
+        let Session { slot, user, client_id, subscriptions, sending, .. } = session;
+        let offline = Offline {
+            slot,
+            user,
+            client_id,
+            ends,
+            rows: sending.rows,
+            rows_bytes: sending.rows_bytes,
+            in_flight: in_flight || untouched,
+            subscriptions: subscriptions.into_iter().collect(),
+        };
+        self.offline.insert(id, offline);
+        self.timers.set(ends, Timer::Expiry(id));
+    }
+
+    /// Ends a session that is in memory. What is still to be stored for it.
+    pub(super) fn end_session(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
+        let Some(session) = self.sessions.remove(&id) else { return Position::START };
+        let who = session.who();
+        let persistent = session.is_persistent();
+        let Session { slot, user, client_id, subscriptions, .. } = session;
+        let offline = Offline {
+            slot,
+            user,
+            client_id,
+            ends: now,
+            rows: session.sending.rows,
+            rows_bytes: 0,
+            in_flight: persistent,
+            subscriptions: subscriptions.into_iter().collect(),
+        };
+        self.over(id, offline, &who, persistent, now, out)
+    }
+
+    /// Ends a session that has no connection.
+    pub(super) fn end_offline(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
+        let Some(offline) = self.offline.remove(&id) else { return Position::START };
+        self.timers.cancel(offline.ends, Timer::Expiry(id));
+        let who = Who::new(&offline.user, &offline.client_id, Version::V5);
+        self.publish_pending_will(id, now, out);
+        self.over(id, offline, &who, true, now, out)
+    }
+
+    /// Takes every trace of a session out of the shard and has its rows deleted.
+    fn over(
+        &mut self,
+        id: SessionId,
+        session: Offline,
+        who: &Who,
+        has_rows: bool,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Position {
+        self.index.remove(&index_key(&session.user, &session.client_id));
+        let mut ops = Vec::new();
+        if has_rows {
+            ops.push(rows::session_gone(session.slot, &session.user, &session.client_id));
+        }
+        for (filter, _) in &session.subscriptions {
+            if has_rows {
+                ops.push(rows::subscription_gone(session.slot, id, filter.as_str()));
+            }
+            if self.services.owner(filter.as_str()).is_none() {
+                self.drop_filter(id, filter, out);
+            }
+        }
+        let mut sweeps = Vec::new();
+        if has_rows && session.rows > 0 {
+            let range = rows::all(session.slot, RowKind::Queued, id);
+            sweeps.push(self.discard(session.slot, range, &mut ops));
+        }
+        if has_rows && session.in_flight {
+            let range = rows::all(session.slot, RowKind::InFlight, id);
+            sweeps.push(self.discard(session.slot, range, &mut ops));
+        }
+        let ended = self.keep(ops, out);
+        for sweep in sweeps {
+            self.begin_sweep(sweep, out);
+        }
+        for service in self.services.all() {
+            let event = ServiceEvent::SessionEnded { session: id, client: who.client() };
+            self.call(service, event, now, out);
+        }
+        ended
+    }
+
+    fn keep(&mut self, ops: Vec<Op>, out: &mut Outbox) -> Position {
+        if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) }
+    }
+
+    /// The server stops: every Client is told, every session put away, no will is published.
+    pub(super) fn stop(&mut self, now: Time, out: &mut Outbox) {
+        let mut connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        connections.sort_unstable();
+        for connection in connections {
+            let Some(id) = self.connections.remove(&connection) else { continue };
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.will = None;
+                let version = session.link.version;
+                Self::say_goodbye(connection, version, ReasonCode::ServerShuttingDown, out);
+            }
+            let cause = CloseCause::ShuttingDown;
+            out.outputs.push(Output::Close { connection, cause });
+            self.end_connection(id, Disconnection::Abrupt, now, out);
+        }
+    }
+}
+
+/// The Reason Code that a cause is told with.
+fn reason_of(cause: &CloseCause) -> ReasonCode {
+    match cause {
+        CloseCause::Malformed(malformed) => malformed.reason_code(),
+        CloseCause::Protocol(error) => error.reason_code(),
+        CloseCause::Refused(reason) => *reason,
+        CloseCause::KeepAliveTimedOut => ReasonCode::KeepAliveTimeout,
+        CloseCause::TakenOver => ReasonCode::SessionTakenOver,
+        CloseCause::ShuttingDown => ReasonCode::ServerShuttingDown,
+        CloseCause::Disconnected => ReasonCode::Success,
+    }
+}

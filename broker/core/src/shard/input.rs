@@ -1,0 +1,109 @@
+//! What a shard is told, and what it is made with.
+
+use std::sync::Arc;
+
+use crate::codec::{Connect, Malformed, Packet};
+use crate::hook::{Authorize, Intercept, ServiceFactory};
+use crate::limits::Limits;
+use crate::output::ConnectionId;
+use crate::peer::PeerMessage;
+use crate::record::{Position, Row};
+use crate::slot::ShardId;
+
+/// Which shard it is and what binds it.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Its number.
+    pub id: ShardId,
+    /// How many shards there are, at most 256.
+    pub shards: u16,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// What its random numbers and hashes begin with.
+    pub seed: u64,
+}
+
+/// The plugins, by role. Each role may be empty.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Decides what a Client may do; everything, if there is none.
+    pub authorize: Option<Arc<dyn Authorize>>,
+    /// See each message before it is stored, in this order.
+    pub intercept: Vec<Arc<dyn Intercept>>,
+    /// Make the services of each shard; at most 256.
+    pub services: Vec<Arc<dyn ServiceFactory>>,
+    /// Whether events are wanted: [`crate::output::Output::Event`].
+    pub observed: bool,
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// All rows were handed in: begin.
+    Started,
+    /// A Client that was authenticated wants its session.
+    Open(Open<'a>),
+    /// A packet came in. Not before [`crate::output::Output::Opened`].
+    Received {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        packet: Packet<'a>,
+    },
+    /// Bytes came in that are no packet.
+    Malformed {
+        /// Where.
+        connection: ConnectionId,
+        /// What is wrong with them.
+        cause: Malformed,
+    },
+    /// The connection is gone. Not for one the shard has closed itself.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The Client does not read, or reads again: too many bytes wait to be written.
+    Congested {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it is.
+        congested: bool,
+    },
+    /// Every record up to this position survives a crash.
+    Stored(Position),
+    /// The answer to [`crate::output::Output::Read`].
+    Rows {
+        /// The token given there.
+        token: u64,
+        /// The rows, in the order asked for.
+        rows: Vec<Row>,
+        /// Whether the range holds more than was asked for.
+        more: bool,
+    },
+    /// Another shard says something.
+    Peer {
+        /// Which one.
+        from: ShardId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// The deadline of [`super::Shard::next_timeout`] has come.
+    TimedOut,
+    /// The server stops: every Client is told, every session put away.
+    Stop,
+}
+
+/// A CONNECT whose Client is known. See [`crate::admission::admit`].
+#[derive(Debug)]
+pub struct Open<'a> {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Who authentication says it is; empty: anonymous.
+    pub user: &'a str,
+    /// The Client Identifier: the Client's own, or the one it was given.
+    pub client_id: &'a str,
+    /// Whether it was given one. [MQTT-3.2.2-16]
+    pub assigned: bool,
+    /// What it said.
+    pub connect: Connect<'a>,
+}

@@ -1,0 +1,366 @@
+//! A shard: all sessions, subscriptions and services of some slots behind one `handle`.
+//!
+//! It is a state machine without input or output of its own. It is told what happened and pushes
+//! what must be done about it; several shards are as many machines that send each other messages.
+//! The files beside this one are parts of the one machine, by what they react to.
+
+mod close;
+mod input;
+mod load;
+mod open;
+mod peers;
+mod publish;
+mod recover;
+mod service;
+mod subscribe;
+mod timers;
+mod wills;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub use input::{Hooks, Input, Open, ShardConfig};
+pub use open::refuse_connect;
+
+use crate::codec::{Disconnect, Packet, Properties, ReasonCode, Version};
+use crate::collections::Map;
+use crate::hook::{Event, SessionId};
+use crate::ledger::Ledger;
+use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
+use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::PeerMessage;
+use crate::record::{KeyRange, Position, Query, Record};
+use crate::router::{Copy, Router};
+use crate::session::{Cx, ProtocolError, Pumped, Session, State, rows};
+use crate::slot::{ShardId, Slot};
+use crate::time::Time;
+use crate::topic::TopicFilter;
+use load::ReadFor;
+use recover::Offline;
+use service::{Services, ToService};
+use timers::Timers;
+use wills::PendingWill;
+
+/// The state machine. See the module.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    limits: Arc<crate::limits::Limits>,
+    hooks: Hooks,
+    ledger: Ledger,
+    sessions: Map<SessionId, Session>,
+    offline: Map<SessionId, Offline>,
+    /// User, NUL, Client Identifier: who has which session, connected or not.
+    index: BTreeMap<Box<str>, SessionId>,
+    connections: Map<ConnectionId, SessionId>,
+    router: Router,
+    timers: Timers,
+    wills: Map<SessionId, PendingWill>,
+    services: Services,
+    random: u64,
+    /// Sessions that go on when more is stored.
+    waiting: Vec<SessionId>,
+    /// What other shards are owed once it is stored.
+    owed: VecDeque<Owed>,
+    /// Which answer to a Client another shard's [`PeerMessage::Taken`] belongs to.
+    tokens: Map<u64, (SessionId, u64)>,
+    next_token: u64,
+    /// Retained messages to send when an answer has everybody's part.
+    retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
+    reads: Map<u64, ReadFor>,
+    next_read: u64,
+    copies: Vec<Copy>,
+    interested: Vec<ShardId>,
+}
+
+/// A [`PeerMessage::Taken`] that waits for the store.
+#[derive(Debug)]
+struct Owed {
+    position: Position,
+    shard: ShardId,
+    token: u64,
+    reason: ReasonCode,
+}
+
+impl Shard {
+    /// A shard without any state. Hand it the rows of its slots, then [`Input::Started`].
+    pub fn new(config: ShardConfig, hooks: Hooks) -> Self {
+        let ShardConfig { id, shards, limits, seed } = config;
+        let services = Services::new(&hooks.services, id, shards);
+        Self {
+            id,
+            shards,
+            limits,
+            hooks,
+            ledger: Ledger::new(id),
+            sessions: Map::default(),
+            offline: Map::default(),
+            index: BTreeMap::new(),
+            connections: Map::default(),
+            router: Router::new(seed),
+            timers: Timers::default(),
+            wills: Map::default(),
+            services,
+            random: seed,
+            waiting: Vec::new(),
+            owed: VecDeque::new(),
+            tokens: Map::default(),
+            next_token: 0,
+            retained_after: BTreeMap::new(),
+            reads: Map::default(),
+            next_read: 0,
+            copies: Vec::new(),
+            interested: Vec::new(),
+        }
+    }
+
+    /// Advances the machine by one event and pushes what must be done about it.
+    ///
+    /// `now` never goes back from one call to the next.
+    pub fn handle(&mut self, input: Input<'_>, now: Time, out: &mut Outbox) {
+        match input {
+            Input::Started => self.start(now, out),
+            Input::Open(open) => self.open(&open, now, out),
+            Input::Received { connection, packet } => {
+                if let Err(cause) = self.receive(connection, packet, now, out) {
+                    self.refuse(connection, cause, now, out);
+                }
+            }
+            Input::Malformed { connection, cause } => {
+                self.refuse(connection, cause.into(), now, out);
+            }
+            Input::Closed { connection } => self.lost(connection, now, out),
+            Input::Congested { connection, congested } => {
+                if let Some(id) = self.connections.get(&connection).copied() {
+                    self.with(id, now, out, |session, _| session.link.congested = congested);
+                    self.advance(id, now, out);
+                }
+            }
+            Input::Stored(position) => self.stored(position, now, out),
+            Input::Rows { token, rows, more } => self.rows(token, rows, more, now, out),
+            Input::Peer { from, message } => self.peer(from, message, now, out),
+            Input::TimedOut => self.timed_out(now, out),
+            Input::Stop => self.stop(now, out),
+        }
+        self.run_services(now, out);
+    }
+
+    /// When [`Input::TimedOut`] is due next.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let services = self.services.next_timeout();
+        self.timers.next().into_iter().chain(services).min()
+    }
+
+    /// How many sessions have a connection, and how many wait for their Client.
+    pub fn session_counts(&self) -> (usize, usize) {
+        (self.sessions.len(), self.offline.len())
+    }
+
+    /// Runs `f` on a session that is connected.
+    fn with<R>(
+        &mut self,
+        id: SessionId,
+        now: Time,
+        out: &mut Outbox,
+        f: impl FnOnce(&mut Session, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&id)?;
+        let mut cx = Cx { now, out, ledger: &mut self.ledger };
+        Some(f(session, &mut cx))
+    }
+
+    /// A packet of a connection whose session is ready.
+    fn receive(
+        &mut self,
+        connection: ConnectionId,
+        packet: Packet<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        let Some(id) = self.connections.get(&connection).copied() else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        session.link.heard = now;
+        let version = session.link.version;
+        match packet {
+            Packet::Publish(publish) => return self.publish(id, &publish, now, out),
+            Packet::Puback(ack) => {
+                let done = self.with(id, now, out, |session, cx| {
+                    session.finish(ack.packet_id, State::Pubrel, cx)
+                });
+                self.acknowledged(id, done.flatten(), ack.reason, now, out);
+                self.advance(id, now, out);
+            }
+            Packet::Pubrec(ack) if ack.reason.is_error() => {
+                // [MQTT-4.4.0-2]: it is over, and nobody else gets it.
+                let done = self.with(id, now, out, |session, cx| {
+                    session.finish(ack.packet_id, State::Publish, cx)
+                });
+                self.acknowledged(id, done.flatten(), ack.reason, now, out);
+                self.advance(id, now, out);
+            }
+            Packet::Pubrec(ack) => {
+                self.with(id, now, out, |session, cx| {
+                    if !session.handle_pubrec(ack.packet_id, cx) {
+                        let reason = ReasonCode::PacketIdentifierNotFound;
+                        session.send_pubrel(ack.packet_id, reason, cx);
+                    }
+                });
+                self.advance(id, now, out);
+            }
+            Packet::Pubrel(ack) => {
+                let wait = self.with(id, now, out, |session, cx| {
+                    session.handle_pubrel(ack.packet_id, cx);
+                    session.release(cx)
+                });
+                self.after(id, Pumped { wait: wait == Some(true), ..Pumped::default() }, out);
+            }
+            Packet::Pubcomp(ack) => {
+                let done = self.with(id, now, out, |session, cx| {
+                    session.finish(ack.packet_id, State::Pubrel, cx)
+                });
+                self.acknowledged(id, done.flatten(), ReasonCode::Success, now, out);
+                self.advance(id, now, out);
+            }
+            Packet::Subscribe(subscribe) => return self.subscribe(id, &subscribe, now, out),
+            Packet::Unsubscribe(unsubscribe) => {
+                return self.unsubscribe(id, &unsubscribe, now, out);
+            }
+            Packet::Pingreq => out.send(connection, version, &Packet::Pingresp),
+            Packet::Disconnect(disconnect) => {
+                return self.disconnect(id, connection, &disconnect, now, out);
+            }
+            Packet::Connect(_) => return Err(ProtocolError::SecondConnect.into()),
+            Packet::Auth(_) => return Err(ProtocolError::UnexpectedAuth.into()),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return Err(ProtocolError::NotForClients(packet.name()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whoever wants to know that a subscriber acknowledged a message.
+    fn acknowledged(
+        &mut self,
+        id: SessionId,
+        done: Option<crate::session::Queued>,
+        reason: ReasonCode,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Some(queued) = done else { return };
+        if self.hooks.observed
+            && let Some(session) = self.sessions.get(&id)
+        {
+            out.outputs.push(Output::Event(Event::Acknowledged {
+                message: queued.message.id,
+                user: Arc::clone(&session.user),
+                client_id: Arc::clone(&session.client_id),
+                reason,
+            }));
+        }
+        if let Some((service, tag)) = queued.tag {
+            self.services.push(service, ToService::Acknowledged { session: id, tag, reason });
+            self.run_services(now, out);
+        }
+    }
+
+    /// Lets a session do what has become possible: open, answer, send.
+    fn advance(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
+        if !self.finish_open(id, now, out) {
+            return;
+        }
+        let pumped = self.with(id, now, out, |session, cx| {
+            let wait = session.release(cx);
+            let mut pumped = session.pump(cx);
+            pumped.wait |= wait;
+            pumped
+        });
+        if let Some(pumped) = pumped {
+            self.after(id, pumped, out);
+        }
+    }
+
+    /// Arranges for what a session needs to go on.
+    fn after(&mut self, id: SessionId, pumped: Pumped, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if pumped.wait && !session.sending.waiting {
+            session.sending.waiting = true;
+            self.waiting.push(id);
+        }
+        if let Some(number) = pumped.fetch_after {
+            let range = rows::queued_after(session.slot, id, number);
+            self.read_rows(ReadFor::Queue(id), range, QUEUE_ROWS_PER_READ, out);
+        }
+        if pumped.room {
+            self.services.push_all(|| ToService::Room { session: id });
+        }
+    }
+
+    /// Everything up to `position` is safe: what waited for it goes on.
+    fn stored(&mut self, position: Position, now: Time, out: &mut Outbox) {
+        self.ledger.set_stored(position);
+        while self.owed.front().is_some_and(|owed| self.ledger.is_stored(owed.position)) {
+            if let Some(Owed { shard, token, reason, .. }) = self.owed.pop_front() {
+                let message = PeerMessage::Taken { token, reason };
+                out.outputs.push(Output::Peer { shard, message });
+            }
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for id in waiting.drain(..) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.sending.waiting = false;
+                self.advance(id, now, out);
+            }
+        }
+        // The list is filled anew by those that still wait: keep whichever has room.
+        if self.waiting.is_empty() {
+            self.waiting = waiting;
+        }
+        self.services.push_all(|| ToService::Stored(position));
+    }
+
+    fn read_rows(&mut self, what: ReadFor, range: KeyRange, rows_max: usize, out: &mut Outbox) {
+        let query = Query { range, rows_max, bytes_max: QUEUE_BYTES_PER_READ, backwards: false };
+        self.read(what, query, out);
+    }
+
+    fn read(&mut self, what: ReadFor, query: Query, out: &mut Outbox) {
+        self.next_read += 1;
+        self.reads.insert(self.next_read, what);
+        out.outputs.push(Output::Read { token: self.next_read, query });
+    }
+
+    /// Has a record kept on behalf of a service.
+    fn store(&mut self, record: Record, out: &mut Outbox) -> Position {
+        self.ledger.append(record.ops, record.urgent, out)
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64 by Steele, Lea and Flood: one addition and a mix.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Says why in a DISCONNECT, where the version has one for servers. [MQTT-3.14.0-1]
+    fn say_goodbye(
+        connection: ConnectionId,
+        version: Version,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
+        if version == Version::V5 {
+            let goodbye = Disconnect { reason, properties: Properties::default() };
+            out.send(connection, version, &Packet::Disconnect(goodbye));
+        }
+    }
+}
+
+/// The slot of a session: its user's, so that all devices of a user are on one shard; for Clients
+/// without a user, that of the Client Identifier, so that they are not all on one.
+pub fn session_slot(user: &str, client_id: &str) -> Slot {
+    Slot::of(if user.is_empty() { client_id.as_bytes() } else { user.as_bytes() })
+}

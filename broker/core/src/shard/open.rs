@@ -1,0 +1,365 @@
+//! CONNECT: which session it gets, and when CONNACK may say so (§3.1.4).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::input::Open;
+use super::load::ReadFor;
+use super::timers::Timer;
+use crate::codec::{
+    Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
+};
+use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, Verdict};
+use crate::limits::QUEUE_ROWS_PER_READ;
+use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::record::{Position, RowKind};
+use crate::session::rows::SessionRow;
+use crate::session::{
+    Link, Opening, Receiving, Sending, Session, Will, keep_alive, rows, session_expiry,
+};
+use crate::time::Time;
+
+impl Shard {
+    /// A Client wants its session.
+    pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
+        if let Err(reason) = self.may_open(open) {
+            refuse(open, reason, out);
+            return;
+        }
+        let expiry = session_expiry(&open.connect, &self.limits);
+        let key = index_key(open.user, open.client_id);
+        let id = match self.index.get(&key).copied() {
+            None => self.new_session(open, expiry, Position::START, now, out),
+            Some(id) if self.sessions.contains_key(&id) => {
+                self.take_over(id, open, expiry, now, out)
+            }
+            Some(id) if open.connect.clean_start => {
+                let ended = self.end_offline(id, now, out);
+                self.new_session(open, expiry, ended, now, out)
+            }
+            Some(id) => self.resume(id, open, expiry, now, out),
+        };
+        self.connections.insert(open.connection, id);
+        self.advance(id, now, out);
+    }
+
+    fn may_open(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
+        if let (Some(rights), Some(will)) = (&self.hooks.authorize, &open.connect.will) {
+            let client = crate::hook::Client {
+                user: open.user,
+                client_id: open.client_id,
+                version: open.connect.version,
+            };
+            if let Verdict::Deny(reason) = rights.publish(&client, will.topic) {
+                return Err(reason);
+            }
+        }
+        let key = index_key(open.user, open.client_id);
+        if open.user.is_empty() || self.index.contains_key(&key) {
+            return Ok(());
+        }
+        let first = index_key(open.user, "");
+        let same_user = self.index.range(first..).map(|(key, _)| key);
+        let sessions = same_user
+            .take_while(|key| key.split_once('\0').is_some_and(|(user, _)| user == open.user))
+            .take(self.limits.sessions_per_user_max)
+            .count();
+        if sessions >= self.limits.sessions_per_user_max {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    /// A session that was not there before, once `after` is stored.
+    fn new_session(
+        &mut self,
+        open: &Open<'_>,
+        expiry: Duration,
+        after: Position,
+        now: Time,
+        out: &mut Outbox,
+    ) -> SessionId {
+        let id = SessionId(self.ledger.number(out));
+        let will = open.connect.will.as_ref().map(Will::new);
+        let mut session = Session {
+            id,
+            slot: super::session_slot(open.user, open.client_id),
+            user: open.user.into(),
+            client_id: open.client_id.into(),
+            expiry,
+            link: Link::new(open.connection, &open.connect, &self.limits, now),
+            subscriptions: BTreeMap::new(),
+            receiving: Receiving::new(),
+            sending: Sending::new(),
+            will,
+            opening: None,
+        };
+        let mut ready = after;
+        if session.is_persistent() {
+            let row = connected_row(&session);
+            ready = self.ledger.append(vec![rows::session(session.slot, &row)], true, out);
+        }
+        session.opening = Some(self.opening(open, expiry, false, ready));
+        self.index.insert(index_key(open.user, open.client_id), id);
+        self.sessions.insert(id, session);
+        id
+    }
+
+    /// The session is connected already: the newer connection gets it. [MQTT-3.1.4-3]
+    fn take_over(
+        &mut self,
+        id: SessionId,
+        open: &Open<'_>,
+        expiry: Duration,
+        now: Time,
+        out: &mut Outbox,
+    ) -> SessionId {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.new_session(open, expiry, Position::START, now, out);
+        };
+        let (old, version) = (session.link.connection, session.link.version);
+        self.connections.remove(&old);
+        Self::say_goodbye(old, version, ReasonCode::SessionTakenOver, out);
+        out.outputs.push(Output::Close { connection: old, cause: CloseCause::TakenOver });
+        // Without an expiry the old session ends with its connection, whatever is asked for now.
+        if open.connect.clean_start || !session.is_persistent() {
+            self.disconnected(id, Disconnection::TakenOver, now, out);
+            let ended = self.end_session(id, now, out);
+            return self.new_session(open, expiry, ended, now, out);
+        }
+        // Only a will that may wait is recalled by a connection that comes in time. [MQTT-3.1.3-9]
+        let recalled = session.will.as_ref().is_some_and(|will| !will.delay.is_zero());
+        if recalled {
+            session.will = None;
+        }
+        let reads = session.opening.as_ref().map_or(0, |opening| opening.reads);
+        self.disconnected(id, Disconnection::TakenOver, now, out);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.sending.waiting = false;
+            session.receiving.begin_again();
+            session.begin_again();
+        }
+        self.attach(id, open, expiry, reads, now, out);
+        id
+    }
+
+    /// The session is in the store: it is read before CONNACK. [MQTT-3.1.2-5]
+    fn resume(
+        &mut self,
+        id: SessionId,
+        open: &Open<'_>,
+        expiry: Duration,
+        now: Time,
+        out: &mut Outbox,
+    ) -> SessionId {
+        let Some(offline) = self.offline.remove(&id) else {
+            return self.new_session(open, expiry, Position::START, now, out);
+        };
+        self.timers.cancel(offline.ends, Timer::Expiry(id));
+        self.recall_will(id);
+        let mut session = Session {
+            id,
+            slot: offline.slot,
+            user: offline.user,
+            client_id: offline.client_id,
+            expiry,
+            link: Link::new(open.connection, &open.connect, &self.limits, now),
+            subscriptions: offline.subscriptions.into_iter().collect(),
+            receiving: Receiving::new(),
+            sending: Sending::with_rows(offline.rows, offline.rows_bytes),
+            will: None,
+            opening: None,
+        };
+        session.sending.waiting = false;
+        let slot = session.slot;
+        self.sessions.insert(id, session);
+        let mut reads = 0;
+        if offline.in_flight {
+            let range = rows::all(slot, RowKind::InFlight, id);
+            self.read_rows(ReadFor::InFlight(id), range, IN_FLIGHT_ROWS_MAX, out);
+            reads += 1;
+        }
+        if offline.rows > 0 {
+            let range = rows::queued_after(slot, id, 0);
+            self.read_rows(ReadFor::FirstQueued(id), range, QUEUE_ROWS_PER_READ * 2, out);
+            reads += 1;
+        }
+        self.attach(id, open, expiry, reads, now, out);
+        id
+    }
+
+    /// Gives a session that was there its new connection.
+    fn attach(
+        &mut self,
+        id: SessionId,
+        open: &Open<'_>,
+        expiry: Duration,
+        reads: u8,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let mut opening = self.opening(open, expiry, true, Position::START);
+        opening.reads = reads;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let ends_with_connection = expiry.is_zero() && session.is_persistent();
+        session.link = Link::new(open.connection, &open.connect, &self.limits, now);
+        session.will = open.connect.will.as_ref().map(Will::new);
+        // A session that shall not outlive this connection keeps its rows until then: whether it
+        // is found again after a crash is of no interest, and its messages are in order.
+        if !ends_with_connection {
+            session.expiry = expiry;
+        }
+        session.link.ends_session = ends_with_connection;
+        let row = connected_row(session);
+        let op = rows::session(session.slot, &row);
+        session.opening = Some(opening);
+        // Nobody waits for it: a crash before it is stored leaves the older end of the session.
+        self.ledger.append(vec![op], false, out);
+    }
+
+    /// What CONNACK will say.
+    fn opening(
+        &self,
+        open: &Open<'_>,
+        expiry: Duration,
+        session_present: bool,
+        ready: Position,
+    ) -> Opening {
+        let mut properties = PropertiesBuf::new();
+        if open.connect.version == Version::V5 {
+            self.connack_properties(open, expiry, &mut properties);
+        }
+        Opening { ready, reads: 0, session_present, properties }
+    }
+
+    fn connack_properties(&self, open: &Open<'_>, expiry: Duration, to: &mut PropertiesBuf) {
+        let limits = &self.limits;
+        let connect = &open.connect;
+        let asked = Duration::from_secs(connect.properties.session_expiry().unwrap_or(0).into());
+        if asked != expiry {
+            let seconds = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
+            to.push(Property::SessionExpiry(seconds));
+        }
+        if limits.receive_maximum != u16::MAX {
+            to.push(Property::ReceiveMaximum(limits.receive_maximum));
+        }
+        to.push(Property::MaximumPacketSize(
+            u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX),
+        ));
+        if open.assigned {
+            to.push(Property::AssignedClientId(open.client_id));
+        }
+        if limits.topic_alias_max > 0 {
+            to.push(Property::TopicAliasMaximum(limits.topic_alias_max));
+        }
+        let asked = Duration::from_secs(connect.keep_alive.into());
+        if let Some(holds) = keep_alive(connect, limits)
+            && holds != asked
+        {
+            let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
+            to.push(Property::ServerKeepAlive(seconds));
+        }
+        to.push(Property::SharedSubscriptionAvailable(false));
+    }
+
+    /// Sends CONNACK if nothing is missing any more; `false` if something is.
+    pub(super) fn finish_open(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let Some(opening) = &session.opening else { return true };
+        if opening.reads > 0 {
+            return false;
+        }
+        if !self.ledger.is_stored(opening.ready) {
+            if !session.sending.waiting {
+                session.sending.waiting = true;
+                self.waiting.push(id);
+            }
+            return false;
+        }
+        let Some(opening) = session.opening.take() else { return true };
+        let connection = session.link.connection;
+        let connack = Connack {
+            session_present: opening.session_present,
+            reason: ReasonCode::Success,
+            properties: opening.properties.as_properties(),
+        };
+        out.send(connection, session.link.version, &Packet::Connack(connack));
+        out.outputs.push(Output::Opened { connection });
+        if let Some(silence_max) = session.link.silence_max {
+            self.timers.set(now + silence_max, Timer::KeepAlive(connection));
+        }
+        if self.hooks.observed {
+            let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
+            out.outputs.push(Output::Event(Event::Connected { user, client_id }));
+        }
+        self.tell_connected(id, opening.session_present, now, out);
+        true
+    }
+
+    fn tell_connected(&mut self, id: SessionId, resumed: bool, now: Time, out: &mut Outbox) {
+        for service in self.services.all() {
+            let Some(session) = self.sessions.get(&id) else { return };
+            let who = session.who();
+            let persistent = session.is_persistent() && !session.link.ends_session;
+            let in_flight = session.sending.tags(service);
+            let subscriptions: Vec<_> = session
+                .subscriptions
+                .iter()
+                .filter(|(filter, _)| self.services.owner(filter.as_str()) == Some(service))
+                .map(|(filter, subscription)| (filter.clone(), subscription.qos))
+                .collect();
+            let event = ServiceEvent::Connected {
+                session: id,
+                client: who.client(),
+                persistent,
+                resumed,
+                in_flight: &in_flight,
+            };
+            self.call(service, event, now, out);
+            for (filter, qos) in &subscriptions {
+                let event = ServiceEvent::Subscribed { session: id, filter, qos: *qos, new: false };
+                self.call(service, event, now, out);
+            }
+        }
+    }
+}
+
+/// The row of a session that is connected, as a crash would leave it.
+pub(super) fn connected_row(session: &Session) -> SessionRow {
+    SessionRow {
+        id: session.id,
+        user: Arc::clone(&session.user),
+        client_id: Arc::clone(&session.client_id),
+        expiry: session.expiry,
+        ends: None,
+        will: session.will.clone().map(|will| (will, None)),
+    }
+}
+
+/// The key of a session in the shard's index. Neither part can hold a NUL. [MQTT-1.5.4-2]
+pub(super) fn index_key(user: &str, client_id: &str) -> Box<str> {
+    format!("{user}\0{client_id}").into()
+}
+
+/// Answers a CONNECT with a refusal. [MQTT-3.2.2-7]
+fn refuse(open: &Open<'_>, reason: ReasonCode, out: &mut Outbox) {
+    refuse_connect(open.connection, &open.connect, reason, out);
+}
+
+/// Answers a CONNECT with a refusal, from before there is a session.
+pub fn refuse_connect(
+    connection: ConnectionId,
+    connect: &Connect<'_>,
+    reason: ReasonCode,
+    out: &mut Outbox,
+) {
+    let properties = Properties::default();
+    let connack = Connack { session_present: false, reason, properties };
+    out.send(connection, connect.version, &Packet::Connack(connack));
+    out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
+}
+
+/// As many identifiers as there are, in both directions: Receive Maximum bounds them much earlier.
+const IN_FLIGHT_ROWS_MAX: usize = 2 * 65_535;

@@ -1,0 +1,496 @@
+//! PUBLISH from a Client: who may, who takes it over, and when the Client hears so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Owed, Shard};
+use crate::codec::{Publish, QoS, ReasonCode, Version};
+use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
+use crate::message::{Message, MessageId};
+use crate::output::{CloseCause, Outbox, Output};
+use crate::peer::PeerMessage;
+use crate::record::{Op, Position};
+use crate::router::Copy;
+use crate::session::{ProtocolError, Pumped, Queued, Received, ReplyKind, rows};
+use crate::slot::{ShardId, Slot};
+use crate::time::Time;
+
+/// A session whose queue is full, and nothing in it that could make room.
+#[derive(Debug, Clone, Copy)]
+struct NoRoom;
+
+/// What became of a message on this shard.
+#[derive(Debug, Clone, Copy)]
+struct Routed {
+    /// Safe here when this is stored.
+    ready: Position,
+    /// Somebody on this shard gets it.
+    matched: bool,
+    /// The one recipient there is has no room.
+    full: bool,
+}
+
+impl Shard {
+    /// A PUBLISH (§3.3).
+    pub(super) fn publish(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        let receive_maximum = self.limits.receive_maximum;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let topic = match session.receive(publish, receive_maximum)? {
+            Received::New(topic) => topic,
+            Received::Repeat => {
+                if let Some(packet_id) = publish.packet_id {
+                    self.with(id, now, out, |session, cx| session.answer_repeat(packet_id, cx));
+                }
+                return Ok(());
+            }
+        };
+        let publish = &Publish { topic: &topic, ..*publish };
+        if let Err(reason) = self.may_publish(id, publish) {
+            return self.answer_publish(id, publish, Err(reason), now, out);
+        }
+        if let Some(service) = self.services.owner(publish.topic) {
+            self.publish_to_service(id, service, publish, now, out);
+            return Ok(());
+        }
+        let message = match self.intercepted(id, publish, now, out) {
+            Ok(message) => Arc::new(message),
+            Err(reason) => return self.answer_publish(id, publish, Err(reason), now, out),
+        };
+        self.observe_published(&message, out);
+        self.distribute(id, publish, &message, now, out)
+    }
+
+    /// Whether the bounds and the rights allow it.
+    fn may_publish(&self, id: SessionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        if self.limits.topic.check(publish.topic).is_err() {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if publish.topic.starts_with('$') {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let mut properties = 0_usize;
+        let mut bytes = 0_usize;
+        for (name, value) in publish.properties.user_properties() {
+            properties += 1;
+            bytes += name.len() + value.len();
+        }
+        if properties > self.limits.user_properties_max
+            || bytes > self.limits.user_property_bytes_max
+            || (publish.retain && publish.payload.len() > self.limits.retained_message_bytes_max)
+        {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let (Some(rights), Some(session)) = (&self.hooks.authorize, self.sessions.get(&id)) else {
+            return Ok(());
+        };
+        match rights.publish(&session.client(), publish.topic) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(reason) => Err(reason),
+        }
+    }
+
+    fn publish_to_service(
+        &mut self,
+        id: SessionId,
+        service: u8,
+        publish: &Publish<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let note = session.is_persistent();
+        let token = publish.packet_id.map(|packet_id| {
+            let kind = reply_kind(publish.qos, note);
+            let serial = session.receiving.expect(kind, packet_id, Position::START, 1);
+            AnswerToken { session: id, serial }
+        });
+        let who = session.who();
+        let event =
+            ServiceEvent::Published { session: Some(id), client: who.client(), publish, token };
+        self.call(service, event, now, out);
+    }
+
+    /// The message, as the interceptors left it.
+    fn intercepted(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<Message, ReasonCode> {
+        let number = self.ledger.number(out);
+        let mut message = new_message(MessageId(number), publish, now);
+        let Some(session) = self.sessions.get(&id) else { return Ok(message) };
+        for interceptor in &self.hooks.intercept {
+            if let Verdict::Deny(reason) = interceptor.accept(&session.client(), &mut message) {
+                return Err(reason);
+            }
+        }
+        Ok(message)
+    }
+
+    fn observe_published(&self, message: &Message, out: &mut Outbox) {
+        if self.hooks.observed {
+            let (message, topic) = (message.id, message.topic.clone());
+            out.outputs.push(Output::Event(Event::Published { message, topic }));
+        }
+    }
+
+    /// Hands a message to everybody who gets it, and arranges for the answer to the publisher.
+    fn distribute(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        message: &Arc<Message>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        let mut others = std::mem::take(&mut self.interested);
+        self.router.interested(&message.topic, &mut others);
+        let own_retained = self.owns(&message.topic);
+        let remote_retain = message.retain && !own_retained;
+        let waits = others.len() + usize::from(remote_retain);
+        let mut ops = Vec::new();
+        if message.retain && own_retained {
+            match self.router.retained.set(message, &self.limits) {
+                Ok(op) => ops.extend(op),
+                Err(_) => {
+                    self.interested = others;
+                    let refused = Err(ReasonCode::QuotaExceeded);
+                    return self.answer_publish(id, publish, refused, now, out);
+                }
+            }
+        }
+        let persistent = self.sessions.get(&id).is_some_and(|it| it.is_persistent());
+        let note = persistent && publish.qos == QoS::ExactlyOnce;
+        // In one record with the message, unless others have to take it over too.
+        let noted = publish.packet_id.filter(|_| note && waits == 0);
+        let noted = noted.and_then(|packet_id| {
+            let session = self.sessions.get(&id)?;
+            Some(rows::received(session.slot, id, packet_id))
+        });
+        let routed = self.route(message, Some(id), others.is_empty(), ops, noted, now, out);
+        if routed.full {
+            self.interested = others;
+            return self.answer_publish(id, publish, Err(ReasonCode::QuotaExceeded), now, out);
+        }
+        let tokens = publish.packet_id.and_then(|packet_id| {
+            let session = self.sessions.get_mut(&id)?;
+            let kind = reply_kind(publish.qos, note && waits > 0);
+            let waits = u16::try_from(waits).unwrap_or(u16::MAX);
+            let serial = session.receiving.expect(kind, packet_id, routed.ready, waits);
+            // "Nobody listens" holds until somebody says otherwise.
+            if !routed.matched {
+                session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
+            }
+            Some((id, serial))
+        });
+        let only = others.len() == 1 && !routed.matched;
+        for shard in others.drain(..) {
+            let token = tokens.map(|answer| self.token(answer));
+            let message = Arc::clone(message);
+            let message = PeerMessage::Publish { message, publisher: Some(id), token, only };
+            out.outputs.push(Output::Peer { shard, message });
+        }
+        self.interested = others;
+        if remote_retain {
+            let token = tokens.map(|answer| self.token(answer));
+            let shard = self.owner(&message.topic);
+            let message = PeerMessage::Retain { message: Arc::clone(message), token };
+            out.outputs.push(Output::Peer { shard, message });
+        }
+        self.release(id, now, out);
+        Ok(())
+    }
+
+    /// Answers a PUBLISH at once. What MQTT 3.1.1 cannot say to a Client it is closed for, if
+    /// acknowledging would be a lie; rights are none of its business.
+    pub(super) fn answer_publish(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        result: Result<(), ReasonCode>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        let Some(packet_id) = publish.packet_id else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let reason = result.err().unwrap_or(ReasonCode::Success);
+        if session.link.version == Version::V311 && reason == ReasonCode::QuotaExceeded {
+            return Err(ProtocolError::Refused(reason).into());
+        }
+        let kind = reply_kind(publish.qos, false);
+        let serial = session.receiving.expect(kind, packet_id, Position::START, 0);
+        session.receiving.set_reason(serial, reason);
+        self.release(id, now, out);
+        Ok(())
+    }
+
+    /// Sends the answers of a session that are due.
+    pub(super) fn release(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
+        let wait = self.with(id, now, out, |session, cx| session.release(cx));
+        if wait == Some(true) {
+            self.after(id, Pumped { wait: true, ..Pumped::default() }, out);
+        }
+    }
+
+    /// The session's answer that another shard's part belongs to.
+    pub(super) fn token(&mut self, answer: (SessionId, u64)) -> u64 {
+        self.next_token += 1;
+        self.tokens.insert(self.next_token, answer);
+        self.next_token
+    }
+
+    pub(super) fn owner(&self, topic: &str) -> ShardId {
+        Slot::of(topic.as_bytes()).shard(self.shards)
+    }
+
+    fn owns(&self, topic: &str) -> bool {
+        self.shards == 1 || self.owner(topic) == self.id
+    }
+
+    /// Gives a message to the sessions of this shard, after `ops` and in one record with them.
+    /// `only`: no other shard gets it. `noted`: kept as well, if anything has to be.
+    #[expect(clippy::too_many_arguments, reason = "each is another fact about the message")]
+    fn route(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        only: bool,
+        mut ops: Vec<Op>,
+        noted: Option<Op>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Routed {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, publisher, &mut copies);
+        if only
+            && let [copy] = copies[..]
+            && copy.qos > QoS::AtMostOnce
+            && !self.has_room(copy, message)
+        {
+            self.copies = copies;
+            return Routed { ready: Position::START, matched: true, full: true };
+        }
+        // First the rows, so that everybody knows what to wait for, then the deliveries.
+        let mut keys = Vec::new();
+        let mut numbers = Vec::new();
+        for copy in &copies {
+            let number = self.ledger.number(out);
+            let place = self.queue_row(*copy, number, message, &mut ops);
+            keys.extend(place.clone().ok().flatten());
+            numbers.push((number, place));
+        }
+        match keys.len() {
+            0 => {}
+            1 => ops.extend(keys.pop().map(|key| Op::Put { key, value: message.to_bytes() })),
+            _ => ops.push(Op::PutAll { keys, value: message.to_bytes() }),
+        }
+        if !ops.is_empty() {
+            ops.extend(noted);
+        }
+        let ready =
+            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        for (copy, (number, place)) in copies.iter().zip(numbers) {
+            if let Ok(key) = place {
+                self.deliver(*copy, number, key, message, ready, now, out);
+            }
+        }
+        let matched = !copies.is_empty();
+        self.copies = copies;
+        Routed { ready, matched, full: false }
+    }
+
+    fn has_room(&self, copy: Copy, message: &Message) -> bool {
+        let limits = &self.limits;
+        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
+        if let Some(session) = self.sessions.get(&copy.session) {
+            return session.sending.has_room(message.size(), messages, bytes);
+        }
+        self.offline
+            .get(&copy.session)
+            .is_none_or(|it| it.rows < messages && it.rows_bytes + message.size() <= bytes)
+    }
+
+    /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its
+    /// connection. A full queue loses its oldest message for it, where that is in memory.
+    fn queue_row(
+        &mut self,
+        copy: Copy,
+        number: u64,
+        message: &Message,
+        ops: &mut Vec<Op>,
+    ) -> Result<Option<Bytes>, NoRoom> {
+        if copy.qos == QoS::AtMostOnce {
+            return Ok(None);
+        }
+        let full = !self.has_room(copy, message);
+        let slot = if let Some(session) = self.sessions.get_mut(&copy.session) {
+            if full {
+                let dropped = session.sending.drop_oldest().ok_or(NoRoom)?;
+                ops.extend(dropped.map(|key| Op::Delete { key }));
+            }
+            if !session.is_persistent() {
+                return Ok(None);
+            }
+            session.sending.note_row(message);
+            session.slot
+        } else {
+            let offline = self.offline.get_mut(&copy.session).ok_or(NoRoom)?;
+            if full {
+                return Err(NoRoom);
+            }
+            offline.rows += 1;
+            offline.rows_bytes += message.size();
+            offline.slot
+        };
+        let Copy { session, qos, retain, subscription_id } = copy;
+        Ok(Some(rows::queued_key(slot, session, number, qos, retain, subscription_id)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
+    fn deliver(
+        &mut self,
+        copy: Copy,
+        number: u64,
+        key: Option<Bytes>,
+        message: &Arc<Message>,
+        ready: Position,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Copy { session, qos, retain, subscription_id } = copy;
+        let message = Arc::clone(message);
+        let queued =
+            Queued { number, message, qos, retain, subscription_id, ready, key, tag: None };
+        let pumped = self.with(session, now, out, |session, cx| {
+            session.offer(queued, cx);
+            session.pump(cx)
+        });
+        if let Some(pumped) = pumped {
+            self.after(session, pumped, out);
+        }
+    }
+
+    /// Retained messages for one subscription: to be kept and sent like any other message.
+    pub(super) fn replay_retained(
+        &mut self,
+        copies: Vec<(Copy, Arc<Message>)>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let mut ops = Vec::new();
+        let mut deliveries = Vec::with_capacity(copies.len());
+        for (copy, message) in copies {
+            let number = self.ledger.number(out);
+            let Ok(key) = self.queue_row(copy, number, &message, &mut ops) else { continue };
+            ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
+            deliveries.push((copy, number, key, message));
+        }
+        let ready =
+            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        for (copy, number, key, message) in deliveries {
+            self.deliver(copy, number, key, &message, ready, now, out);
+        }
+    }
+
+    /// Routes a message that no Client waits for: a will, or one of a service.
+    pub(super) fn publish_own(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let mut ops = Vec::new();
+        if message.retain {
+            if self.owns(&message.topic) {
+                ops.extend(self.router.retained.set(message, &self.limits).ok().flatten());
+            } else {
+                let shard = self.owner(&message.topic);
+                let message = PeerMessage::Retain { message: Arc::clone(message), token: None };
+                out.outputs.push(Output::Peer { shard, message });
+            }
+        }
+        self.route(message, publisher, false, ops, None, now, out);
+        let mut others = std::mem::take(&mut self.interested);
+        self.router.interested(&message.topic, &mut others);
+        for shard in others.drain(..) {
+            let message = Arc::clone(message);
+            let message = PeerMessage::Publish { message, publisher, token: None, only: false };
+            out.outputs.push(Output::Peer { shard, message });
+        }
+        self.interested = others;
+    }
+
+    /// Another shard's message for sessions of this one.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one peer message")]
+    pub(super) fn publish_from_peer(
+        &mut self,
+        from: ShardId,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        token: Option<u64>,
+        only: bool,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let routed = self.route(message, publisher, only, Vec::new(), None, now, out);
+        let reason = match (routed.full, routed.matched) {
+            (true, _) => ReasonCode::QuotaExceeded,
+            (_, true) => ReasonCode::Success,
+            (_, false) => ReasonCode::NoMatchingSubscribers,
+        };
+        self.owe(from, token, routed.ready, reason, out);
+    }
+
+    /// Tells another shard that its part is done, as soon as it is safe.
+    pub(super) fn owe(
+        &mut self,
+        shard: ShardId,
+        token: Option<u64>,
+        position: Position,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
+        let Some(token) = token else { return };
+        if self.owed.is_empty() && self.ledger.is_stored(position) {
+            let message = PeerMessage::Taken { token, reason };
+            out.outputs.push(Output::Peer { shard, message });
+        } else {
+            self.owed.push_back(Owed { position, shard, token, reason });
+        }
+    }
+}
+
+fn reply_kind(qos: QoS, note: bool) -> ReplyKind {
+    match qos {
+        QoS::ExactlyOnce => ReplyKind::Pubrec { note },
+        _ => ReplyKind::Puback,
+    }
+}
+
+/// The Application Message that a PUBLISH carries.
+fn new_message(id: MessageId, publish: &Publish<'_>, now: Time) -> Message {
+    let mut properties = Vec::new();
+    publish.properties.copy_forwarded(&mut properties);
+    let expiry = publish.properties.message_expiry();
+    Message {
+        id,
+        topic: publish.topic.into(),
+        payload: Bytes::copy_from_slice(publish.payload),
+        qos: publish.qos,
+        retain: publish.retain,
+        properties: properties.into(),
+        accepted: now,
+        expires: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+    }
+}

@@ -1,0 +1,172 @@
+//! Start: rows back into memory, and what time has done while nobody was there.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::load::ReadFor;
+use super::open::index_key;
+use super::service::ToService;
+use super::timers::Timer;
+use crate::codec::Version;
+use crate::hook::{ServiceEvent, SessionId};
+use crate::message::BadRow;
+use crate::output::{CloseCause, ConnectionId, Outbox};
+use crate::record::{Row, RowKind};
+use crate::session::{Subscription, Who, rows};
+use crate::slot::Slot;
+use crate::time::Time;
+use crate::topic::TopicFilter;
+
+/// A session that waits for its Client: an index entry, and its subscriptions for the router.
+#[derive(Debug)]
+pub(super) struct Offline {
+    pub(super) slot: Slot,
+    pub(super) user: Arc<str>,
+    pub(super) client_id: Arc<str>,
+    /// When it ends.
+    pub(super) ends: Time,
+    /// Rows of its queue, and their bytes.
+    pub(super) rows: usize,
+    pub(super) rows_bytes: usize,
+    /// Whether Packet Identifiers are in use.
+    pub(super) in_flight: bool,
+    pub(super) subscriptions: Vec<(TopicFilter, Subscription)>,
+}
+
+impl Shard {
+    /// The kinds of rows to hand to [`Shard::recover`], in this order; those of
+    /// [`RowKind::Meta`] from all slots, the others from the shard's own.
+    pub const RECOVERED: [RowKind; 6] = [
+        RowKind::Meta,
+        RowKind::Session,
+        RowKind::Subscription,
+        RowKind::Queued,
+        RowKind::InFlight,
+        RowKind::Retained,
+    ];
+
+    /// Takes a row back at start, before [`super::Input::Started`].
+    ///
+    /// # Errors
+    /// The row cannot be understood. What it was about is lost, so the start should fail.
+    pub fn recover(&mut self, row: &Row, now: Time) -> Result<(), BadRow> {
+        let [_, kind, ..] = row.key[..] else { return Err(BadRow::Content) };
+        if kind == RowKind::Meta as u8 {
+            return self.ledger.recover(&row.value);
+        }
+        if kind == RowKind::Session as u8 {
+            return self.recover_session(row, now);
+        }
+        if kind == RowKind::Retained as u8 {
+            return self.router.retained.recover(row);
+        }
+        let (id, rest) = rows::owner(&row.key).ok_or(BadRow::Content)?;
+        // Rows of a session that is over are on their way out.
+        let Some(offline) = self.offline.get_mut(&id) else { return Ok(()) };
+        if kind == RowKind::Queued as u8 {
+            offline.rows += 1;
+            offline.rows_bytes += row.value.len();
+        } else if kind == RowKind::InFlight as u8 {
+            offline.in_flight = true;
+        } else if kind == RowKind::Subscription as u8 {
+            let text = std::str::from_utf8(rest).map_err(|_| BadRow::Content)?;
+            let filter = TopicFilter::parse(text).map_err(|_| BadRow::Content)?;
+            let subscription = rows::read_subscription(&row.value)?;
+            offline.subscriptions.push((filter, subscription));
+        }
+        Ok(())
+    }
+
+    fn recover_session(&mut self, row: &Row, now: Time) -> Result<(), BadRow> {
+        let [slot, ..] = row.key[..] else { return Err(BadRow::Content) };
+        let session = rows::read_session(&row.value)?;
+        // Connected when the server went down: its time begins now.
+        let ends = session.ends.unwrap_or(now + session.expiry);
+        if let Some((will, due)) = session.will {
+            let who = Who::new(&session.user, &session.client_id, Version::V5);
+            let due = due.unwrap_or(now + will.delay).min(ends);
+            self.hold_will(session.id, who, will, due);
+        }
+        self.index.insert(index_key(&session.user, &session.client_id), session.id);
+        self.offline.insert(
+            session.id,
+            Offline {
+                slot: Slot(slot),
+                user: session.user,
+                client_id: session.client_id,
+                ends,
+                rows: 0,
+                rows_bytes: 0,
+                in_flight: false,
+                subscriptions: Vec::new(),
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes back a row of [`RowKind::Garbage`], after [`super::Input::Started`]: the deletion of
+    /// what it names goes on.
+    ///
+    /// # Errors
+    /// The row cannot be understood.
+    pub fn resume_sweep(&mut self, row: &Row, out: &mut Outbox) -> Result<(), BadRow> {
+        let [slot, ..] = row.key[..] else { return Err(BadRow::Content) };
+        let range = rows::read_garbage(&row.key, &row.value)?;
+        self.begin_sweep(ReadFor::Garbage(Slot(slot), range), out);
+        Ok(())
+    }
+
+    /// All rows are here.
+    pub(super) fn start(&mut self, now: Time, out: &mut Outbox) {
+        let mut ids: Vec<SessionId> = self.offline.keys().copied().collect();
+        ids.sort_unstable();
+        let mut wanted = Vec::new();
+        for id in ids {
+            let Some(offline) = self.offline.get(&id) else { continue };
+            self.timers.set(offline.ends, Timer::Expiry(id));
+            for (filter, subscription) in &offline.subscriptions {
+                if self.services.owner(filter.as_str()).is_none()
+                    && self.router.subscribe(filter, id, *subscription)
+                {
+                    wanted.push(filter.clone());
+                }
+            }
+        }
+        // Nobody can publish before every shard has heard this: the listeners open later.
+        for filter in wanted {
+            self.announce(&filter, true, None, out);
+        }
+        for service in self.services.all() {
+            self.call(service, ServiceEvent::Started, now, out);
+        }
+    }
+
+    /// Closes a connection that was silent for too long, or looks again later.
+    fn check_silence(&mut self, connection: ConnectionId, now: Time, out: &mut Outbox) {
+        let id = self.connections.get(&connection);
+        let Some(session) = id.and_then(|id| self.sessions.get(id)) else { return };
+        let Some(silence_max) = session.link.silence_max else { return };
+        let due = session.link.heard + silence_max;
+        if due > now {
+            self.timers.set(due, Timer::KeepAlive(connection));
+        } else {
+            self.refuse(connection, CloseCause::KeepAliveTimedOut, now, out);
+        }
+    }
+
+    /// Deadlines have passed.
+    pub(super) fn timed_out(&mut self, now: Time, out: &mut Outbox) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::KeepAlive(connection) => self.check_silence(connection, now, out),
+                Timer::Will(id) => self.publish_pending_will(id, now, out),
+                Timer::Expiry(id) => {
+                    self.end_offline(id, now, out);
+                }
+            }
+        }
+        if self.services.next_timeout().is_some_and(|due| due <= now) {
+            self.services.push_all(|| ToService::TimedOut);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! SUBSCRIBE and UNSUBSCRIBE: every publisher knows before the Client hears that it is done.
+
+use std::sync::Arc;
+
+use super::Shard;
+use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::hook::{ServiceEvent, SessionId, Verdict};
+use crate::message::Message;
+use crate::output::{CloseCause, Outbox, Output};
+use crate::peer::PeerMessage;
+use crate::record::{Op, Position};
+use crate::router::Copy;
+use crate::session::{ProtocolError, ReplyKind, Subscription, rows};
+use crate::slot::ShardId;
+use crate::time::Time;
+use crate::topic::TopicFilter;
+
+/// A filter that was granted.
+struct Granted {
+    filter: TopicFilter,
+    subscription: Subscription,
+    new: bool,
+    retained: bool,
+    service: Option<u8>,
+}
+
+impl Shard {
+    /// A SUBSCRIBE (§3.8).
+    pub(super) fn subscribe(
+        &mut self,
+        id: SessionId,
+        subscribe: &Subscribe<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        self.check_filters(subscribe.filters().count())?;
+        let identifier = subscribe.properties.subscription_identifier();
+        let mut reasons = Vec::new();
+        let mut granted = Vec::new();
+        let mut ops = Vec::new();
+        let mut interests = Vec::new();
+        for wanted in subscribe.filters() {
+            match self.grant(id, &wanted, identifier) {
+                Err(reason) => reasons.push(reason as u8),
+                Ok(grant) => {
+                    reasons.push(grant.subscription.qos as u8);
+                    self.add_subscription(id, &grant, &mut ops, &mut interests);
+                    granted.push(grant);
+                }
+            }
+        }
+        let ready =
+            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        let waits = interests.len() * usize::from(self.shards - 1);
+        let waits = u16::try_from(waits).unwrap_or(u16::MAX);
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let kind = ReplyKind::Suback { reasons };
+        let serial = session.receiving.expect(kind, subscribe.packet_id, ready, waits);
+        for filter in interests {
+            self.announce(&filter, true, Some((id, serial)), out);
+        }
+        self.release(id, now, out);
+        let mut retained = Vec::new();
+        for grant in granted {
+            self.tell_subscribed(id, &grant, now, out);
+            if grant.retained && grant.service.is_none() {
+                retained.push(grant.filter);
+            }
+        }
+        if waits == 0 {
+            self.send_retained(id, &retained, now, out);
+        } else if !retained.is_empty() {
+            // Asked for only when every publisher's shard routes to this one: so that no update
+            // falls between the retained message and the first one routed.
+            self.retained_after.insert((id, serial), retained);
+        }
+        Ok(())
+    }
+
+    fn check_filters(&self, filters: usize) -> Result<(), ProtocolError> {
+        let max = self.limits.filters_per_subscribe_max;
+        if filters > max {
+            return Err(ProtocolError::TooManyFilters { filters, max });
+        }
+        Ok(())
+    }
+
+    /// Whether the session may have this subscription, and what it then is.
+    fn grant(
+        &self,
+        id: SessionId,
+        wanted: &SubscribeFilter<'_>,
+        identifier: Option<u32>,
+    ) -> Result<Granted, ReasonCode> {
+        let session = self.sessions.get(&id).ok_or(ReasonCode::UnspecifiedError)?;
+        let filter =
+            TopicFilter::parse(wanted.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        if self.limits.topic.check(filter.as_str()).is_err() {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if filter.share().is_some() {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        let subscriptions = &session.subscriptions;
+        let new = !subscriptions.contains_key(&filter);
+        if new {
+            let wildcards = || subscriptions.keys().filter(|it| it.has_wildcard()).count();
+            let limits = &self.limits;
+            if subscriptions.len() >= limits.subscriptions_per_session_max
+                || (filter.has_wildcard()
+                    && wildcards() >= limits.wildcard_subscriptions_per_session_max)
+            {
+                return Err(ReasonCode::QuotaExceeded);
+            }
+        }
+        if let Some(rights) = &self.hooks.authorize
+            && let Verdict::Deny(reason) = rights.subscribe(&session.client(), &filter)
+        {
+            return Err(reason);
+        }
+        let service = self.services.owner(filter.as_str());
+        if let Some(service) = service {
+            self.services.may_subscribe(service, &session.client(), &filter)?;
+        }
+        let handling: RetainHandling = wanted.options.retain_handling;
+        let retained = Subscription::wants_retained(handling, new);
+        let subscription = Subscription::new(wanted.options, identifier);
+        Ok(Granted { filter, subscription, new, retained, service })
+    }
+
+    fn add_subscription(
+        &mut self,
+        id: SessionId,
+        grant: &Granted,
+        ops: &mut Vec<Op>,
+        interests: &mut Vec<TopicFilter>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Granted { filter, subscription, service, .. } = grant;
+        session.subscriptions.insert(filter.clone(), *subscription);
+        if session.is_persistent() {
+            ops.push(rows::subscription(session.slot, id, filter.as_str(), *subscription));
+        }
+        if service.is_none() && self.router.subscribe(filter, id, *subscription) && self.shards > 1
+        {
+            interests.push(filter.clone());
+        }
+    }
+
+    fn tell_subscribed(&mut self, id: SessionId, grant: &Granted, now: Time, out: &mut Outbox) {
+        if let Some(service) = grant.service {
+            let Granted { filter, subscription, new, .. } = grant;
+            let event =
+                ServiceEvent::Subscribed { session: id, filter, qos: subscription.qos, new: *new };
+            self.call(service, event, now, out);
+        }
+    }
+
+    /// Tells every other shard whether this one wants `filter`.
+    pub(super) fn announce(
+        &mut self,
+        filter: &TopicFilter,
+        wanted: bool,
+        answer: Option<(SessionId, u64)>,
+        out: &mut Outbox,
+    ) {
+        for shard in (0..self.shards).map(ShardId) {
+            if shard == self.id {
+                continue;
+            }
+            let token = answer.map(|answer| self.token(answer));
+            let message = PeerMessage::Interest { filter: filter.clone(), wanted, token };
+            out.outputs.push(Output::Peer { shard, message });
+        }
+    }
+
+    /// Sends the retained messages of new subscriptions, from this shard and the others.
+    pub(super) fn send_retained(
+        &mut self,
+        id: SessionId,
+        filters: &[TopicFilter],
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        for filter in filters {
+            let own = self.router.retained.matching(filter, now);
+            self.retained_found(id, filter, own, now, out);
+            let owner = self.owner(filter.as_str());
+            for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
+                if filter.has_wildcard() || shard == owner {
+                    let message =
+                        PeerMessage::RetainedWanted { filter: filter.clone(), session: id };
+                    out.outputs.push(Output::Peer { shard, message });
+                }
+            }
+        }
+    }
+
+    /// Retained messages for a subscription, which may have changed meanwhile.
+    pub(super) fn retained_found(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        messages: Vec<Arc<Message>>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
+        let copies = messages
+            .into_iter()
+            .map(|message| {
+                let qos: QoS = message.qos.min(subscription.qos);
+                let subscription_id = subscription.id;
+                (Copy { session: id, qos, retain: true, subscription_id }, message)
+            })
+            .collect();
+        self.replay_retained(copies, now, out);
+    }
+
+    /// An UNSUBSCRIBE (§3.10).
+    pub(super) fn unsubscribe(
+        &mut self,
+        id: SessionId,
+        unsubscribe: &Unsubscribe<'_>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), CloseCause> {
+        self.check_filters(unsubscribe.filters().count())?;
+        let mut reasons = Vec::new();
+        let mut ops = Vec::new();
+        for text in unsubscribe.filters() {
+            let ended = TopicFilter::parse(text)
+                .ok()
+                .filter(|filter| self.remove_subscription(id, filter, &mut ops, now, out));
+            let reason = match ended {
+                Some(_) => ReasonCode::Success,
+                None => ReasonCode::NoSubscriptionExisted,
+            };
+            reasons.push(reason as u8);
+        }
+        let ready =
+            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            let kind = ReplyKind::Unsuback { reasons };
+            session.receiving.expect(kind, unsubscribe.packet_id, ready, 0);
+        }
+        self.release(id, now, out);
+        Ok(())
+    }
+
+    fn remove_subscription(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        ops: &mut Vec<Op>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        if session.subscriptions.remove(filter).is_none() {
+            return false;
+        }
+        if session.is_persistent() {
+            ops.push(rows::subscription_gone(session.slot, id, filter.as_str()));
+        }
+        match self.services.owner(filter.as_str()) {
+            Some(service) => {
+                let event = ServiceEvent::Unsubscribed { session: id, filter };
+                self.call(service, event, now, out);
+            }
+            None => self.drop_filter(id, filter, out),
+        }
+        true
+    }
+
+    /// Takes a filter of a session out of the router, here and with the other shards.
+    pub(super) fn drop_filter(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) {
+        if self.router.unsubscribe(filter, id) && self.shards > 1 {
+            self.announce(filter, false, None, out);
+        }
+    }
+}
