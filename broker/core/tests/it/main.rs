@@ -1,1 +1,3 @@
 //! Behaviour tests of the core, one binary.
+
+mod codec;
