@@ -12,7 +12,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use tidings_core::codec::{
     Ack, Packet, PacketId, Properties, Publish, PublishParts, QoS, Version, decode,
 };
@@ -308,17 +308,13 @@ mod peers {
     }
 }
 
-fn all(c: &mut Criterion) {
-    ours(c);
-    #[cfg(feature = "peers")]
-    peers::all(c);
-}
-
-criterion_group! {
-    name = codec;
-    config = Criterion::default()
+fn main() {
+    let mut c = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2));
-    targets = all
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    ours(&mut c);
+    #[cfg(feature = "peers")]
+    peers::all(&mut c);
+    c.final_summary();
 }
-criterion_main!(codec);

@@ -389,8 +389,7 @@ impl Parts {
         let mut filters = Vec::new();
         let reasons: Vec<u8> = self.picks.iter().map(|pick| pick % 3).chain([0x80]).collect();
         let unsuback_reasons = vec![0x11; self.picks.len() + 1];
-        let ack = Ack { packet_id, reason: Success, properties };
-        use ReasonCode::Success;
+        let ack = Ack { packet_id, reason: ReasonCode::Success, properties };
         let packet = match kind {
             PacketKind::Connect => Packet::Connect(Connect {
                 version,
