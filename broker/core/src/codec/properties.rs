@@ -424,7 +424,7 @@ fn check_value(id: u8, shape: Shape, value: Value<'_>) -> Result<(), Malformed> 
         }
         Value::Bytes(bytes) => match shape {
             Shape::Topic => match check_topic_name(bytes)? {
-                Ok(topic) if topic.is_empty() => Err(Malformed::ResponseTopicEmpty),
+                Ok("") => Err(Malformed::ResponseTopicEmpty),
                 Ok(_topic) => Ok(()),
                 Err(TopicFault { found, at }) => {
                     Err(Malformed::ResponseTopicWildcard { found, at })

@@ -1,1 +1,10 @@
 //! Behaviour tests of the core, one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+
+mod codec;

@@ -1,0 +1,138 @@
+//! Decoding and encoding allocate nothing, for the packets that make up the traffic.
+//!
+//! Counted per thread: the test harness allocates on its own.
+
+use std::hint::black_box;
+
+use tidings_core::codec::{
+    Ack, Packet, PacketId, PropertiesBuf, Property, Publish, PublishParts, QoS, Version, decode,
+};
+
+#[expect(unsafe_code, reason = "a global allocator is the only way to see every allocation")]
+mod counting {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    struct Counting;
+
+    thread_local! {
+        static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
+
+    // SAFETY: hands everything on to the system's allocator; the count beside it is a `Cell` without
+    // a destructor, which neither allocates nor unwinds.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            COUNT.set(COUNT.get() + 1);
+            // SAFETY: the caller keeps the contract of `alloc`.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            // SAFETY: the caller keeps the contract of `dealloc`, and `System` made the block.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+
+        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            COUNT.set(COUNT.get() + 1);
+            // SAFETY: the caller keeps the contract of `realloc`, and `System` made the block.
+            unsafe { System.realloc(pointer, layout, size) }
+        }
+    }
+
+    /// How often this thread allocates while `work` runs.
+    pub(super) fn allocations(work: impl FnOnce()) -> usize {
+        let before = COUNT.get();
+        work();
+        COUNT.get() - before
+    }
+}
+
+use counting::allocations;
+
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+
+#[test]
+fn the_counter_sees_an_allocation() {
+    assert_eq!(allocations(|| drop(black_box(vec![1_u8]))), 1);
+}
+
+#[test]
+fn publish_and_acknowledgements_allocate_nothing() {
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::ResponseTopic("chat/@bob/answer"));
+    properties.push(Property::UserProperty("name", "value"));
+    let properties = properties.as_properties();
+    let packet_id = PacketId::MIN;
+    let packets = [
+        Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: "chat/@bob/send",
+            packet_id: Some(packet_id),
+            properties,
+            payload: &[0; 100],
+        }),
+        Packet::Puback(Ack::success(packet_id)),
+        Packet::Pubrec(Ack::success(packet_id)),
+        Packet::Pubrel(Ack::success(packet_id)),
+        Packet::Pubcomp(Ack::success(packet_id)),
+        Packet::Pingreq,
+        Packet::Pingresp,
+    ];
+    for version in VERSIONS {
+        for packet in &packets {
+            let mut bytes = Vec::with_capacity(1024);
+            packet.encode(version, &mut bytes).unwrap();
+            let mut again = Vec::with_capacity(1024);
+            let count = allocations(|| {
+                let (decoded, _taken) = decode(&bytes, version, 1024).unwrap().unwrap();
+                decoded.encode(version, &mut again).unwrap();
+                if let Packet::Publish(publish) = &decoded {
+                    black_box(publish.properties.iter().count());
+                    black_box(publish.properties.response_topic());
+                }
+            });
+            assert_eq!(count, 0, "{} in MQTT {version}", packet.name());
+            assert_eq!(again, bytes);
+        }
+    }
+}
+
+#[test]
+fn the_head_of_a_delivery_allocates_nothing() {
+    let parts = PublishParts {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "me/json/@alice/message",
+        packet_id: None,
+        message_expiry: Some(60),
+        subscription_ids: &[1, 200],
+        topic_alias: Some(1),
+        forwarded: &[],
+        payload_len: 0,
+    };
+    for version in VERSIONS {
+        let mut out = Vec::with_capacity(1024);
+        let count = allocations(|| {
+            parts.encode_head(version, &mut out).unwrap();
+        });
+        assert_eq!(count, 0, "MQTT {version}");
+        assert_eq!(out.len(), parts.packet_len(version));
+    }
+}
+
+#[test]
+fn refusing_allocates_nothing() {
+    for bytes in [&[0x36_u8][..], &[0x32, 5, 0, 1, 0xFF, 0, 1], &[0x40, 2, 0, 0]] {
+        let count = allocations(|| {
+            black_box(decode(black_box(bytes), Version::V5, 1024)).unwrap_err();
+        });
+        assert_eq!(count, 0, "{bytes:02x?}");
+    }
+}

@@ -1,0 +1,416 @@
+//! The committer: takes every record that waits, writes them with one write and one sync, and
+//! tells each shard how far it is safe.
+//!
+//! There is no timer to tune: while one group is being synced the next one gathers, so the group
+//! is as large as the disk is slow. Only records that nobody waits for are given time to find
+//! company. After a failed write or sync nothing is ever published again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidings_core::record::Op;
+use tidings_core::slot::ShardId;
+
+use crate::journal::{Group, Journal};
+use crate::store::StoreFailure;
+use crate::store::overlay::Rows;
+use crate::store::read::Answer;
+
+/// Wakes the thread of a shard: it has something to [`poll`](crate::engine::ShardStore::poll).
+///
+/// Called from the store's threads, and not again before the shard has polled to the end.
+pub trait Notify: Send + Sync {
+    /// Makes the shard's thread poll soon. Must not block.
+    fn notify(&self);
+}
+
+/// What the store has done since it began, and is behind with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Groups written to the journal.
+    pub groups: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Their bytes.
+    pub journal_bytes: u64,
+    /// Groups that were synced, each with one sync.
+    pub syncs: u64,
+    /// Checkpoints finished.
+    pub checkpoints: u64,
+    /// Rows that checkpoints put into the store.
+    pub rows_put: u64,
+    /// Rows that checkpoints deleted from the store.
+    pub rows_deleted: u64,
+    /// Bytes of keys and values that checkpoints put into the store.
+    pub store_bytes: u64,
+    /// Reads answered.
+    pub reads: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) groups: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) rows_put: AtomicU64,
+    pub(crate) rows_deleted: AtomicU64,
+    pub(crate) store_bytes: AtomicU64,
+    pub(crate) reads: AtomicU64,
+}
+
+/// Adds to a counter of [`Counters`].
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn read(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            groups: get(&self.groups),
+            records: get(&self.records),
+            journal_bytes: get(&self.journal_bytes),
+            syncs: get(&self.syncs),
+            checkpoints: get(&self.checkpoints),
+            rows_put: get(&self.rows_put),
+            rows_deleted: get(&self.rows_deleted),
+            store_bytes: get(&self.store_bytes),
+            reads: get(&self.reads),
+        }
+    }
+}
+
+/// What the store's threads and the shards share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) counters: Counters,
+    /// The checkpointer waits here.
+    pub(crate) gate: Gate,
+    /// The sequence number of the last record that is safe.
+    pub(crate) synced: AtomicU64,
+    /// Journal bytes that no checkpoint has covered yet.
+    pub(crate) uncovered_bytes: AtomicU64,
+    /// Records up to here may leave the journal; the committer does it.
+    pub(crate) forget: AtomicU64,
+    /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
+    pub(crate) behind: AtomicBool,
+    failure: OnceLock<StoreFailure>,
+    urgent: AtomicBool,
+    lazy: AtomicBool,
+    state: Mutex<CommitterState>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct CommitterState {
+    /// Since when the oldest record waits that nobody waits for.
+    lazy_since: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+/// How the committer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// With everything that was handed over committed.
+    Drained,
+    /// At once, as if killed.
+    Abandoned,
+}
+
+/// A condition that several threads change and one waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    changes: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Returns once `met` is; it is asked again after each [`changed`](Self::changed).
+    pub(crate) fn wait_until(&self, mut met: impl FnMut() -> bool) {
+        let mut changes = lock(&self.changes);
+        while !met() {
+            changes = self.changed.wait(changes).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(crate) fn changed(&self) {
+        // Taken so that the change cannot fall between the question and the wait.
+        drop(lock(&self.changes));
+        self.changed.notify_all();
+    }
+}
+
+/// Locks, whether or not another thread panicked while it held the lock: each panic of the
+/// store's threads is turned into a failure, and the data is not used for anything then.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    pub(crate) fn new(shards: u16, synced: u64) -> Self {
+        Self {
+            lanes: (0..shards).map(|_| Arc::default()).collect(),
+            counters: Counters::default(),
+            gate: Gate::default(),
+            synced: AtomicU64::new(synced),
+            uncovered_bytes: AtomicU64::new(0),
+            forget: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            urgent: AtomicBool::new(false),
+            lazy: AtomicBool::new(false),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<&StoreFailure> {
+        self.failure.get()
+    }
+
+    /// The first failure counts. Tells every shard.
+    pub(crate) fn fail(&self, failure: StoreFailure) {
+        tracing::error!("{failure}");
+        let _first = self.failure.set(failure);
+        for lane in &self.lanes {
+            lane.wake();
+        }
+        self.stir();
+        self.gate.changed();
+    }
+
+    pub(crate) fn stop(&self, stop: Stop) {
+        lock(&self.state).stop.get_or_insert(stop);
+        self.wake.notify_all();
+        self.gate.changed();
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        lock(&self.state).stop.is_some()
+    }
+
+    /// Makes the committer look now.
+    pub(crate) fn stir(&self) {
+        if !self.urgent.swap(true, Ordering::AcqRel) {
+            drop(lock(&self.state));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Makes the committer look before long.
+    fn stir_lazily(&self) {
+        if !self.lazy.swap(true, Ordering::AcqRel) {
+            lock(&self.state).lazy_since.get_or_insert_with(Instant::now);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Waits until there is a reason to commit.
+    fn wait_for_work(&self, lazy_flush: Duration) -> Option<Stop> {
+        let mut state = lock(&self.state);
+        loop {
+            if self.urgent.swap(false, Ordering::AcqRel) || state.stop.is_some() {
+                break;
+            }
+            let left = state.lazy_since.map(|since| lazy_flush.saturating_sub(since.elapsed()));
+            state = match left {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.wake.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        // Before the records are taken: one that comes later asks anew.
+        state.lazy_since = None;
+        self.lazy.store(false, Ordering::Release);
+        state.stop
+    }
+}
+
+/// One shard's way to the store's threads and back.
+#[derive(Default)]
+pub(crate) struct Lane {
+    pending: Mutex<Pending>,
+    /// Records that are safe, and their bytes.
+    pub(crate) stored: AtomicU64,
+    pub(crate) stored_bytes: AtomicU64,
+    pub(crate) answers: Mutex<VecDeque<(u64, Answer)>>,
+    pub(crate) desk: Mutex<Desk>,
+    /// Whether the shard has to look at its desk.
+    pub(crate) desk_changed: AtomicBool,
+    notifier: OnceLock<Arc<dyn Notify>>,
+    notified: AtomicBool,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("stored", &self.stored).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    group: Group,
+    records: u64,
+    bytes: u64,
+}
+
+/// What a shard and the checkpointer put down for each other.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// For the shard: freeze the rows written so far.
+    pub(crate) freeze: bool,
+    /// For the shard: so many of the oldest layers are in the store now.
+    pub(crate) release: usize,
+    /// For the checkpointer: every layer, with the records that they hold.
+    pub(crate) frozen: Option<Frozen>,
+    /// The shard is gone, and this is what it leaves.
+    pub(crate) left: Option<Frozen>,
+}
+
+/// Rows of a shard that do not change any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Frozen {
+    /// The oldest first.
+    pub(crate) layers: Vec<Arc<Rows>>,
+    /// How many records of the shard they hold: all up to the last.
+    pub(crate) records: u64,
+}
+
+/// Lazy records do not fill the hand-off while they wait for company.
+const LAZY_RECORDS_MAX: u64 = 1_024;
+const LAZY_BYTES_MAX: u64 = 1 << 20;
+
+impl Lane {
+    /// Hands a record to the committer; its size in bytes. `None`: it is too large for a journal.
+    pub(crate) fn hand_over(
+        &self,
+        hub: &Hub,
+        shard: ShardId,
+        ops: &[Op],
+        urgent: bool,
+    ) -> Option<u64> {
+        let mut pending = lock(&self.pending);
+        let bytes = pending.group.push(shard, ops)? as u64;
+        pending.records += 1;
+        pending.bytes += bytes;
+        let enough = pending.records >= LAZY_RECORDS_MAX || pending.bytes >= LAZY_BYTES_MAX;
+        drop(pending);
+        if urgent || enough {
+            hub.stir();
+        } else {
+            hub.stir_lazily();
+        }
+        Some(bytes)
+    }
+
+    pub(crate) fn set_notifier(&self, notifier: Arc<dyn Notify>) {
+        if let Err(_second) = self.notifier.set(notifier) {
+            tracing::warn!("a shard's notifier is set once; the second is ignored");
+        }
+        // What came before it is not lost.
+        self.notified.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the shard, unless it has been and has not polled since.
+    pub(crate) fn wake(&self) {
+        if !self.notified.swap(true, Ordering::AcqRel)
+            && let Some(notifier) = self.notifier.get()
+        {
+            notifier.notify();
+        }
+    }
+
+    /// Whether the shard was woken; from now on it can be again.
+    pub(crate) fn was_woken(&self) -> bool {
+        self.notified.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn ask_to_look(&self) {
+        self.desk_changed.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// The committer's thread.
+pub(crate) struct Committer {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) journal: Box<dyn Journal>,
+    pub(crate) lazy_flush: Duration,
+    pub(crate) checkpoint_bytes: u64,
+    /// Whether the journal syncs; only counted here.
+    pub(crate) syncs: bool,
+}
+
+/// How many checkpoints' worth of journal may wait for one before publishers have to.
+const BEHIND_CHECKPOINTS: u64 = 4;
+
+impl Committer {
+    /// Commits until it is stopped or fails, and gives the journal back.
+    pub(crate) fn run(mut self) -> Box<dyn Journal> {
+        let mut group = Group::default();
+        let mut spare = Group::default();
+        let mut taken = vec![(0_u64, 0_u64); self.hub.lanes.len()];
+        loop {
+            let stop = self.hub.wait_for_work(self.lazy_flush);
+            if stop == Some(Stop::Abandoned) || self.hub.failure().is_some() {
+                return self.journal;
+            }
+            for (lane, taken) in self.hub.lanes.iter().zip(&mut taken) {
+                let mut pending = lock(&lane.pending);
+                *taken = (pending.records, pending.bytes);
+                (pending.records, pending.bytes) = (0, 0);
+                // Swapped and copied later: the shard waits for this lock.
+                std::mem::swap(&mut pending.group, &mut spare);
+                drop(pending);
+                group.append(&mut spare);
+            }
+            if let Err(failure) = self.commit(&mut group, &taken) {
+                self.hub.fail(failure);
+                return self.journal;
+            }
+            if stop.is_some() {
+                return self.journal;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: &mut Group, taken: &[(u64, u64)]) -> Result<(), StoreFailure> {
+        let failed = |error| StoreFailure::new("write the journal", error);
+        let hub = &self.hub;
+        if !group.is_empty() {
+            let (records, bytes) = (u64::from(group.entries()), group.bytes().len() as u64);
+            let last = self.journal.append(group).map_err(failed)?;
+            group.clear();
+            hub.synced.store(last, Ordering::Release);
+            count(&hub.counters.groups, 1);
+            count(&hub.counters.syncs, u64::from(self.syncs));
+            count(&hub.counters.records, records);
+            count(&hub.counters.journal_bytes, bytes);
+            for (lane, (records, bytes)) in hub.lanes.iter().zip(taken) {
+                if *records > 0 {
+                    lane.stored_bytes.fetch_add(*bytes, Ordering::Release);
+                    lane.stored.fetch_add(*records, Ordering::Release);
+                    lane.wake();
+                }
+            }
+            let uncovered = hub.uncovered_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+            if uncovered >= self.checkpoint_bytes.saturating_mul(BEHIND_CHECKPOINTS) {
+                hub.behind.store(true, Ordering::Release);
+            }
+            hub.gate.changed();
+        }
+        match hub.forget.swap(0, Ordering::AcqRel) {
+            0 => Ok(()),
+            through => self.journal.forget(through).map_err(failed),
+        }
+    }
+}

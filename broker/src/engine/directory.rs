@@ -1,0 +1,180 @@
+//! The directory of a store: whose it is, which format it has, and that only one process has it.
+//!
+//! `VERSION` appears last when a directory is made. Without it, what is there is either a start
+//! that was cut short, and `CREATING` says so, or somebody else's: then nothing is touched.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::journal::ReplayError;
+use crate::store::StoreFailure;
+
+/// The format of the directory, in its file `VERSION`.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{dir:?} is in use by another process; stop that one, or use another directory")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Something else is there.
+    #[error("{dir:?} holds something else than a store; use an empty directory")]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Another version of the program made it.
+    #[error("{dir:?} has format version {found:?}, this program needs {expected}")]
+    FormatVersion {
+        /// The directory.
+        dir: PathBuf,
+        /// What its file `VERSION` says.
+        found: String,
+        /// The version that this program reads and writes.
+        expected: u32,
+    },
+    /// A file or directory could not be made or read.
+    #[error("cannot open {path:?}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The journal cannot be read.
+    #[error("cannot read the journal: {0}")]
+    Journal(#[from] ReplayError),
+    /// The store cannot be read, or a thread not be started.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
+}
+
+/// A directory that is locked for this process until this is dropped.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+const VERSION: &str = "VERSION";
+const CREATING: &str = "CREATING";
+const VERSION_DRAFT: &str = "VERSION.draft";
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+        let made = !path.exists();
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        if made && let Some(parent) = path.parent().filter(|parent| parent.exists()) {
+            sync(parent).map_err(io)?;
+        }
+        let ours = path.join(VERSION).exists() || path.join(CREATING).exists();
+        if !ours && !is_empty(path).map_err(io)? {
+            return Err(OpenError::NotAStore { dir: path.to_path_buf() });
+        }
+        let lock = file(path, LOCK).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse { dir: path.to_path_buf() });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
+        let directory = Self { path: path.to_path_buf(), _lock: lock };
+        if path.join(VERSION).exists() {
+            directory.check_version()?;
+        } else {
+            directory.begin().map_err(io)?;
+        }
+        Ok(directory)
+    }
+
+    fn check_version(&self) -> Result<(), OpenError> {
+        let path = self.path.join(VERSION);
+        let found = fs::read_to_string(&path).map_err(|source| OpenError::Io { path, source })?;
+        if found.trim() != FORMAT_VERSION.to_string() {
+            let dir = self.path.clone();
+            let found = found.trim().chars().take(32).collect();
+            return Err(OpenError::FormatVersion { dir, found, expected: FORMAT_VERSION });
+        }
+        Ok(())
+    }
+
+    /// Makes the directories; what an earlier attempt left in them was never used.
+    fn begin(&self) -> io::Result<()> {
+        file(&self.path, CREATING)?.sync_all()?;
+        sync(&self.path)?;
+        for directory in [self.journal(), self.store()] {
+            if directory.exists() {
+                fs::remove_dir_all(&directory)?;
+            }
+            DirBuilder::new().mode(0o700).create(&directory)?;
+        }
+        sync(&self.path)
+    }
+
+    /// From now on the directory is a store. Called once the parts are in place.
+    pub(super) fn complete(&self) -> Result<(), OpenError> {
+        let complete = || {
+            if !self.path.join(VERSION).exists() {
+                let mut draft = file(&self.path, VERSION_DRAFT)?;
+                draft.set_len(0)?;
+                writeln!(draft, "{FORMAT_VERSION}")?;
+                draft.sync_all()?;
+                fs::rename(self.path.join(VERSION_DRAFT), self.path.join(VERSION))?;
+                sync(&self.path)?;
+            }
+            match fs::remove_file(self.path.join(CREATING)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        complete().map_err(|source| OpenError::Io { path: self.path.clone(), source })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    pub(super) fn store(&self) -> PathBuf {
+        self.path.join("sled")
+    }
+}
+
+fn file(directory: &Path, name: &str) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(name))
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// But for what a start that was cut short leaves first, and what a file system puts there.
+fn is_empty(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if name != LOCK && name != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

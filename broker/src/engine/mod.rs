@@ -1,0 +1,457 @@
+//! The durable store of a broker: journal, store, and the threads between them.
+//!
+//! A shard holds a [`ShardStore`] and never waits: it appends records, asks for rows, and learns
+//! from [`ShardStore::poll`] how far its records are safe. An acknowledgement follows
+//! [`StoreEvent::Stored`], never the append. Three threads do the rest: the committer makes groups
+//! durable, the checkpointer moves what is still there into the store, the reader answers.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tidings_core::record::KeyRange;
+use tidings_core::slot::{ShardId, Slot};
+
+use crate::commit::{Committer, Hub, Stop, lock};
+pub use crate::commit::{Notify, Stats};
+use crate::journal::{FileJournal, FileJournalOptions, Journal, Recovered, ReplayError};
+use crate::store::memory::MemoryStore;
+use crate::store::overlay::{self, Rows};
+use crate::store::sled::{SledStore, panic_text};
+use crate::store::{Store, StoreFailure, read};
+use checkpointer::Checkpointer;
+use directory::Directory;
+pub use directory::{FORMAT_VERSION, OpenError};
+use reader::ReadRequest;
+pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
+
+mod checkpointer;
+mod directory;
+mod reader;
+mod shard;
+
+/// What an acknowledged change survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A power cut: every group is synced before it counts as stored.
+    #[default]
+    Fsync,
+    /// The end of the process, however sudden, but no power cut.
+    Os,
+    /// Nothing: all rows are in memory.
+    Memory,
+}
+
+impl Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+/// A word that names no [`Durability`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected durability `fsync`, `os` or `memory`, found {0:?}")]
+pub struct UnknownDurability(String);
+
+impl FromStr for Durability {
+    type Err = UnknownDurability;
+
+    fn from_str(word: &str) -> Result<Self, UnknownDurability> {
+        match word {
+            "fsync" => Ok(Self::Fsync),
+            "os" => Ok(Self::Os),
+            "memory" => Ok(Self::Memory),
+            _ => Err(UnknownDurability(word.to_owned())),
+        }
+    }
+}
+
+/// How an [`Engine`] stores.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Its directory, made if it is not there. Unused with [`Durability::Memory`].
+    pub dir: PathBuf,
+    /// What an acknowledged change survives.
+    pub durability: Durability,
+    /// How many shards there are, 1 to 256. May differ from the last time.
+    pub shards: u16,
+    /// The size of a segment of the journal, in bytes, at least 64 KiB.
+    pub segment_bytes: u64,
+    /// After how many bytes of journal a checkpoint begins.
+    pub checkpoint_bytes: u64,
+    /// How long a record that nobody waits for may wait for a group to join.
+    pub lazy_flush: Duration,
+    /// What the store may cache, in bytes; it takes up to four times as much memory.
+    pub cache_bytes: u64,
+    /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
+    /// full; see [`Engine::disk_low`].
+    pub disk_reserve_bytes: u64,
+}
+
+impl EngineOptions {
+    /// The defaults, for one shard in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            durability: Durability::Fsync,
+            shards: 1,
+            segment_bytes: 64 << 20,
+            checkpoint_bytes: 64 << 20,
+            lazy_flush: Duration::from_millis(100),
+            cache_bytes: 16 << 20,
+            disk_reserve_bytes: 1 << 30,
+        }
+    }
+}
+
+/// The store of a broker, without the shards' ends of it.
+///
+/// Dropping it is like being killed: what was not yet stored is lost, what was stored is found by
+/// the next [`open`](Self::open). See [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+pub struct Engine {
+    hub: Arc<Hub>,
+    store: Arc<dyn Store>,
+    /// What the journal held at the start, a layer per shard, until a checkpoint has stored it.
+    at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
+    recovered: Recovered,
+    committer: Option<JoinHandle<Box<dyn Journal>>>,
+    checkpointer: Option<JoinHandle<()>>,
+    reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
+    checkpoint_wanted: Arc<AtomicBool>,
+    disk_low: AtomicBool,
+    disk_reserve_bytes: u64,
+    /// Last: unlocked when everything else is closed.
+    directory: Option<Directory>,
+}
+
+impl Engine {
+    /// Opens the store in `options.dir`, or makes it, and recovers what was stored: an engine, and
+    /// each shard's end of it, in the order of the shards.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(options: EngineOptions) -> Result<(Self, Vec<ShardStore>), OpenError> {
+        if options.durability == Durability::Memory {
+            return Self::start(
+                &options,
+                None,
+                Box::new(NoJournal),
+                Arc::new(MemoryStore::default()),
+            );
+        }
+        let directory = Directory::open(&options.dir)?;
+        let store = SledStore::open(&directory.store(), options.cache_bytes)?;
+        directory.complete()?;
+        let journal = FileJournal::new(FileJournalOptions {
+            directory: directory.journal(),
+            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN),
+            sync: options.durability == Durability::Fsync,
+        });
+        Self::start(&options, Some(directory), Box::new(journal), Arc::new(store))
+    }
+
+    /// As [`open`](Self::open), with another journal and another store; no directory is made,
+    /// checked or locked. For tests that make them fail, and for a journal on several machines.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open_with(
+        options: EngineOptions,
+        journal: Box<dyn Journal>,
+        store: Arc<dyn Store>,
+    ) -> Result<(Self, Vec<ShardStore>), OpenError> {
+        Self::start(&options, None, journal, store)
+    }
+
+    fn start(
+        options: &EngineOptions,
+        directory: Option<Directory>,
+        mut journal: Box<dyn Journal>,
+        store: Arc<dyn Store>,
+    ) -> Result<(Self, Vec<ShardStore>), OpenError> {
+        let shards = options.shards.clamp(1, tidings_core::slot::SLOTS);
+        let complete_to = store.complete_to()?;
+        let mut layers = vec![Rows::new(); usize::from(shards)];
+        let recovered = journal.replay(complete_to, &mut |entry| {
+            for op in split_by_shard(entry.ops) {
+                let shard = shard_of(first_key(&op), shards);
+                if let Some(rows) = layers.get_mut(usize::from(shard.0)) {
+                    overlay::apply(rows, &op, true);
+                }
+            }
+        })?;
+        if recovered.torn_bytes > 0 {
+            let bytes = recovered.torn_bytes;
+            tracing::warn!("cut {bytes} bytes of unfinished, unacknowledged records");
+        }
+        let layers: Vec<_> = layers.into_iter().map(Arc::new).collect();
+        let hub = Arc::new(Hub::new(shards, recovered.last.max(complete_to)));
+        hub.uncovered_bytes.store(recovered.bytes, Ordering::Release);
+
+        let (requests, waiting) = sync_channel(usize::from(shards) * shard::READS_IN_FLIGHT_MAX);
+        let durable = options.durability != Durability::Memory;
+        let stores = (0..shards)
+            .zip(&layers)
+            .zip(&hub.lanes)
+            .map(|((shard, layer), lane)| {
+                let layers = if layer.is_empty() { Vec::new() } else { vec![Arc::clone(layer)] };
+                let (hub, lane) = (Arc::clone(&hub), Arc::clone(lane));
+                ShardStore::new(ShardId(shard), hub, lane, layers, requests.clone(), durable)
+            })
+            .collect();
+
+        let at_start = Arc::new(Mutex::new(layers));
+        let checkpoint_wanted = Arc::new(AtomicBool::new(false));
+        let mut engine = Self {
+            hub: Arc::clone(&hub),
+            store: Arc::clone(&store),
+            at_start: Arc::clone(&at_start),
+            recovered,
+            committer: None,
+            checkpointer: None,
+            reader: None,
+            checkpoint_wanted: Arc::clone(&checkpoint_wanted),
+            disk_low: AtomicBool::new(false),
+            disk_reserve_bytes: options.disk_reserve_bytes,
+            directory,
+        };
+        let reads = (Arc::clone(&hub), Arc::clone(&store));
+        let reader =
+            spawn("store-reader", &hub, move || reader::run(&reads.0, &*reads.1, &waiting))?;
+        engine.reader = Some((requests, reader));
+        if durable {
+            let checkpoint_bytes = options.checkpoint_bytes.max(1);
+            let checkpointer = Checkpointer {
+                hub: Arc::clone(&hub),
+                store,
+                at_start,
+                checkpoint_wanted,
+                checkpoint_bytes,
+            };
+            engine.checkpointer =
+                Some(spawn("store-checkpointer", &hub, move || checkpointer.run())?);
+            let committer = Committer {
+                hub: Arc::clone(&hub),
+                journal,
+                lazy_flush: options.lazy_flush,
+                checkpoint_bytes,
+                syncs: options.durability == Durability::Fsync,
+            };
+            engine.committer = Some(spawn("store-committer", &hub, move || committer.run())?);
+        }
+        Ok((engine, stores))
+    }
+
+    /// What the start found in the journal.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Shows every row of `range` as it was at the start, in key order, to `each`. For shards
+    /// before they begin: what they append later may or may not be seen.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn scan(
+        &self,
+        range: &KeyRange,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreFailure> {
+        let layers = lock(&self.at_start).clone();
+        read::merge(
+            &*self.store,
+            layers.iter().map(AsRef::as_ref),
+            range,
+            false,
+            &mut |key, value| {
+                each(&key, &value);
+                true
+            },
+        )
+    }
+
+    /// What has been done since the start.
+    pub fn stats(&self) -> Stats {
+        self.hub.counters.read()
+    }
+
+    /// What ended the store, if something did.
+    pub fn failure(&self) -> Option<StoreFailure> {
+        self.hub.failure().cloned()
+    }
+
+    /// Begins a checkpoint soon, whatever the journal's size. It needs the shards to poll.
+    pub fn checkpoint(&self) {
+        self.checkpoint_wanted.store(true, Ordering::Release);
+        self.hub.gate.changed();
+    }
+
+    /// Free bytes of the disk that the store is on, and its size. `None` in memory.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn disk_free(&self) -> io::Result<Option<DiskSpace>> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let space = rustix::fs::statvfs(directory.path())?;
+        Ok(Some(DiskSpace {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        }))
+    }
+
+    /// Whether the disk is nearly full: new messages must be refused before the store fails.
+    ///
+    /// Becomes true below the reserve and false again above twice as much.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn disk_low(&self) -> io::Result<bool> {
+        let Some(space) = self.disk_free()? else { return Ok(false) };
+        let reserve = self.disk_reserve_bytes.max(space.total_bytes / 20);
+        let was_low = self.disk_low.load(Ordering::Relaxed);
+        let low = space.free_bytes < if was_low { reserve.saturating_mul(2) } else { reserve };
+        self.disk_low.store(low, Ordering::Relaxed);
+        Ok(low)
+    }
+
+    /// Commits everything handed over and closes the store, after a last checkpoint if every
+    /// [`ShardStore`] has been dropped. Rows of shards that are still there stay in the journal,
+    /// where the next start finds them.
+    ///
+    /// # Errors
+    ///
+    /// When committing or the checkpoint failed, now or before.
+    pub fn shutdown(mut self) -> Result<(), StoreFailure> {
+        let journal = self.end(Stop::Drained);
+        if let Some(failure) = self.hub.failure() {
+            return Err(failure.clone());
+        }
+        let Some(mut journal) = journal else { return Ok(()) };
+        let (hub, store) = (Arc::clone(&self.hub), Arc::clone(&self.store));
+        if let Some(through) = checkpointer::final_checkpoint(&hub, &*store)? {
+            journal
+                .forget(through)
+                .map_err(|error| StoreFailure::new("write the journal", error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the threads. The journal, if there is one and its thread did not panic.
+    fn end(&mut self, stop: Stop) -> Option<Box<dyn Journal>> {
+        self.hub.stop(stop);
+        if let Some(thread) = self.checkpointer.take() {
+            let _failed_already = thread.join();
+        }
+        let journal = self.committer.take().and_then(|thread| thread.join().ok());
+        if let Some((requests, thread)) = self.reader.take() {
+            let _ended_already = requests.send(ReadRequest::End);
+            let _failed_already = thread.join();
+        }
+        journal
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end(Stop::Abandoned);
+    }
+}
+
+/// Room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is free for this process.
+    pub free_bytes: u64,
+    /// The size of the file system.
+    pub total_bytes: u64,
+}
+
+/// A segment holds at least its header and some records.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// Stands where a journal would be when nothing is durable. Nobody appends to it.
+#[derive(Debug)]
+struct NoJournal;
+
+impl Journal for NoJournal {
+    fn replay(
+        &mut self,
+        _after: u64,
+        _each: &mut dyn FnMut(crate::journal::Entry),
+    ) -> Result<Recovered, ReplayError> {
+        Ok(Recovered::default())
+    }
+
+    fn append(
+        &mut self,
+        _group: &mut crate::journal::Group,
+    ) -> Result<u64, crate::journal::JournalError> {
+        Ok(0)
+    }
+
+    fn forget(&mut self, _through: u64) -> Result<(), crate::journal::JournalError> {
+        Ok(())
+    }
+}
+
+/// A thread of the store; a panic in it is a failure of the store.
+fn spawn<T: Send + 'static>(
+    name: &'static str,
+    hub: &Arc<Hub>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
+    let hub = Arc::clone(hub);
+    let run = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(panic) => {
+            hub.fail(StoreFailure::new("go on storing", panic_text(&*panic)));
+            std::panic::resume_unwind(panic)
+        }
+    };
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| OpenError::Store(StoreFailure::new("start a thread", error)))
+}
+
+/// The shard that owns a key when there are `shards`.
+fn shard_of(key: &[u8], shards: u16) -> ShardId {
+    Slot(key.first().copied().unwrap_or_default()).shard(shards)
+}
+
+fn first_key(op: &tidings_core::record::Op) -> &[u8] {
+    use tidings_core::record::Op;
+    match op {
+        Op::Put { key, .. } | Op::Delete { key } => key,
+        Op::PutAll { keys, .. } => keys.first().map(AsRef::as_ref).unwrap_or_default(),
+    }
+}
+
+/// One shard's rows of then may belong to several shards now.
+fn split_by_shard(
+    ops: Vec<tidings_core::record::Op>,
+) -> impl Iterator<Item = tidings_core::record::Op> {
+    use tidings_core::record::Op;
+    ops.into_iter().flat_map(|op| match op {
+        Op::PutAll { keys, value } => {
+            keys.into_iter().map(|key| Op::Put { key, value: value.clone() }).collect()
+        }
+        op => vec![op],
+    })
+}

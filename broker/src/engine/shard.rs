@@ -1,0 +1,260 @@
+//! A shard's end of the store: its newest rows, and how far they are safe.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use tidings_core::record::{Position, Query, Record, Row};
+use tidings_core::slot::ShardId;
+
+use super::reader::ReadRequest;
+use crate::commit::{Frozen, Hub, Lane, Notify, lock};
+use crate::store::StoreFailure;
+use crate::store::overlay::{self, Rows};
+
+/// Above this many records on their way to the disk, a shard must not read from its publishers.
+pub const HANDOFF_RECORDS_MAX: u64 = 4_096;
+
+/// Above this many bytes on their way to the disk, a shard must not read from its publishers.
+pub const HANDOFF_BYTES_MAX: u64 = 8 << 20;
+
+/// Reads of one shard that the reader knows of; more wait with the shard.
+pub(super) const READS_IN_FLIGHT_MAX: usize = 16;
+
+/// What one shard appends to and reads from. Owned by the shard's thread.
+#[derive(Debug)]
+pub struct ShardStore {
+    shard: ShardId,
+    hub: Arc<Hub>,
+    lane: Arc<Lane>,
+    /// Rows written since the last freeze.
+    active: Rows,
+    /// Frozen rows that the store may not have yet, the oldest first.
+    layers: Vec<Arc<Rows>>,
+    appended: u64,
+    appended_bytes: u64,
+    /// What the shard was last told is stored.
+    told: u64,
+    told_of_failure: bool,
+    reader: SyncSender<ReadRequest>,
+    in_flight: usize,
+    waiting: VecDeque<(u64, Query)>,
+    durable: bool,
+}
+
+/// What is on its way to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Records handed over and not yet stored.
+    pub records: u64,
+    /// Their bytes in the journal.
+    pub bytes: u64,
+    /// Checkpoints have fallen far behind the journal.
+    pub behind: bool,
+}
+
+impl Backlog {
+    /// Whether the shard must stop reading from its publishers until this is less.
+    pub fn is_full(&self) -> bool {
+        self.behind || self.records > HANDOFF_RECORDS_MAX || self.bytes > HANDOFF_BYTES_MAX
+    }
+}
+
+/// What happened to a shard's records and reads.
+#[derive(Debug, Clone)]
+pub enum StoreEvent {
+    /// Every record up to this one is safe.
+    Stored(Position),
+    /// The answer to a read.
+    Rows {
+        /// The number that [`ShardStore::read`] was given.
+        id: u64,
+        /// The rows, in the order asked for.
+        rows: Vec<Row>,
+        /// Whether the range has more behind the last.
+        more: bool,
+    },
+    /// The store has ended: nothing will be stored or read any more. Comes once.
+    Failed(StoreFailure),
+}
+
+impl ShardStore {
+    pub(super) fn new(
+        shard: ShardId,
+        hub: Arc<Hub>,
+        lane: Arc<Lane>,
+        layers: Vec<Arc<Rows>>,
+        reader: SyncSender<ReadRequest>,
+        durable: bool,
+    ) -> Self {
+        Self {
+            shard,
+            hub,
+            lane,
+            active: Rows::new(),
+            layers,
+            appended: 0,
+            appended_bytes: 0,
+            told: 0,
+            told_of_failure: false,
+            reader,
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            durable,
+        }
+    }
+
+    /// Which shard this is the end of.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Sets what wakes the shard's thread. Once, before the shard begins; calls it if something
+    /// has happened already.
+    pub fn set_notifier(&mut self, notifier: Arc<dyn Notify>) {
+        self.lane.set_notifier(notifier);
+    }
+
+    /// Applies the record to this shard's rows at once and hands it to the committer. Positions
+    /// count from 1. Never blocks on the disk.
+    ///
+    /// Keys must be of this shard's slots. A record that no journal can take (over 256 MiB, or a
+    /// key over 64 KiB) is a failure of the store: the rows would be lost by the next start.
+    pub fn append(&mut self, record: Record) -> Position {
+        self.look_at_desk();
+        self.appended += 1;
+        for op in &record.ops {
+            overlay::apply(&mut self.active, op, self.durable);
+        }
+        if !self.durable {
+            self.lane.stored.store(self.appended, Ordering::Release);
+            self.lane.wake();
+        } else if self.hub.failure().is_none() {
+            let Record { ops, urgent } = record;
+            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
+                Some(bytes) => self.appended_bytes += bytes,
+                None => {
+                    let cause = "a record is over 256 MiB or has a key over 64 KiB";
+                    self.hub.fail(StoreFailure::new("append to the journal", cause));
+                }
+            }
+        }
+        Position(self.appended)
+    }
+
+    /// What was handed over and is not stored yet.
+    pub fn backlog(&self) -> Backlog {
+        let stored_bytes = self.lane.stored_bytes.load(Ordering::Acquire);
+        Backlog {
+            records: self.appended.saturating_sub(self.lane.stored.load(Ordering::Acquire)),
+            bytes: self.appended_bytes.saturating_sub(stored_bytes),
+            behind: self.hub.behind.load(Ordering::Acquire),
+        }
+    }
+
+    /// Starts a read of this shard's rows, which sees every record appended before. Its answer
+    /// comes with `id`; answers come in the order of the reads.
+    ///
+    /// Reads that wait are kept here: they are as many as the caller lets them be. A read walks
+    /// over deleted rows of the time since the last checkpoint, so one that goes on where another
+    /// ended should begin behind its last row.
+    pub fn read(&mut self, id: u64, query: Query) {
+        if self.in_flight >= READS_IN_FLIGHT_MAX || !self.waiting.is_empty() {
+            self.waiting.push_back((id, query));
+        } else {
+            self.submit(id, query);
+        }
+    }
+
+    /// What happened since the last time; `None` when nothing is left. Call it until then: the
+    /// notifier is silent before.
+    pub fn poll(&mut self) -> Option<StoreEvent> {
+        loop {
+            self.look_at_desk();
+            if let Some(event) = self.next_event() {
+                return Some(event);
+            }
+            if !self.lane.was_woken() {
+                return None;
+            }
+        }
+    }
+
+    fn next_event(&mut self) -> Option<StoreEvent> {
+        let stored = self.lane.stored.load(Ordering::Acquire);
+        if stored > self.told {
+            self.told = stored;
+            return Some(StoreEvent::Stored(Position(stored)));
+        }
+        if self.in_flight > 0 {
+            let answer = lock(&self.lane.answers).pop_front();
+            if let Some((id, answer)) = answer {
+                self.in_flight -= 1;
+                if let Some((id, query)) = self.waiting.pop_front() {
+                    self.submit(id, query);
+                }
+                return Some(StoreEvent::Rows { id, rows: answer.rows, more: answer.more });
+            }
+        }
+        if !self.told_of_failure
+            && let Some(failure) = self.hub.failure()
+        {
+            self.told_of_failure = true;
+            return Some(StoreEvent::Failed(failure.clone()));
+        }
+        None
+    }
+
+    fn submit(&mut self, id: u64, query: Query) {
+        let Query { range, rows_max, bytes_max, backwards } = &query;
+        let (top, range) = overlay::capture(&self.active, range, *backwards, *rows_max, *bytes_max);
+        let request = ReadRequest::Rows {
+            lane: Arc::clone(&self.lane),
+            id,
+            query: Query { range, ..query },
+            top,
+            layers: self.layers.clone(),
+        };
+        match self.reader.try_send(request) {
+            Ok(()) => self.in_flight += 1,
+            // The reader has ended, and the failure that ended it says so.
+            Err(TrySendError::Disconnected(_)) => {}
+            // As many fit as shards may have in flight.
+            Err(TrySendError::Full(_)) => debug_assert!(false, "more reads than there is room for"),
+        }
+    }
+
+    fn look_at_desk(&mut self) {
+        if !self.lane.desk_changed.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let lane = Arc::clone(&self.lane);
+        let mut desk = lock(&lane.desk);
+        let released = std::mem::take(&mut desk.release).min(self.layers.len());
+        self.layers.drain(..released);
+        if std::mem::take(&mut desk.freeze) {
+            desk.frozen = Some(self.freeze());
+            drop(desk);
+            self.hub.gate.changed();
+        }
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        if !self.active.is_empty() {
+            self.layers.push(Arc::new(std::mem::take(&mut self.active)));
+        }
+        Frozen { layers: self.layers.clone(), records: self.appended }
+    }
+}
+
+impl Drop for ShardStore {
+    /// Leaves the rows to the last checkpoint.
+    fn drop(&mut self) {
+        self.lane.desk_changed.store(true, Ordering::Release);
+        self.look_at_desk();
+        let frozen = self.freeze();
+        lock(&self.lane.desk).left = Some(frozen);
+        self.hub.gate.changed();
+    }
+}

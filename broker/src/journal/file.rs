@@ -1,0 +1,126 @@
+//! The journal in files of one directory, one write and one sync for each group.
+//!
+//! A start always begins a new segment, with a new salt: behind a torn tail the last one may hold
+//! records that are whole and were never acknowledged, and records appended in front of them could
+//! bring them back.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::PathBuf;
+
+use super::recovery;
+use super::segment::{Segment, SegmentHeader, segment_name, spare_name};
+use super::{Context, Entry, Group, Journal, JournalError, Recovered, ReplayError};
+
+/// How a [`FileJournal`] writes.
+#[derive(Debug, Clone)]
+pub struct FileJournalOptions {
+    /// Its directory, which exists. Nothing else lives there.
+    pub directory: PathBuf,
+    /// The size of a segment, in bytes; a group that is larger gets a larger segment of its own.
+    pub segment_bytes: u64,
+    /// Whether each group is synced before [`Journal::append`] returns.
+    pub sync: bool,
+}
+
+/// A [`Journal`] in files.
+#[derive(Debug)]
+pub struct FileJournal {
+    options: FileJournalOptions,
+    /// Every segment with its first record, oldest first; the last is `current`.
+    segments: VecDeque<(u64, PathBuf)>,
+    current: Option<Segment>,
+    spares: Vec<PathBuf>,
+    /// The sequence number that the next record gets.
+    next: u64,
+}
+
+impl FileJournal {
+    /// A journal that reads and writes nothing before [`Journal::replay`].
+    pub fn new(options: FileJournalOptions) -> Self {
+        Self { options, segments: VecDeque::new(), current: None, spares: Vec::new(), next: 1 }
+    }
+
+    fn begin_segment(&mut self) -> Result<(), JournalError> {
+        let header = SegmentHeader::new(self.next, self.options.sync);
+        let spare = self.spares.pop();
+        let directory = &self.options.directory;
+        let segment = Segment::create(directory, header, self.options.segment_bytes, spare)?;
+        // The one before may have been empty and have had the same name.
+        if self.segments.back().is_some_and(|(first, _)| *first == self.next) {
+            self.segments.pop_back();
+        }
+        self.segments.push_back((self.next, directory.join(segment_name(self.next))));
+        self.current = Some(segment);
+        Ok(())
+    }
+
+    /// Keeps a segment's file for later, or removes it.
+    fn retire(&mut self, first: u64, path: PathBuf) -> Result<(), JournalError> {
+        let reusable = fs::metadata(&path)
+            .is_ok_and(|metadata| metadata.len() == self.options.segment_bytes)
+            && self.spares.len() < SPARES_MAX;
+        if reusable {
+            let spare = self.options.directory.join(spare_name(first));
+            fs::rename(&path, &spare).context("rename", &path)?;
+            self.spares.push(spare);
+            Ok(())
+        } else {
+            fs::remove_file(&path).context("remove", &path)
+        }
+    }
+}
+
+/// How many used segments wait to be used again: as many as a checkpoint frees.
+const SPARES_MAX: usize = 2;
+
+impl Journal for FileJournal {
+    fn replay(
+        &mut self,
+        after: u64,
+        each: &mut dyn FnMut(Entry),
+    ) -> Result<Recovered, ReplayError> {
+        let found = recovery::replay(&self.options.directory, after, each)?;
+        self.next = found.recovered.last.max(after) + 1;
+        self.segments = found.segments.into();
+        for spare in found.spares {
+            let whole = fs::metadata(&spare)
+                .is_ok_and(|metadata| metadata.len() == self.options.segment_bytes);
+            if whole && self.spares.len() < SPARES_MAX {
+                self.spares.push(spare);
+            } else {
+                fs::remove_file(&spare).context("remove", &spare)?;
+            }
+        }
+        self.begin_segment()?;
+        Ok(found.recovered)
+    }
+
+    fn append(&mut self, group: &mut Group) -> Result<u64, JournalError> {
+        if !self.current.as_ref().is_some_and(|segment| segment.fits(group.bytes().len())) {
+            if let Some(full) = &self.current {
+                // Without this, a power cut could take the end of one segment and leave the next,
+                // which is damage and no torn tail. A synced segment has nothing left to sync.
+                full.sync()?;
+            }
+            self.begin_segment()?;
+        }
+        let Some(segment) = &mut self.current else {
+            return Ok(self.next.saturating_sub(1));
+        };
+        let last = group.stamp(self.next, segment.salt());
+        segment.append(group.bytes())?;
+        self.next = last + 1;
+        Ok(last)
+    }
+
+    fn forget(&mut self, through: u64) -> Result<(), JournalError> {
+        // A segment is over where the next begins, so the current one always stays.
+        while self.segments.get(1).is_some_and(|(first, _)| *first <= through.saturating_add(1)) {
+            if let Some((first, path)) = self.segments.pop_front() {
+                self.retire(first, path)?;
+            }
+        }
+        Ok(())
+    }
+}

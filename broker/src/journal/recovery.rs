@@ -1,0 +1,183 @@
+//! Reading the journal back: which records count, and whether what follows is a torn tail.
+//!
+//! Groups are synced one after the other. So where a record does not check, and a record of a
+//! *later* group does, something acknowledged is gone: damage. Whole records of the *same* group
+//! prove nothing, since a disk writes the sectors of one group in any order: that is a torn tail,
+//! and it is cut. Damage to the very last group cannot be told from a torn tail.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::entry::{self, HEADER_BYTES, Header};
+use super::segment::{
+    BadHeader, DATA_START, FORMAT_VERSION, SegmentHeader, is_spare, segment_first, sync_directory,
+};
+use super::{Context, Entry, Recovered, ReplayError};
+
+/// What is in the directory.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) recovered: Recovered,
+    /// Every segment with its first record, oldest first.
+    pub(super) segments: Vec<(u64, PathBuf)>,
+    pub(super) spares: Vec<PathBuf>,
+}
+
+pub(super) fn replay(
+    directory: &Path,
+    after: u64,
+    each: &mut dyn FnMut(Entry),
+) -> Result<Found, ReplayError> {
+    let (segments, spares) = list(directory)?;
+    let mut recovered = Recovered::default();
+    let (mut file, mut offset) = (directory.to_path_buf(), 0);
+    // The number of the record that comes next; before the first segment, of the oldest one needed.
+    let mut next = after + 1;
+    if segments.is_empty() && after > 0 {
+        let why = format!("no segment, and the store ends at record {after}");
+        return Err(ReplayError::Damaged { file, offset, why });
+    }
+    for (index, (first, path)) in segments.iter().enumerate() {
+        let bytes = fs::read(path).context("read", path)?;
+        let header = read_header(path, &bytes)?;
+        if header.first != *first {
+            let why = format!("expected record {first} first, found {}", header.first);
+            return Err(ReplayError::Damaged { file: path.clone(), offset: 0, why });
+        }
+        // Behind the records that the store has, a segment begins where the one before ends.
+        let expected = next.max(after + 1);
+        if header.first > expected || (index > 0 && header.first < next) {
+            let why = format!("expected record {expected}, the next found is {}", header.first);
+            return Err(ReplayError::Damaged { file, offset, why });
+        }
+        next = header.first;
+        let end = replay_segment(path, &bytes, header, after, &mut next, &mut recovered, each)?;
+        if index + 1 == segments.len() {
+            recovered.torn_bytes = torn_tail(path, &bytes, header, end, next)?;
+            cut(directory, path, end)?;
+        }
+        (file, offset) = (path.clone(), end as u64);
+    }
+    recovered.last = if segments.is_empty() { 0 } else { next - 1 };
+    Ok(Found { recovered, segments, spares })
+}
+
+type Listing = (Vec<(u64, PathBuf)>, Vec<PathBuf>);
+
+fn list(directory: &Path) -> Result<Listing, ReplayError> {
+    let (mut segments, mut spares) = (Vec::new(), Vec::new());
+    for file in fs::read_dir(directory).context("list", directory)? {
+        let file = file.context("list", directory)?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if let Some(first) = segment_first(&name) {
+            segments.push((first, file.path()));
+        } else if is_spare(&name) {
+            spares.push(file.path());
+        }
+    }
+    segments.sort_unstable();
+    Ok((segments, spares))
+}
+
+fn read_header(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, ReplayError> {
+    SegmentHeader::decode(bytes).map_err(|bad| match bad {
+        BadHeader::Version(found) => {
+            ReplayError::FormatVersion { file: path.to_path_buf(), found, expected: FORMAT_VERSION }
+        }
+        BadHeader::Damaged(why) => {
+            ReplayError::Damaged { file: path.to_path_buf(), offset: 0, why: why.to_owned() }
+        }
+    })
+}
+
+/// Hands over the records of one segment and answers with the offset behind the last good one.
+fn replay_segment(
+    path: &Path,
+    bytes: &[u8],
+    header: SegmentHeader,
+    after: u64,
+    next: &mut u64,
+    recovered: &mut Recovered,
+    each: &mut dyn FnMut(Entry),
+) -> Result<usize, ReplayError> {
+    let mut offset = DATA_START;
+    while let Some(Ok(whole)) = bytes.get(offset..).and_then(|rest| entry::check(rest, header.salt))
+    {
+        let sequence = whole.header.sequence;
+        if sequence != *next {
+            break;
+        }
+        if sequence > after {
+            let ops = whole.ops().map_err(|why| ReplayError::Damaged {
+                file: path.to_path_buf(),
+                offset: offset as u64,
+                why,
+            })?;
+            recovered.records += 1;
+            recovered.bytes += whole.len() as u64;
+            each(Entry { sequence, shard: tidings_core::slot::ShardId(whole.header.shard), ops });
+        }
+        *next += 1;
+        offset += whole.len();
+    }
+    Ok(offset)
+}
+
+/// How many bytes behind `end` belong to records that were not finished.
+///
+/// # Errors
+///
+/// When they were: records of a later group are there, so record `next` had been synced.
+fn torn_tail(
+    path: &Path,
+    bytes: &[u8],
+    header: SegmentHeader,
+    end: usize,
+    next: u64,
+) -> Result<u64, ReplayError> {
+    let tail = bytes.get(end..).unwrap_or_default();
+    let mut torn = match entry::check(tail, header.salt) {
+        Some(Err(Header { sequence, length, .. })) if sequence == next => {
+            tail.len().min(HEADER_BYTES + length as usize)
+        }
+        _ => 0,
+    };
+    let mut offset = 0;
+    while let Some(rest) = tail.get(offset..).filter(|rest| rest.len() >= HEADER_BYTES) {
+        // Most of a tail was never written: whole pages of zeros.
+        if rest.get(..ZEROS.len()) == Some(&ZEROS[..]) {
+            offset += ZEROS.len() - HEADER_BYTES;
+            continue;
+        }
+        let here = offset;
+        offset += 1;
+        // The number first: it is cheap, and lets almost nothing through.
+        let Some(sequence) = entry::sequence(rest) else { break };
+        if sequence < next || sequence - next > SEARCH_RECORDS_MAX {
+            continue;
+        }
+        let Some(Ok(whole)) = entry::check(rest, header.salt) else { continue };
+        if header.synced && whole.header.group_first() > next {
+            let why = format!("record {next} does not check, but record {sequence} behind it does");
+            let file = path.to_path_buf();
+            return Err(ReplayError::Damaged { file, offset: end as u64, why });
+        }
+        torn = torn.max(here + whole.len());
+    }
+    Ok(torn as u64)
+}
+
+static ZEROS: [u8; 4_096] = [0; 4_096];
+
+/// No segment holds more records than this: each has a header.
+const SEARCH_RECORDS_MAX: u64 = 1 << 32;
+
+/// Ends the file behind its last record. Syncs it whole: a process that was killed may have left
+/// records that are in the system's memory only, and what was replayed counts as stored.
+fn cut(directory: &Path, path: &Path, end: usize) -> Result<(), ReplayError> {
+    let file = File::options().write(true).open(path).context("open", path)?;
+    file.set_len(end as u64).context("truncate", path)?;
+    file.sync_all().context("sync", path)?;
+    Ok(sync_directory(directory)?)
+}

@@ -1,0 +1,140 @@
+//! What the shards wrote since the last checkpoint: newer than the store, and looked at first.
+//!
+//! A deleted row stays here as a note that it is gone, since the store may still have it. Layers
+//! are frozen for a checkpoint and shared then; only the newest, which its shard owns, changes.
+
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::record::{KeyRange, Op};
+
+/// Rows with their values; `None`: deleted.
+pub type Rows = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Applies one change. Without `notes`, for want of a store below, a deleted row leaves none.
+pub fn apply(rows: &mut Rows, op: &Op, notes: bool) {
+    match op {
+        Op::Put { key, value } => {
+            rows.insert(key.clone(), Some(value.clone()));
+        }
+        Op::PutAll { keys, value } => {
+            rows.extend(keys.iter().map(|key| (key.clone(), Some(value.clone()))));
+        }
+        Op::Delete { key } if notes => {
+            rows.insert(key.clone(), None);
+        }
+        Op::Delete { key } => {
+            rows.remove(key);
+        }
+    }
+}
+
+/// Several layers as one: of each key, what the newest layer has.
+///
+/// Yields keys in order, or backwards, deleted ones included.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    /// The newest first.
+    layers: Vec<Peekable<Walk<'a>>>,
+    backwards: bool,
+}
+
+impl<'a> Merge<'a> {
+    /// Merges the part of the layers that lies in `range`; the newest layer comes first.
+    pub fn new(
+        layers: impl IntoIterator<Item = &'a Rows>,
+        range: &KeyRange,
+        backwards: bool,
+    ) -> Self {
+        let empty = range.end.as_ref().is_some_and(|end| *end <= range.start);
+        let layers = layers
+            .into_iter()
+            .filter(|_| !empty)
+            .map(|rows| Walk { rows: rows.range::<[u8], _>(bounds(range)), backwards }.peekable())
+            .collect();
+        Self { layers, backwards }
+    }
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = (&'a Bytes, Option<&'a Bytes>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let backwards = self.backwards;
+        let keys = self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| *key));
+        let key = if backwards { keys.max() } else { keys.min() }?;
+        let mut newest = None;
+        for layer in &mut self.layers {
+            if let Some((_, value)) = layer.next_if(|(other, _)| *other == key) {
+                newest.get_or_insert(value);
+            }
+        }
+        newest.map(|value| (key, value.as_ref()))
+    }
+}
+
+/// One layer, in either direction.
+#[derive(Debug)]
+struct Walk<'a> {
+    rows: btree_map::Range<'a, Bytes, Option<Bytes>>,
+    backwards: bool,
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = (&'a Bytes, &'a Option<Bytes>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.backwards { self.rows.next_back() } else { self.rows.next() }
+    }
+}
+
+/// The range as the standard library's maps want it. They panic at one that ends before it starts.
+pub(crate) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    let end = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(&range.start), end)
+}
+
+/// The rows of `range` that a read of at most `rows_max` rows and `bytes_max` bytes can need from
+/// the layer `rows`, and the range that they are complete for: shorter when there were more.
+pub fn capture(
+    rows: &Rows,
+    range: &KeyRange,
+    backwards: bool,
+    rows_max: usize,
+    bytes_max: usize,
+) -> (Rows, KeyRange) {
+    let mut captured = Rows::new();
+    let (mut live, mut bytes, mut range) = (0_usize, 0_usize, range.clone());
+    for (key, value) in Merge::new([rows], &range.clone(), backwards) {
+        captured.insert(key.clone(), value.cloned());
+        let Some(value) = value else { continue };
+        // One row more than can be answered: it is how the answer knows that there are more.
+        if live >= rows_max.max(1) || (live > 0 && bytes >= bytes_max) {
+            if backwards {
+                range.start = key.clone();
+            } else {
+                range.end = Some(successor(key));
+            }
+            break;
+        }
+        live += 1;
+        bytes = bytes.saturating_add(value.len());
+    }
+    (captured, range)
+}
+
+/// The smallest key behind `key`.
+fn successor(key: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(key.len() + 1);
+    bytes.extend_from_slice(key);
+    bytes.push(0);
+    Bytes::from(bytes)
+}
+
+/// Layers from the newest to the oldest, out of the order in which they were frozen.
+pub fn newest_first(layers: &[Arc<Rows>]) -> impl Iterator<Item = &Rows> {
+    layers.iter().rev().map(AsRef::as_ref)
+}
