@@ -34,6 +34,12 @@ pub enum Output {
         /// Which bytes; see [`Outbox::frame`].
         frame: Frame,
     },
+    /// Enough for now: say [`crate::shard::Input::Congested`] with `false` as soon as little of
+    /// what was sent is unwritten.
+    Throttled {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// Write what is to be written, then close. Nothing of this connection is handed in any more.
     Close {
         /// The connection.

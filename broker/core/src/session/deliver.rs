@@ -17,6 +17,7 @@ use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonC
 use crate::hook::{Refused, Tag};
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
+use crate::output::Output;
 use crate::record::{Op, Position};
 
 /// A message chosen for one session.
@@ -201,7 +202,7 @@ impl Session {
     /// Takes a message for the Client. Follow it by [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
-            if self.link.congested || self.opening.is_some() {
+            if self.link.congested || self.link.burst > 2 * BURST_BYTES || self.opening.is_some() {
                 self.sending.dropped += 1;
                 return Offered::Dropped;
             }
@@ -226,7 +227,7 @@ impl Session {
     pub(crate) fn service_may_deliver(&mut self) -> Result<(), Refused> {
         let sending = &mut self.sending;
         if self.opening.is_some()
-            || self.link.congested
+            || self.link.is_held_back()
             || sending.queue.len() >= QUEUE_IN_MEMORY_MAX
         {
             sending.service_waits = true;
@@ -238,11 +239,11 @@ impl Session {
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();
-        if self.opening.is_some() || self.link.congested {
+        if self.opening.is_some() || self.link.is_held_back() {
             return pumped;
         }
         pumped.wait = self.send_window(cx);
-        while !pumped.wait && !self.sending.window.has_unsent() {
+        while !pumped.wait && !self.sending.window.has_unsent() && !self.link.throttled {
             let Some(front) = self.sending.queue.front() else { break };
             if !cx.ledger.is_stored(front.ready) {
                 pumped.wait = true;
@@ -367,8 +368,15 @@ impl Session {
             forwarded: &message.properties,
             payload_len: message.payload.len(),
         };
-        if parts.packet_len(self.link.version) > self.link.packet_bytes_max {
+        let length = parts.packet_len(self.link.version);
+        if length > self.link.packet_bytes_max {
             return false;
+        }
+        self.link.burst += length;
+        if self.link.burst > BURST_BYTES && !self.link.throttled {
+            self.link.throttled = true;
+            let connection = self.link.connection;
+            cx.out.outputs.push(Output::Throttled { connection });
         }
         cx.out.send_publish(self.link.connection, self.link.version, &parts, message)
     }
@@ -442,6 +450,10 @@ impl Session {
         self.sending.forget_queued_tags();
     }
 }
+
+/// How much goes to a Client in one go before the shell has to have written it: the bytes that a
+/// connection may hold stay bounded, whatever is waiting for it.
+const BURST_BYTES: usize = 256 * 1024;
 
 /// More rows than are read at once must fit into the queue behind what it may hold.
 const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

@@ -123,6 +123,10 @@ pub(crate) struct Link {
     pub(crate) problem_information: bool,
     /// The shell holds enough unsent bytes of this connection.
     pub(crate) congested: bool,
+    /// Bytes of messages sent since the shell last said that they are written.
+    pub(crate) burst: usize,
+    /// The shell was asked to say so.
+    pub(crate) throttled: bool,
     /// Session Expiry Interval in CONNECT was above zero (§3.14.2.2.2).
     pub(crate) may_set_expiry: bool,
     /// The Client wants the session, which has rows, to end with this connection.
@@ -130,6 +134,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The shell's word on how much is unwritten.
+    pub(crate) fn set_congested(&mut self, congested: bool) {
+        self.congested = congested;
+        self.throttled = congested;
+        if !congested {
+            self.burst = 0;
+        }
+    }
+
+    /// Whether messages with QoS 1 and 2 have to wait until the shell has written.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.congested || self.throttled
+    }
+
     /// The connection that `connect` opened.
     pub(crate) fn new(
         connection: ConnectionId,
@@ -150,6 +168,8 @@ impl Link {
             aliases: TopicAliases::new(limits.topic_alias_max),
             problem_information: properties.request_problem_information(),
             congested: false,
+            burst: 0,
+            throttled: false,
             may_set_expiry: !session_expiry(connect, limits).is_zero(),
             ends_session: false,
         }

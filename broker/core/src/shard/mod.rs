@@ -133,7 +133,7 @@ impl Shard {
             Input::Closed { connection } => self.lost(connection, now, out),
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
-                    self.with(id, now, out, |session, _| session.link.congested = congested);
+                    self.with(id, now, out, |session, _| session.link.set_congested(congested));
                     self.advance(id, now, out);
                 }
             }

@@ -1,0 +1,230 @@
+//! What a broker is made of: listeners, store, authentication, plugins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
+use tidings_core::limits::Limits;
+use tidings_core::message::BadRow;
+use tidings_core::shard::Hooks;
+use tidings_core::slot::SLOTS;
+
+use crate::auth::{Authenticate, OpenOnLoopback};
+use crate::engine::{Durability, EngineOptions, OpenError};
+use crate::start::{self, Broker};
+use crate::store::StoreFailure;
+
+/// The bounds of connections, as far as they are the shell's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
+    pub connect_timeout: Duration,
+    /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
+    pub unauthenticated_max: usize,
+    /// The same for one address; more are closed at once.
+    pub unauthenticated_per_address_max: usize,
+    /// Unwritten bytes of a connection above which nothing more is taken from its queue, QoS 0
+    /// messages are dropped, and nothing is read from it.
+    pub outbound_soft_bytes: usize,
+    /// Unwritten bytes of a connection above which it is closed.
+    pub outbound_hard_bytes: usize,
+    /// How long a Client may not read while bytes wait for it. Then: closed.
+    pub unsent_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            unauthenticated_max: 1024,
+            unauthenticated_per_address_max: 64,
+            outbound_soft_bytes: 256 * 1024,
+            outbound_hard_bytes: 1024 * 1024,
+            unsent_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Puts a broker together.
+///
+/// The defaults: no listener, rows in memory, one shard per core, everybody from this machine may
+/// come in under any user name.
+#[derive(Debug)]
+pub struct Builder {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) engine: EngineOptions,
+    pub(crate) shards: u16,
+    pub(crate) limits: Limits,
+    pub(crate) connections: ConnectionLimits,
+    pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) hooks: Hooks,
+    pub(crate) observers: Vec<Arc<dyn Observe>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Self {
+        let mut engine = EngineOptions::new(PathBuf::new());
+        engine.durability = Durability::Memory;
+        Self {
+            listen: Vec::new(),
+            engine,
+            shards: 0,
+            limits: Limits::default(),
+            connections: ConnectionLimits::default(),
+            authenticate: Arc::new(OpenOnLoopback),
+            hooks: Hooks::default(),
+            observers: Vec::new(),
+        }
+    }
+
+    /// Listens for MQTT over TCP. Port 0: any free one, see [`Broker::addresses`].
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// Keeps everything in this directory, made if it is not there, and syncs it before anything is
+    /// acknowledged (see [`Builder::durability`]).
+    #[must_use]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.engine.dir = dir.into();
+        self.engine.durability = Durability::Fsync;
+        self
+    }
+
+    /// What an acknowledgement survives. Anything but memory needs a [`Builder::data_dir`], and is
+    /// to be said after it.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.engine.durability = durability;
+        self
+    }
+
+    /// The size of a journal segment, and how much journal begins a checkpoint; in bytes.
+    #[must_use]
+    pub fn journal_bytes(mut self, segment: u64, checkpoint: u64) -> Self {
+        self.engine.segment_bytes = segment;
+        self.engine.checkpoint_bytes = checkpoint;
+        self
+    }
+
+    /// How many shards, each a thread: 0 for one per core, at most 256.
+    #[must_use]
+    pub fn shards(mut self, shards: u16) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// The bounds of sessions and messages.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The bounds of connections.
+    #[must_use]
+    pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.connections = limits;
+        self
+    }
+
+    /// Who may come in, and as whom.
+    #[must_use]
+    pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
+        self.authenticate = authenticate;
+        self
+    }
+
+    /// What Clients may do.
+    #[must_use]
+    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+        self.hooks.authorize = Some(authorize);
+        self
+    }
+
+    /// Sees each message before it is stored. Several: in the order given.
+    #[must_use]
+    pub fn intercept(mut self, intercept: Arc<dyn Intercept>) -> Self {
+        self.hooks.intercept.push(intercept);
+        self
+    }
+
+    /// Learns afterwards.
+    #[must_use]
+    pub fn observe(mut self, observe: Arc<dyn Observe>) -> Self {
+        self.observers.push(observe);
+        self.hooks.observed = true;
+        self
+    }
+
+    /// Takes over topic roots, in every shard.
+    #[must_use]
+    pub fn service(mut self, service: Arc<dyn ServiceFactory>) -> Self {
+        self.hooks.services.push(service);
+        self
+    }
+
+    /// Opens the store, recovers what it holds, and begins to serve on threads of its own.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start(self) -> Result<Broker, StartError> {
+        start::start(self)
+    }
+
+    pub(crate) fn shard_count(&self) -> u16 {
+        match self.shards {
+            0 => {
+                let cores = std::thread::available_parallelism().map_or(1, Into::into);
+                u16::try_from(cores).unwrap_or(SLOTS).min(SLOTS)
+            }
+            shards => shards.min(SLOTS),
+        }
+    }
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] StoreFailure),
+    /// A row cannot be understood, so that a session or a message would be lost.
+    #[error("cannot recover the row {key}: {source}")]
+    Row {
+        /// Its key, in hexadecimal.
+        key: String,
+        /// What is wrong with it.
+        source: BadRow,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// A durable store without a directory.
+    #[error("durability {0} needs a data directory")]
+    NoDirectory(Durability),
+}

@@ -1,0 +1,127 @@
+//! One Network Connection on its shard's thread: bytes that came in, bytes that wait to go out.
+//!
+//! A connection that has nothing to say holds no buffer: input is read into the shard's scratch
+//! memory and only an unfinished packet is kept, output memory is given back once it is written.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use tidings_core::codec::Version;
+use tidings_core::time::Time;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Ordered bytes in both directions, nothing of MQTT.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// CONNACK is not sent: nothing is read.
+    Opening,
+    /// Packets go both ways.
+    Open,
+    /// The shard has let go of it: what is to be written is written, then it is closed.
+    Closing,
+    /// All is written and the other side was told; it has some time to read.
+    Lingering,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    stream: Box<dyn Stream>,
+    pub(crate) version: Version,
+    pub(crate) phase: Phase,
+    /// The beginning of a packet whose end has not come yet.
+    pub(crate) input: Vec<u8>,
+    /// `input` was looked at and holds no whole packet.
+    pub(crate) waits_for_more: bool,
+    output: Vec<u8>,
+    written: usize,
+    /// Wakes the task that polls this connection.
+    pub(crate) waker: Option<Waker>,
+    /// In the list of connections to be written.
+    pub(crate) dirty: bool,
+    /// The shard knows that the Client does not read.
+    pub(crate) congested: bool,
+    /// Since when nothing could be written; or since when it lingers.
+    pub(crate) stuck_since: Option<Time>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("phase", &self.phase)
+            .field("input", &self.input.len())
+            .field("unwritten", &self.unwritten())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Box<dyn Stream>, version: Version, input: Vec<u8>) -> Self {
+        Self {
+            stream,
+            version,
+            phase: Phase::Opening,
+            input,
+            waits_for_more: false,
+            output: Vec::new(),
+            written: 0,
+            waker: None,
+            dirty: false,
+            congested: false,
+            stuck_since: None,
+        }
+    }
+
+    /// Appends to what is to be written.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// How many bytes are still to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Writes what there is. `Pending`: the connection's task is woken when there is room.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.output.len() {
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+            self.stuck_since = None;
+        }
+        self.written = 0;
+        self.output.clear();
+        if self.output.capacity() > OUTPUT_KEPT_BYTES {
+            self.output = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads into `scratch`; 0: the other side has finished.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Tells the other side that no more will come.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Output memory that a connection keeps from one batch to the next.
+const OUTPUT_KEPT_BYTES: usize = 4 * 1024;

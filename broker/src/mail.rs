@@ -1,0 +1,85 @@
+//! What threads put into a shard's box: connections, other shards' messages, the word to stop.
+//!
+//! The box has no bound of its own: what goes in is bounded by what Clients may have unanswered
+//! and, for QoS 0, by [`Post::is_crowded`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidings_core::peer::PeerMessage;
+use tidings_core::slot::ShardId;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Something for a shard.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A Client that was authenticated.
+    Connection(Box<Introduced>),
+    /// From another shard.
+    Peer(ShardId, PeerMessage),
+    /// Tell every Client, put every session away, and end.
+    Stop,
+}
+
+/// A connection whose CONNECT was read and whose Client is known.
+#[derive(Debug)]
+pub(crate) struct Introduced {
+    pub(crate) stream: std::net::TcpStream,
+    /// The CONNECT, and what came behind it.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) user: String,
+    pub(crate) client_id: String,
+    pub(crate) assigned: bool,
+}
+
+/// The way into a shard's box.
+#[derive(Debug, Clone)]
+pub(crate) struct Post {
+    sender: UnboundedSender<Mail>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Post {
+    /// Puts something in. Nobody is there any more when the broker stops: it is lost then.
+    pub(crate) fn send(&self, mail: Mail) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _stopped = self.sender.send(mail);
+    }
+
+    /// Whether so much waits that what may be lost should be.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MAIL_WAITING_MAX
+    }
+}
+
+/// A shard's box.
+#[derive(Debug)]
+pub(crate) struct MailBox {
+    receiver: UnboundedReceiver<Mail>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl MailBox {
+    /// A box and the way into it.
+    pub(crate) fn new() -> (Post, Self) {
+        let (sender, receiver) = unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        (Post { sender, waiting: Arc::clone(&waiting) }, Self { receiver, waiting })
+    }
+
+    /// Waits for mail and takes all of it, up to a batch. `false`: there will be no more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn take(&mut self, into: &mut Vec<Mail>) -> bool {
+        let taken = self.receiver.recv_many(into, MAIL_BATCH).await;
+        self.waiting.fetch_sub(taken, Ordering::Relaxed);
+        taken > 0
+    }
+}
+
+/// Above this many waiting, QoS 0 messages from other shards are dropped and counted.
+const MAIL_WAITING_MAX: usize = 65_536;
+
+/// How much is taken before connections get their turn.
+const MAIL_BATCH: usize = 256;

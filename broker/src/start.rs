@@ -1,0 +1,293 @@
+//! From a [`Builder`] to running threads, and to their end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use tidings_core::record::{KeyBuilder, Row, RowKind};
+use tidings_core::shard::{Shard, ShardConfig};
+use tidings_core::slot::{SLOTS, ShardId, Slot};
+use tokio::sync::watch;
+
+use crate::builder::{Builder, StartError};
+use crate::clock::Clock;
+use crate::engine::{Durability, Engine};
+use crate::front::{Front, FrontHandle};
+use crate::mail::{Mail, MailBox, Post};
+use crate::observer::Observers;
+use crate::runtime::{Runtime, RuntimeParts};
+use crate::store::StoreFailure;
+
+/// A broker that serves. Dropping it ends it at once, as if killed; see [`Broker::stop`].
+#[derive(Debug)]
+pub struct Broker {
+    addresses: Vec<SocketAddr>,
+    front: FrontHandle,
+    posts: Vec<Post>,
+    threads: Vec<JoinHandle<()>>,
+    engine: Option<Engine>,
+    health: Arc<Health>,
+}
+
+/// Why a broker cannot go on. The process should end: what is acknowledged is safe on disk.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The store failed: nothing can be acknowledged any more.
+    #[error("the store failed: {0}")]
+    Store(StoreFailure),
+    /// A defect of the program, in this thread.
+    #[error("thread {0} panicked")]
+    Panic(String),
+}
+
+/// Why a broker did not stop in order. What was acknowledged is safe all the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// Closing the store failed.
+    #[error("cannot close the store: {0}")]
+    Store(#[from] StoreFailure),
+    /// It had failed before.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Whether all is well, for whoever waits to hear otherwise.
+#[derive(Debug)]
+pub(crate) struct Health {
+    fatal: watch::Sender<Option<Fatal>>,
+    over: AtomicBool,
+    changed: Condvar,
+    lock: Mutex<()>,
+}
+
+impl Health {
+    fn new() -> Self {
+        Self {
+            fatal: watch::Sender::new(None),
+            over: AtomicBool::new(false),
+            changed: Condvar::new(),
+            lock: Mutex::new(()),
+        }
+    }
+
+    /// The first failure counts.
+    pub(crate) fn fail(&self, fatal: Fatal) {
+        self.fatal.send_if_modified(|first| {
+            let is_first = first.is_none();
+            if is_first {
+                *first = Some(fatal);
+            }
+            is_first
+        });
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.over.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    fn failure(&self) -> Option<Fatal> {
+        self.fatal.borrow().clone()
+    }
+}
+
+impl Broker {
+    /// Where it listens, with the ports that were chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns when the broker cannot go on, and why.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn failed(&self) -> Fatal {
+        let mut fatal = self.health.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await.map(|it| it.clone()) {
+            Ok(Some(fatal)) => fatal,
+            // The sender lives as long as this broker.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Blocks until the broker cannot go on.
+    ///
+    /// # Errors
+    /// Why not. There is no other way for it to end by itself.
+    pub fn wait(&self) -> Result<(), Fatal> {
+        let mut held = self.health.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.health.over.load(Ordering::Acquire) {
+            held = self.health.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.health.failure().map_or(Ok(()), Err)
+    }
+
+    /// Stops in order: no more connections, every Client told, every session put away, everything
+    /// stored. Blocks until that is done, a few seconds at most.
+    ///
+    /// # Errors
+    /// What kept it from doing so.
+    pub fn stop(mut self) -> Result<(), StopError> {
+        self.front.stop();
+        for post in &self.posts {
+            post.send(Mail::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            let _panicked_already = thread.join();
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.shutdown()?;
+        }
+        self.health.failure().map_or(Ok(()), |fatal| Err(fatal.into()))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.front.stop();
+        // The store ends first, so that nothing is acknowledged on the way out that is not safe.
+        drop(self.engine.take());
+        for post in &self.posts {
+            post.send(Mail::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            let _panicked_already = thread.join();
+        }
+    }
+}
+
+pub(crate) fn start(builder: Builder) -> Result<Broker, StartError> {
+    let mut engine_options = builder.engine.clone();
+    engine_options.shards = builder.shard_count();
+    if engine_options.durability != Durability::Memory && engine_options.dir.as_os_str().is_empty()
+    {
+        return Err(StartError::NoDirectory(engine_options.durability));
+    }
+    let shards = engine_options.shards;
+    let durability = engine_options.durability;
+    // Listening comes first: a taken port should not cost a recovery to find out. Nothing is
+    // accepted before the shards are ready.
+    let listeners = listen(&builder.listen)?;
+    let (engine, stores) = Engine::open(engine_options)?;
+    let clock = Clock::new();
+    let limits = Arc::new(builder.limits.clone());
+    let health = Arc::new(Health::new());
+    let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
+
+    let mut recovered = Vec::new();
+    for store in stores {
+        let id = store.shard();
+        let config =
+            ShardConfig { id, shards, limits: Arc::clone(&limits), seed: seed ^ u64::from(id.0) };
+        let mut shard = Shard::new(config, builder.hooks.clone());
+        let garbage = recover(&engine, &mut shard, id, shards, clock)?;
+        recovered.push((shard, store, garbage));
+    }
+    let (posts, boxes): (Vec<Post>, Vec<MailBox>) = (0..shards).map(|_| MailBox::new()).unzip();
+    let mut threads = Vec::new();
+    let (ready, all_ready) = mpsc::channel();
+    for ((shard, store, garbage), mail) in recovered.into_iter().zip(boxes) {
+        let id = store.shard();
+        let parts = RuntimeParts {
+            id,
+            shard,
+            store,
+            garbage,
+            mail,
+            posts: posts.clone(),
+            clock,
+            observers: observers.clone(),
+            limits: builder.connections.clone(),
+            packet_bytes_max: limits.packet_bytes_max,
+            health: Arc::clone(&health),
+            immediate: durability == Durability::Memory,
+        };
+        threads.push(spawn(id, parts, ready.clone(), &health).map_err(StartError::Thread)?);
+    }
+    drop(ready);
+    // Every shard has told the others what it wants to hear before the first Client comes in.
+    for _ in 0..shards {
+        let _failed_already = all_ready.recv();
+    }
+    let front = Front {
+        listeners,
+        posts: posts.clone(),
+        shards,
+        limits,
+        connections: builder.connections,
+        authenticate: builder.authenticate,
+    };
+    let (front, addresses) = front.start().map_err(StartError::Thread)?;
+    Ok(Broker { addresses, front, posts, threads, engine: Some(engine), health })
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |address: &SocketAddr| {
+        let failed = |source| StartError::Listen { address: *address, source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(listener)
+    };
+    addresses.iter().map(bind).collect()
+}
+
+/// Hands a shard its rows. What it has still to delete is returned, for when it runs.
+fn recover(
+    engine: &Engine,
+    shard: &mut Shard,
+    id: ShardId,
+    shards: u16,
+    clock: Clock,
+) -> Result<Vec<Row>, StartError> {
+    let mut garbage = Vec::new();
+    let now = clock.now();
+    let kinds = Shard::RECOVERED.into_iter().chain([RowKind::Garbage]);
+    for kind in kinds {
+        for slot in (0..SLOTS).filter_map(|slot| u8::try_from(slot).ok()).map(Slot) {
+            if kind != RowKind::Meta && slot.shard(shards) != id {
+                continue;
+            }
+            let mut failure = None;
+            engine.scan(&KeyBuilder::new(slot, kind).prefix(), &mut |key, value| {
+                let row = Row {
+                    key: bytes::Bytes::copy_from_slice(key),
+                    value: bytes::Bytes::copy_from_slice(value),
+                };
+                if kind == RowKind::Garbage {
+                    garbage.push(row);
+                } else if let Err(source) = shard.recover(&row, now)
+                    && failure.is_none()
+                {
+                    failure = Some(StartError::Row { key: hex(&row.key), source });
+                }
+            })?;
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+        }
+    }
+    Ok(garbage)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn spawn(
+    id: ShardId,
+    parts: RuntimeParts,
+    ready: mpsc::Sender<()>,
+    health: &Arc<Health>,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("shard-{}", id.0);
+    let (health, thread_name) = (Arc::clone(health), name.clone());
+    thread::Builder::new().name(name).spawn(move || {
+        let run = std::panic::AssertUnwindSafe(|| Runtime::run(parts, ready));
+        if std::panic::catch_unwind(run).is_err() {
+            health.fail(Fatal::Panic(thread_name));
+        }
+    })
+}

@@ -1,0 +1,285 @@
+//! The configuration: every key once, with its default, its bounds and its meaning.
+//!
+//! The macro [`section`] makes the struct, its defaults and the [`Key`]s of one declaration, so
+//! that what `tidings config print` says is what is in force. The doc comment of a field is what
+//! its users read. [`Settings::load`] puts defaults, file and command line together.
+
+mod load;
+mod print;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use load::{ConfigError, NamedOption, Settings};
+pub(crate) use print::print;
+
+/// What one key takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// An integer from the first to the second.
+    Number(u64, u64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text; empty only where the flag says so.
+    Text { may_be_empty: bool },
+    /// A list of addresses with ports, at least one.
+    Addresses,
+}
+
+/// A configuration key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// With its section: `limits.topic_bytes_max`.
+    pub(crate) name: &'static str,
+    /// The lines of its doc comment, each with a leading space.
+    pub(crate) meaning: &'static [&'static str],
+    pub(crate) kind: Kind,
+}
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(flatten)]
+    pub(crate) top: Top,
+    pub(crate) data: Data,
+    pub(crate) users: Users,
+    pub(crate) limits: Limits,
+    pub(crate) chat: Chat,
+    pub(crate) log: Log,
+}
+
+impl Config {
+    /// Every key, in the order of the printed file.
+    pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
+        [Top::KEYS, Data::KEYS, Users::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Where the users are.
+    pub(crate) fn users_file(&self) -> PathBuf {
+        if self.users.file.is_empty() {
+            self.data.dir.join("users")
+        } else {
+            PathBuf::from(&self.users.file)
+        }
+    }
+
+    /// The first address that other machines can reach, if any.
+    pub(crate) fn address_off_loopback(&self) -> Option<SocketAddr> {
+        self.top.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
+    }
+}
+
+/// Declares a section: fields as `name: type = default, kind;` below their doc comments.
+macro_rules! section {
+    (
+        $(#[$outer:meta])*
+        $name:ident, $prefix:literal {
+            $( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $kind:expr; )+
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub(crate) struct $name {
+            $( $(#[doc = $doc])+ pub(crate) $field: $type, )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        impl $name {
+            const KEYS: &'static [Key] = &[
+                $( Key {
+                    name: concat!($prefix, stringify!($field)),
+                    meaning: &[$($doc),+],
+                    kind: $kind,
+                }, )+
+            ];
+        }
+    };
+}
+
+section! {
+    /// What belongs to no section.
+    Top, "" {
+        /// Addresses and ports to listen on for MQTT over TCP. While there are no users, only
+        /// loopback ones.
+        listen: Vec<SocketAddr> = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
+            Kind::Addresses;
+        /// Threads that own sessions; 0 is one per core.
+        shards: u64 = 0, Kind::Number(0, 256);
+    }
+}
+
+section! {
+    /// The store.
+    Data, "data." {
+        /// The folder of everything that is kept. One process at a time.
+        dir: PathBuf = PathBuf::from("tidings-data"), FILLED;
+        /// What an acknowledgement survives: "fsync" a power cut, "os" a killed process, "memory"
+        /// nothing.
+        durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
+        /// Bytes in the journal after which a checkpoint moves them into the store.
+        checkpoint_bytes: u64 = 64 * MIB, Kind::Number(MIB, 16 * GIB);
+        /// Bytes of one file of the journal.
+        segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
+    }
+}
+
+section! {
+    /// Who may log in.
+    Users, "users." {
+        /// The file with a `name:hash` per line; empty is `users` in the data folder.
+        file: String = String::new(), Kind::Text { may_be_empty: true };
+    }
+}
+
+section! {
+    /// The bounds of everything that Clients can make grow.
+    Limits, "limits." {
+        /// Largest packet; announced to MQTT 5 Clients. Larger: DISCONNECT 0x95.
+        packet_bytes_max: u64 = 256 * KIB, Kind::Number(KIB, 16 * MIB);
+        /// Longest Client Identifier.
+        client_id_bytes_max: u64 = 128, Kind::Number(23, U16);
+        /// Longest user name.
+        user_bytes_max: u64 = 64, Kind::Number(1, 64);
+        /// Longest password.
+        password_bytes_max: u64 = 16 * KIB, Kind::Number(1, U16);
+        /// Longest topic name or filter.
+        topic_bytes_max: u64 = KIB, Kind::Number(16, U16);
+        /// Most levels of a topic name or filter.
+        topic_levels_max: u64 = 32, Kind::Number(4, 1024);
+        /// Most user properties of a packet.
+        user_properties_max: u64 = 64, Kind::Number(0, U16);
+        /// Most bytes of a packet's user properties together.
+        user_property_bytes_max: u64 = 8 * KIB, Kind::Number(0, MIB);
+        /// Most filters in one SUBSCRIBE or UNSUBSCRIBE.
+        filters_per_subscribe_max: u64 = 256, Kind::Number(1, U16);
+        /// Topic aliases a Client may set; announced.
+        topic_alias_max: u64 = 32, Kind::Number(0, U16);
+        /// QoS 1 and 2 messages in flight each way; announced. More: DISCONNECT 0x93.
+        receive_maximum: u64 = 64, Kind::Number(1, U16);
+        /// Unsent bytes of a connection at which no more are taken from its queue.
+        outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
+        /// Unsent bytes of a connection at which it is not read any more.
+        outbound_hard_bytes: u64 = MIB, Kind::Number(KIB, GIB);
+        /// Seconds in which a Client must take something of what is unsent, or be disconnected.
+        unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
+        /// Messages that wait for one plain session. Full: 0x97, or the oldest goes.
+        session_queue_messages_max: u64 = 10_000, Kind::Number(1, 100_000_000);
+        /// Bytes that wait for one plain session.
+        session_queue_bytes_max: u64 = 16 * MIB, Kind::Number(KIB, 64 * GIB);
+        /// Longest Session Expiry Interval, in seconds; announced.
+        session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
+        /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
+        keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
+        /// Seconds from accept to a complete CONNECT.
+        connect_timeout_s: u64 = 10, Kind::Number(1, 300);
+        /// Most subscriptions of a session. More: 0x97.
+        subscriptions_per_session_max: u64 = 512, Kind::Number(1, 1_000_000);
+        /// Most of them with wildcards.
+        wildcard_subscriptions_per_session_max: u64 = 64, Kind::Number(0, 1_000_000);
+        /// Most sessions of one user.
+        sessions_per_user_max: u64 = 16, Kind::Number(1, 1_000_000);
+        /// Most retained messages.
+        retained_messages_max: u64 = 100_000, Kind::Number(0, 100_000_000);
+        /// Largest payload of a retained message.
+        retained_message_bytes_max: u64 = 64 * KIB, Kind::Number(0, 16 * MIB);
+        /// Most bytes of all retained messages together.
+        retained_bytes_max: u64 = 64 * MIB, Kind::Number(0, 64 * GIB);
+        /// Most connections that are not authenticated yet.
+        unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
+        /// Most of them from one address.
+        unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+    }
+}
+
+section! {
+    /// Chat.
+    Chat, "chat." {
+        /// Largest payload of a chat message.
+        payload_bytes_max: u64 = 64 * KIB, Kind::Number(1, 16 * MIB);
+        /// Milliseconds a user still counts as online after the last connection broke.
+        presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
+        /// Milliseconds in which receipts are gathered into one.
+        receipt_delay_ms: u64 = 100, Kind::Number(0, 10_000);
+        /// Days that messages are kept.
+        retention_days: u64 = 30, Kind::Number(1, 3650);
+    }
+}
+
+section! {
+    /// The log, on standard error.
+    Log, "log." {
+        /// The least that is worth a line: "off", "error", "warn", "info", "debug" or "trace".
+        level: Level = Level::Info,
+            Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]);
+        /// "text", or "json" with an object per line.
+        format: Format = Format::Text, Kind::Choice(&["text", "json"]);
+    }
+}
+
+/// A word of `data.durability`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// Survives a power cut.
+    Fsync,
+    /// Survives a killed process.
+    Os,
+    /// Survives nothing.
+    Memory,
+}
+
+/// A word of `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// A word of `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+const FILLED: Kind = Kind::Text { may_be_empty: false };
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const U16: u64 = 0xffff;
+const U32: u64 = 0xffff_ffff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_own_bounds() {
+        let file = print(&Settings::default());
+        let values = load::parse_file("defaults", &file).unwrap();
+        assert_eq!(values.len(), Config::keys().count());
+    }
+
+    #[test]
+    fn every_key_has_a_meaning_that_ends() {
+        for key in Config::keys() {
+            assert!(key.meaning.last().is_some_and(|line| line.ends_with('.')), "{}", key.name);
+        }
+    }
+}

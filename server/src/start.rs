@@ -1,0 +1,226 @@
+//! From the configuration to a running broker, and to its end.
+//!
+//! The only file that names the broker's builder. The signals are listened to before anything
+//! starts, so that none finds a broker half up.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tidings_broker::auth::{LoginLimits, OpenUntilUsers, UsersFile};
+use tidings_broker::core::limits::Limits;
+use tidings_broker::core::topic::TopicLimits;
+use tidings_broker::engine::OpenError;
+use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::banner::Banner;
+use crate::config::{self, Config, Settings};
+use crate::exit::{self, Exit, Failure};
+use crate::users;
+
+/// Serves until a signal or a failure ends it.
+pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+    let config = settings.config;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Software, error))?;
+    let mut signals = {
+        let _runtime = runtime.enter();
+        Signals::listen().map_err(|error| Failure::new(Exit::Software, error))?
+    };
+
+    let users_file = config.users_file();
+    let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let user_count = users.len();
+    if user_count == 0 {
+        refuse_open_network(&config)?;
+    }
+
+    let broker = start(&config, users)?;
+    let banner = Banner {
+        addresses: broker.addresses(),
+        data: &config.data.dir,
+        durability: config.data.durability,
+        users: user_count,
+        users_file: &users_file,
+        colours: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    exit::print(&banner.render())?;
+    tracing::info!(addresses = ?broker.addresses(), users = user_count, "started");
+    runtime.block_on(run(broker, &mut signals))
+}
+
+/// Open access is for this machine: nobody must have put it on a network by leaving users out.
+fn refuse_open_network(config: &Config) -> Result<(), Failure> {
+    let Some(address) = config.address_off_loopback() else { return Ok(()) };
+    let default = Config::default().users_file();
+    let file = config.users_file();
+    let option =
+        if file == default { String::new() } else { format!(" --users {}", file.display()) };
+    Err(Failure::new(
+        Exit::Config,
+        format_args!(
+            "listen: expected loopback addresses only while there are no users, found {address}; \
+             add one with `tidings user add NAME{option}`"
+        ),
+    ))
+}
+
+fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
+    let mut builder = Builder::new()
+        .data_dir(config.data.dir.clone())
+        .durability(match config.data.durability {
+            config::Durability::Fsync => Durability::Fsync,
+            config::Durability::Os => Durability::Os,
+            config::Durability::Memory => Durability::Memory,
+        })
+        .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
+        .shards(u16::try_from(config.top.shards).unwrap_or(0))
+        .limits(limits(config))
+        .connection_limits(connection_limits(config))
+        .authenticate(Arc::new(OpenUntilUsers::new(users)));
+    for address in &config.top.listen {
+        builder = builder.listen(*address);
+    }
+    builder.start().map_err(start_failure)
+}
+
+/// The bounds of sessions and messages, as configured.
+fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        packet_bytes_max: size(limits.packet_bytes_max),
+        client_id_bytes_max: size(limits.client_id_bytes_max),
+        user_bytes_max: size(limits.user_bytes_max),
+        password_bytes_max: size(limits.password_bytes_max),
+        topic: TopicLimits {
+            bytes_max: size(limits.topic_bytes_max),
+            levels_max: size(limits.topic_levels_max),
+        },
+        user_properties_max: size(limits.user_properties_max),
+        user_property_bytes_max: size(limits.user_property_bytes_max),
+        filters_per_subscribe_max: size(limits.filters_per_subscribe_max),
+        topic_alias_max: u16::try_from(limits.topic_alias_max).unwrap_or(u16::MAX),
+        receive_maximum: u16::try_from(limits.receive_maximum).unwrap_or(u16::MAX),
+        session_queue_messages_max: size(limits.session_queue_messages_max),
+        session_queue_bytes_max: size(limits.session_queue_bytes_max),
+        session_expiry_max: Duration::from_secs(limits.session_expiry_max_s),
+        keep_alive_max: Duration::from_secs(limits.keep_alive_max_s),
+        subscriptions_per_session_max: size(limits.subscriptions_per_session_max),
+        wildcard_subscriptions_per_session_max: size(limits.wildcard_subscriptions_per_session_max),
+        sessions_per_user_max: size(limits.sessions_per_user_max),
+        retained_messages_max: size(limits.retained_messages_max),
+        retained_message_bytes_max: size(limits.retained_message_bytes_max),
+        retained_bytes_max: size(limits.retained_bytes_max),
+    }
+}
+
+/// The bounds of connections, as configured.
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    let limits = &config.limits;
+    ConnectionLimits {
+        connect_timeout: Duration::from_secs(limits.connect_timeout_s),
+        unauthenticated_max: size(limits.unauthenticated_connections_max),
+        unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),
+        outbound_soft_bytes: size(limits.outbound_soft_bytes),
+        outbound_hard_bytes: size(limits.outbound_hard_bytes),
+        unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
+    }
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn start_failure(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Listen { source, .. } => {
+            let mend = match source.kind() {
+                io::ErrorKind::AddrInUse => "the port is taken; stop who has it or give --listen",
+                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege",
+                _ => "is it an address of this machine?",
+            };
+            return Failure::new(Exit::Unavailable, format_args!("{error}; {mend}"));
+        }
+        StartError::Open(OpenError::InUse { .. }) => Exit::InUse,
+        StartError::Open(
+            OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
+        )
+        | StartError::Row { .. } => Exit::Data,
+        StartError::Open(_) | StartError::Read(_) => Exit::Io,
+        _ => Exit::Software,
+    };
+    Failure::new(exit, error)
+}
+
+async fn run(broker: Broker, signals: &mut Signals) -> Result<ExitCode, Failure> {
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        fatal = broker.failed() => return Err(fatal_failure(fatal)),
+    };
+    tracing::info!(signal = signal.name, "stopping; a second signal ends at once");
+    let (done, stopped) = oneshot::channel();
+    thread::Builder::new()
+        .name("stop".into())
+        .spawn(move || done.send(broker.stop()))
+        .map_err(|error| Failure::new(Exit::Software, error))?;
+    tokio::select! {
+        // Every acknowledgement sent is as durable as configured: only goodbyes are missing.
+        signal = signals.next() => {
+            tracing::warn!(signal = signal.name, "ended at once");
+            Ok(ExitCode::from(128 + signal.number))
+        }
+        stopped = stopped => match stopped {
+            Ok(result) => {
+                result.map_err(|error: StopError| Failure::new(Exit::Io, error))?;
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(_) => Err(Failure::new(Exit::Software, "the stop panicked")),
+        },
+    }
+}
+
+fn fatal_failure(fatal: Fatal) -> Failure {
+    let exit = match &fatal {
+        Fatal::Store(_) => Exit::Io,
+        _ => Exit::Software,
+    };
+    Failure::new(exit, fatal)
+}
+
+/// A signal that asks for the end.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    name: &'static str,
+    number: u8,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes both over. Needs a runtime.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked { name: "SIGTERM", number: 15 },
+            _ = self.interrupt.recv() => Asked { name: "SIGINT", number: 2 },
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `tidings config print`, and a configuration that is wrong.
+
+use std::fs;
+
+use super::run;
+
+#[test]
+fn printed_file_is_a_configuration_that_prints_the_same_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["config", "print", "--set", "limits.receive_maximum=32", "--listen", "[::1]:9"];
+    let first = run(directory.path(), &args).ok();
+    assert!(first.contains("\nreceive_maximum = 32  # from --set; default 64\n"), "{first}");
+    assert!(first.contains("\nlisten = [\"[::1]:9\"]  # from --listen; "), "{first}");
+    fs::write(directory.path().join("t.toml"), &first).unwrap();
+    let second = run(directory.path(), &["config", "print", "--config", "t.toml"]).ok();
+    assert!(second.contains("receive_maximum = 32  # from t.toml:"), "{second}");
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(values(&first), values(&second));
+}
+
+#[test]
+fn wrong_configuration_ends_with_78_and_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("t.toml"), "[limits]\nreceive_maximun = 1\n").unwrap();
+    let unknown = "t.toml:2: unknown key `limits.receive_maximun`; \
+                   did you mean `limits.receive_maximum`?";
+    for command in [&["serve"][..], &[], &["config", "print"], &["user", "list"]] {
+        let args = [command, &["--config", "t.toml"]].concat();
+        assert_eq!(run(directory.path(), &args).failed(78), unknown);
+    }
+    let error = run(directory.path(), &["--config", "none.toml"]).failed(78);
+    assert!(error.starts_with("none.toml: cannot read the configuration: "), "{error}");
+    assert_eq!(
+        run(directory.path(), &["--set", "shards=many"]).failed(78),
+        "--set: shards: expected an integer from 0 to 256, found \"many\""
+    );
+}
