@@ -18,6 +18,7 @@ use tidings_client::{
     PresenceState, Receipt,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 const USAGE: &str = "\
 Talk to someone over a Tidings broker.
@@ -112,15 +113,16 @@ async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut events = client.events();
     let mut lines = typed_lines();
     let (answers, mut answered) = mpsc::channel::<(String, Result<u64, NotStored>)>(64);
-    let mut leaving = false;
+    let mut leaving = None;
 
     // Once a minute "2 min ago" has become "3 min ago".
     let mut minute = tokio::time::interval(Duration::from_secs(60));
-    while !leaving || client.unanswered() > 0 {
+    while leaving.is_none() || client.unanswered() > 0 {
+        let patience = leaving.unwrap_or_else(Instant::now);
         tokio::select! {
-            line = lines.recv(), if !leaving => match line {
+            line = lines.recv(), if leaving.is_none() => match line {
                 Some(line) => send(&chat, &mut screen, &answers, line).await,
-                None => leaving = true,
+                None => leaving = Some(Instant::now() + PATIENCE),
             },
             Some(entry) = messages.next() => show(&chat, &mut screen, &entry),
             Some(entry) = others.next() => {
@@ -143,7 +145,7 @@ async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
             _ = minute.tick() => screen.passed_minute(),
             _ = tokio::signal::ctrl_c() => break,
             // Piped input ended; what is unsent has a moment, then it waits in the outbox.
-            () = tokio::time::sleep(Duration::from_secs(5)), if leaving => break,
+            () = tokio::time::sleep_until(patience), if leaving.is_some() => break,
         }
     }
     // The loop leaves as soon as the last send is answered, which may be before it was shown.
@@ -409,6 +411,10 @@ impl Screen {
         if unsent > 0 {
             self.note(&format!("{unsent} unsent: they go when you are back"));
         }
+        if self.rich {
+            // The shell's prompt begins below what was being typed.
+            println!();
+        }
     }
 
     fn note(&mut self, text: &str) {
@@ -520,6 +526,9 @@ fn flush() {
     // A closed pipe is noticed by the next read of standard input.
     let _ = io::stdout().flush();
 }
+
+/// How long what is unsent at the end of the input may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const DEVICE: &str = "terminal";
 
