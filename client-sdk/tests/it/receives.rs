@@ -1,6 +1,6 @@
 //! Entries, ticks, presence: what comes in, and when it is acknowledged.
 
-use crate::fake::{Broker, Said, TempDir, client, soon};
+use crate::fake::{Broker, Connection, Said, TempDir, client, soon};
 use tidings_client::transport::Opened;
 use tidings_client::{Body, Client, Event, PresenceState, Receipt};
 
@@ -69,6 +69,22 @@ async fn entry_taken_while_offline_is_acknowledged_when_it_comes_again() {
 }
 
 #[tokio::test]
+async fn packet_of_an_earlier_connection_is_not_acknowledged_on_the_present_one() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut messages = client.messages();
+    let connection = broker.open().await;
+    connection.entry("@bob", 1, 11);
+    assert_eq!(soon(messages.next()).await.unwrap().seq, 1);
+    drop(connection);
+    let mut connection = broker.open().await;
+    messages.taken();
+    assert_eq!(connection.settled().await, [], "11 may name another packet by now");
+    connection.entry("@bob", 1, 21);
+    assert_eq!(connection.said().await, Said::Acknowledge(21));
+}
+
+#[tokio::test]
 async fn entry_not_dealt_with_goes_to_the_next_stream() {
     let dir = TempDir::new();
     let (client, broker) = client(&dir).await;
@@ -113,6 +129,19 @@ async fn newer_stream_of_a_chat_ends_the_older() {
     connection.entry("@bob", 1, 11);
     assert_eq!(soon(older.next()).await, None);
     assert_eq!(soon(newer.next()).await.unwrap().seq, 1);
+}
+
+#[tokio::test]
+async fn newer_stream_of_the_client_begins_with_what_the_older_holds() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut older = client.messages();
+    let connection = broker.open().await;
+    connection.entry("@bob", 1, 11);
+    connection.entry("@bob", 2, 12);
+    assert_eq!(soon(older.next()).await.unwrap().seq, 1);
+    let mut newer = client.messages();
+    assert_eq!(soon(newer.next()).await.unwrap().seq, 1, "not 2 before 1");
 }
 
 #[tokio::test]
@@ -189,15 +218,22 @@ async fn presence_of_a_lower_epoch_is_never_reported_after_a_higher() {
     let mut bob = client.presence("bob").unwrap();
     let mut connection = broker.open().await;
     assert_eq!(connection.said().await, Said::Subscribe("presence/bob".to_owned(), true));
-    let say = |state: &str, epoch: u64| {
+    let say = |connection: &Connection, state: &str, epoch: u64| {
         let json = format!(r#"{{"state":"{state}","last_seen":7,"epoch":{epoch}}}"#);
         connection.receive("presence/bob", &json, None);
     };
-    say("online", 5);
+    say(&connection, "online", 5);
     let first = soon(bob.next()).await.unwrap();
     assert_eq!((first.state, first.epoch), (PresenceState::Online, 5));
-    say("offline", 4);
-    say("away", 5);
+    // On its own, or the newer value would hide it.
+    say(&connection, "offline", 4);
+    connection.settled().await;
+    tokio::select! {
+        biased;
+        reported = bob.next() => panic!("{reported:?}"),
+        () = std::future::ready(()) => {}
+    }
+    say(&connection, "away", 5);
     let next = soon(bob.next()).await.unwrap();
     assert_eq!((next.state, next.epoch), (PresenceState::Away, 5));
 
