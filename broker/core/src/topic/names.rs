@@ -1,0 +1,300 @@
+//! Topic Names to a value each, asked with a Topic Filter: where retained messages live (§3.3.1.3).
+//!
+//! A tree of levels, each node's children in order: what a filter finds comes sorted by level, the
+//! same on every machine and whatever the history. No hashing, so no seed.
+
+use std::sync::Arc;
+
+use super::filter::TopicFilter;
+use super::slab::{NodeId, Slab};
+use super::small_map::{self, SmallMap};
+
+/// Topic Names and their values.
+///
+/// Takes any text as a name, and has no bounds of its own: whoever inserts has checked the name
+/// and counts (see [`super::check_name`], [`super::TopicLimits`]). A name costs at most a node for
+/// each of its levels.
+#[derive(Debug, Clone)]
+pub struct TopicNames<V> {
+    /// Never without the root, which stands for what comes before the first level.
+    nodes: Slab<Node<V>>,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Node<V> {
+    parent: NodeId,
+    children: SmallMap<Box<str>, NodeId>,
+    /// The whole name, so that finding need not put it together, and its value.
+    entry: Option<(Arc<str>, V)>,
+}
+
+const ROOT: NodeId = 0;
+
+impl<V> Default for TopicNames<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> TopicNames<V> {
+    /// Without any name.
+    pub fn new() -> Self {
+        let mut nodes = Slab::new();
+        nodes.insert(Node::new(ROOT));
+        Self { nodes, len: 0 }
+    }
+
+    /// Gives a name its value and returns the one it had before.
+    pub fn insert(&mut self, topic: &str, value: V) -> Option<V> {
+        let mut at = ROOT;
+        for level in topic.split('/') {
+            at = match self.nodes.get(at).and_then(|node| node.children.get(level)) {
+                Some(child) => *child,
+                None => {
+                    let child = self.nodes.insert(Node::new(at));
+                    self.nodes.get_mut(at)?.children.insert(level.into(), child);
+                    child
+                }
+            };
+        }
+        let entry = &mut self.nodes.get_mut(at)?.entry;
+        if let Some((_, old)) = entry {
+            return Some(std::mem::replace(old, value));
+        }
+        *entry = Some((topic.into(), value));
+        self.len += 1;
+        None
+    }
+
+    /// Takes a name and its value away.
+    pub fn remove(&mut self, topic: &str) -> Option<V> {
+        let at = self.find(topic)?;
+        let (_, value) = self.nodes.get_mut(at)?.entry.take()?;
+        self.len -= 1;
+        self.prune(at, topic);
+        Some(value)
+    }
+
+    /// The value of exactly this name.
+    pub fn get(&self, topic: &str) -> Option<&V> {
+        self.nodes.get(self.find(topic)?)?.entry.as_ref().map(|(_, value)| value)
+    }
+
+    /// Calls `found` for every name that the filter matches, in the order of their levels.
+    ///
+    /// Of a shared subscription, what its filter part matches; that a shared subscription gets no
+    /// retained messages (§4.8.2) is for the caller to know.
+    pub fn matching<'t>(&'t self, filter: &TopicFilter, found: &mut impl FnMut(&'t str, &'t V)) {
+        // As deep as the filter or the names are, whichever bounds it: never as wide.
+        let mut open: Vec<Branch<'t, '_>> = Vec::new();
+        let mut next = Some((ROOT, Wanted::Levels(filter.pattern())));
+        loop {
+            let Some((at, wanted)) = next.take().or_else(|| next_open(&mut open)) else { return };
+            let Some(node) = self.nodes.get(at) else { continue };
+            // [MQTT-4.7.2-1]
+            let reserved = at == ROOT;
+            let children = node.children.iter();
+            match wanted {
+                Wanted::Here => node.report(found),
+                Wanted::All => {
+                    node.report(found);
+                    open.push(Branch { children, reserved, wanted });
+                }
+                Wanted::Levels("#") => next = Some((at, Wanted::All)),
+                Wanted::Levels(levels) => {
+                    let (level, wanted) = match levels.split_once('/') {
+                        Some((level, rest)) => (level, Wanted::Levels(rest)),
+                        None => (levels, Wanted::Here),
+                    };
+                    if level == "+" {
+                        open.push(Branch { children, reserved, wanted });
+                    } else {
+                        next = node.children.get(level).map(|child| (*child, wanted));
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many names have a value.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no name has a value.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What the names occupy, for metrics: one for each level they have. Zero when there are none.
+    pub const fn nodes(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    fn find(&self, topic: &str) -> Option<NodeId> {
+        topic
+            .split('/')
+            .try_fold(ROOT, |at, level| self.nodes.get(at)?.children.get(level).copied())
+    }
+
+    /// Removes the node and those above it that no name needs any more.
+    fn prune(&mut self, mut at: NodeId, topic: &str) {
+        for level in topic.rsplit('/') {
+            if !self.nodes.get(at).is_some_and(Node::is_unused) {
+                return;
+            }
+            let Some(node) = self.nodes.remove(at) else { return };
+            if let Some(above) = self.nodes.get_mut(node.parent) {
+                above.children.remove(level);
+            }
+            at = node.parent;
+        }
+        // Free places stay for later names, unless there are many and nothing else.
+        if self.len == 0 && self.nodes.places() > KEPT {
+            *self = Self::new();
+        }
+    }
+}
+
+impl<V> Node<V> {
+    const fn new(parent: NodeId) -> Self {
+        Self { parent, children: SmallMap::Empty, entry: None }
+    }
+
+    const fn is_unused(&self) -> bool {
+        self.children.is_empty() && self.entry.is_none()
+    }
+
+    fn report<'t>(&'t self, found: &mut impl FnMut(&'t str, &'t V)) {
+        if let Some((topic, value)) = &self.entry {
+            found(topic, value);
+        }
+    }
+}
+
+/// What a filter still asks for at a node.
+#[derive(Debug, Clone, Copy)]
+enum Wanted<'f> {
+    /// Nothing more: the node itself.
+    Here,
+    /// These levels below it.
+    Levels(&'f str),
+    /// The node and everything below it.
+    All,
+}
+
+/// Children of a node that are still to be looked at.
+struct Branch<'t, 'f> {
+    children: small_map::Iter<'t, Box<str>, NodeId>,
+    /// Whether a child beginning with `$` is passed over.
+    reserved: bool,
+    wanted: Wanted<'f>,
+}
+
+fn next_open<'f>(open: &mut Vec<Branch<'_, 'f>>) -> Option<(NodeId, Wanted<'f>)> {
+    while let Some(branch) = open.last_mut() {
+        let reserved = branch.reserved;
+        match branch.children.find(|(level, _)| !(reserved && level.starts_with('$'))) {
+            Some((_, child)) => return Some((*child, branch.wanted)),
+            None => open.pop(),
+        };
+    }
+    None
+}
+
+/// Places that are kept even if nothing uses them: giving back less is not worth the work.
+const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(topics: &[&str]) -> TopicNames<usize> {
+        let mut names = TopicNames::new();
+        for (value, topic) in topics.iter().enumerate() {
+            assert_eq!(names.insert(topic, value), None);
+        }
+        names
+    }
+
+    fn found<'t>(names: &'t TopicNames<usize>, filter: &str) -> Vec<&'t str> {
+        let mut found = Vec::new();
+        let filter = TopicFilter::parse(filter).unwrap();
+        names.matching(&filter, &mut |topic, _| found.push(topic));
+        found
+    }
+
+    #[test]
+    fn names_are_found_in_the_order_of_their_levels() {
+        let names = names(&["b/a", "a-b", "a", "a/b", "/a", "a/", "a/b/c", "$SYS/a", "a-b/a"]);
+        assert_eq!(
+            found(&names, "#"),
+            ["/a", "a", "a/", "a/b", "a/b/c", "a-b", "a-b/a", "b/a"],
+            "[MQTT-4.7.2-1]"
+        );
+        assert_eq!(found(&names, "+/a"), ["/a", "a-b/a", "b/a"]);
+        assert_eq!(found(&names, "a/+"), ["a/", "a/b"]);
+        assert_eq!(found(&names, "a/#"), ["a", "a/", "a/b", "a/b/c"]);
+        assert_eq!(found(&names, "+/+/c"), ["a/b/c"]);
+        assert_eq!(found(&names, "+"), ["a", "a-b"]);
+        assert_eq!(found(&names, "a/b"), ["a/b"]);
+        assert_eq!(found(&names, "$share/g/a/b"), ["a/b"]);
+    }
+
+    #[test]
+    fn reserved_names_are_found_by_their_own_root_only() {
+        // [MQTT-4.7.2-1]
+        let names = names(&["$SYS", "$SYS/a", "a/$b"]);
+        assert_eq!(found(&names, "$SYS/#"), ["$SYS", "$SYS/a"]);
+        assert_eq!(found(&names, "$SYS/+"), ["$SYS/a"]);
+        assert_eq!(found(&names, "+/a"), Vec::<&str>::new());
+        assert_eq!(found(&names, "a/+"), ["a/$b"]);
+        assert_eq!(found(&names, "#"), ["a/$b"]);
+    }
+
+    #[test]
+    fn values_are_replaced_taken_and_counted() {
+        let mut names = names(&["a/b", "a/b/c"]);
+        assert_eq!((names.insert("a/b", 7), names.len()), (Some(0), 2));
+        assert_eq!((names.get("a/b"), names.get("a"), names.get("a/c")), (Some(&7), None, None));
+        assert_eq!((names.remove("a"), names.remove("x")), (None, None));
+        assert_eq!((names.remove("a/b"), names.nodes()), (Some(7), 3));
+        assert_eq!((names.remove("a/b/c"), names.nodes()), (Some(1), 0));
+        assert!(names.is_empty());
+    }
+
+    #[test]
+    fn hundred_thousand_names_that_come_and_go_leave_nothing() {
+        let mut names = TopicNames::new();
+        for round in 0..3 {
+            for number in 0..100_000_u32 {
+                let topic = format!("chat/{}/{number}", number % 1000);
+                assert_eq!(names.insert(&topic, number), None, "round {round}");
+            }
+            assert_eq!(names.nodes(), 101_001);
+            for number in 0..100_000_u32 {
+                let topic = format!("chat/{}/{number}", number % 1000);
+                assert_eq!(names.remove(&topic), Some(number));
+            }
+            assert_eq!(names.nodes(), 0);
+            assert!(names.nodes.places() <= KEPT);
+        }
+    }
+
+    #[test]
+    fn names_of_32_768_levels_need_neither_stack_nor_quadratic_time() {
+        let body = || {
+            let topic = format!("{}a", "a/".repeat(32_767));
+            let mut names = names(&[&topic, &topic[2..]]);
+            assert_eq!(found(&names, &format!("{}+", "+/".repeat(32_767))), [&topic]);
+            assert_eq!(found(&names, "a/#").len(), 2);
+            assert_eq!(found(&names, &format!("{}#", "+/".repeat(32_766))).len(), 2);
+            drop(names.clone());
+            assert_eq!(names.remove(&topic), Some(0));
+            assert_eq!(names.nodes(), 32_767);
+        };
+        let small_stack = std::thread::Builder::new().stack_size(128 * 1024);
+        small_stack.spawn(body).unwrap().join().unwrap();
+    }
+}
