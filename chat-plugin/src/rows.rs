@@ -102,11 +102,6 @@ pub(crate) fn user_range(user: &str) -> KeyRange {
     key.text(user).prefix()
 }
 
-/// All of a user's rows of one sort.
-pub(crate) fn user_rows(user: &str, row: UserRow) -> KeyRange {
-    user_key(user, row).prefix()
-}
-
 pub(crate) fn presence_key(user: &str) -> Bytes {
     user_key(user, UserRow::Presence).build()
 }
@@ -244,8 +239,6 @@ pub(crate) struct HeadRow {
     pub(crate) last_time: Time,
     /// Every entry below it is gone.
     pub(crate) floor: u64,
-    /// Whether every member has the chat in her index.
-    pub(crate) begun: bool,
     /// Which members have written something: a bit for each, in the order of `members`.
     pub(crate) authors: u64,
 }
@@ -278,6 +271,7 @@ pub(crate) struct IdRow {
 pub(crate) struct PresenceRow {
     pub(crate) epoch: u64,
     pub(crate) last_seen: Time,
+    pub(crate) online: bool,
 }
 
 /// A persistent session that hears messages with QoS 1 or 2.
@@ -373,10 +367,9 @@ mod tests {
                 last_seq: 7,
                 last_time: time,
                 floor: 3,
-                begun: true,
                 authors: 2,
             },
-            b"\x01\x02\x05alice\x03bob\xe8\x07\x07\xe8\x07\x03\x01\x02",
+            b"\x01\x02\x05alice\x03bob\xe8\x07\x07\xe8\x07\x03\x02",
         );
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
@@ -384,7 +377,7 @@ mod tests {
             &IdRow { seq: 7, content: [0xab; 16], time },
             b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07",
         );
-        golden(&PresenceRow { epoch: 3, last_seen: time }, b"\x01\x03\xe8\x07");
+        golden(&PresenceRow { epoch: 3, last_seen: time, online: true }, b"\x01\x03\xe8\x07\x01");
         golden(
             &DeviceRow { session: 5, since: time, everything: true, leaving: false },
             b"\x01\x05\xe8\x07\x01\x00",
@@ -407,7 +400,10 @@ mod tests {
         let index = user_chat_key("bob", chat);
         assert_eq!(index, [&b"\x1f\x40\x02bob\0\x03"[..], &[0x32; 16]].concat());
         assert_eq!(split_user_key(&index, "bob"), Some((UserRow::Chat, &[0x32; 16][..])));
-        assert_eq!(split_chat_key(&log_key(chat, 1)), Some((ChatRow::Log, &[0, 0, 0, 0, 0, 0, 0, 1][..])));
+        assert_eq!(
+            split_chat_key(&log_key(chat, 1)),
+            Some((ChatRow::Log, &[0, 0, 0, 0, 0, 0, 0, 1][..]))
+        );
         assert_eq!(split_chat_key(&[1, 2]), None);
     }
 

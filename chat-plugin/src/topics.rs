@@ -152,10 +152,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    fn parse_chat(
-        topic: &str,
-        mut levels: std::str::Split<'a, char>,
-    ) -> Result<Self, BadCommand> {
+    fn parse_chat(topic: &str, mut levels: std::str::Split<'a, char>) -> Result<Self, BadCommand> {
         let chat = levels.next().unwrap_or_default();
         let verb = levels.next().unwrap_or_default();
         let peer = match chat.strip_prefix('@') {
@@ -184,10 +181,11 @@ impl<'a> Command<'a> {
             ("edit" | "react" | "delete" | "history" | "info" | "end", _) => {
                 Err(unavailable(&format!("{verb} is not built yet")))
             }
-            ("create" | "add" | "remove" | "leave" | "role" | "title" | "timer" | "retention"
-            | "invite" | "join", _) => {
-                Err(format(&format!("{verb} is for groups, and @{peer} is a direct chat")))
-            }
+            (
+                "create" | "add" | "remove" | "leave" | "role" | "title" | "timer" | "retention"
+                | "invite" | "join",
+                _,
+            ) => Err(format(&format!("{verb} is for groups, and @{peer} is a direct chat"))),
             _ => Err(format("known in a direct chat: send, read, typing")),
         }
     }

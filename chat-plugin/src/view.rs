@@ -190,8 +190,7 @@ mod tests {
             text(&body(&error)),
             r#"{"id":"m1","code":"unknown_chat","text":"no","retry_after":9}"#
         );
-        let receipt =
-            Receipt { user: "bob", delivered: Some(7), read: Some(5), failed: &[] };
+        let receipt = Receipt { user: "bob", delivered: Some(7), read: Some(5), failed: &[] };
         assert_eq!(text(&body(&receipt)), r#"{"user":"bob","delivered":7,"read":5}"#);
         let failed = Receipt { user: "bob", failed: &[7], ..Receipt::default() };
         assert_eq!(text(&body(&failed)), r#"{"user":"bob","failed":[7]}"#);
