@@ -1,1 +1,127 @@
-//! Placeholder.
+//! Chat over plain MQTT: direct chats with ticks, store and forward, presence.
+//!
+//! [`Chat`] makes a service for every shard of the broker. Each has two sides that talk by
+//! messages only, also within one shard: the side of the users, where sessions are, and the side
+//! of the chats, where logs are. A send costs one record however many hear it; what each device
+//! has is a cursor.
+
+mod chat;
+mod deadline;
+mod map;
+mod options;
+mod peer;
+mod rows;
+mod topics;
+mod user;
+mod view;
+
+use std::sync::Arc;
+
+use tidings_core::codec::ReasonCode;
+use tidings_core::hook::{Client, Host, Service, ServiceEvent, ServiceFactory};
+use tidings_core::slot::ShardId;
+use tidings_core::time::Time;
+use tidings_core::topic::TopicFilter;
+
+pub use options::ChatOptions;
+
+use chat::ChatSide;
+use peer::Peer;
+use user::UserSide;
+
+/// Makes the chat service of each shard.
+#[derive(Debug, Clone, Default)]
+pub struct Chat {
+    options: Arc<ChatOptions>,
+}
+
+impl Chat {
+    /// Chat with these bounds and delays.
+    pub fn new(options: ChatOptions) -> Self {
+        Self { options: Arc::new(options) }
+    }
+}
+
+impl ServiceFactory for Chat {
+    fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
+        Box::new(ChatShard {
+            users: UserSide::new(Arc::clone(&self.options)),
+            chats: ChatSide::new(Arc::clone(&self.options)),
+        })
+    }
+}
+
+/// The chat service of one shard.
+#[derive(Debug)]
+struct ChatShard {
+    users: UserSide,
+    chats: ChatSide,
+}
+
+impl Service for ChatShard {
+    fn roots(&self) -> &'static [&'static str] {
+        topics::ROOTS
+    }
+
+    fn subscribe(&self, client: &Client<'_>, filter: &TopicFilter) -> Result<(), ReasonCode> {
+        if !topics::is_name(client.user) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        topics::Listening::parse(filter).map(|_| ())
+    }
+
+    fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
+        match event {
+            ServiceEvent::Started => {}
+            ServiceEvent::Connected { session, client, persistent, resumed, in_flight } => {
+                self.users.connected(session, &client, persistent, resumed, in_flight, host);
+            }
+            ServiceEvent::Disconnected { session, client: _, how } => {
+                self.users.disconnected(session, how, host);
+            }
+            ServiceEvent::SessionEnded { session, client } => {
+                self.users.session_ended(session, &client, host);
+            }
+            ServiceEvent::Subscribed { session, filter, qos, new } => {
+                self.users.subscribed(session, filter, qos, new, host);
+            }
+            ServiceEvent::Unsubscribed { session, filter } => {
+                self.users.unsubscribed(session, filter, host);
+            }
+            ServiceEvent::Published { session, client, publish, token } => {
+                self.users.published(session, &client, publish, token, host);
+            }
+            ServiceEvent::Acknowledged { session, tag, reason } => {
+                self.users.acknowledged(session, tag, reason, host);
+            }
+            ServiceEvent::Room { session } => self.users.room(session, host),
+            ServiceEvent::Stored(position) => {
+                self.chats.stored(position, host);
+                self.users.stored(position, host);
+            }
+            ServiceEvent::Rows { token, rows, more } => {
+                if token % 2 == 0 {
+                    self.chats.rows(token, rows, more, host);
+                } else {
+                    self.users.rows(token, &rows, more, host);
+                }
+            }
+            ServiceEvent::Peer { from: _, message } => match message.downcast::<Peer>() {
+                Ok(message) => match *message {
+                    Peer::Chat(input) => self.chats.handle(input, host),
+                    Peer::User(input) => self.users.handle(input, host),
+                },
+                // Nobody but this service sends to it.
+                Err(_) => debug_assert!(false, "a message of another type"),
+            },
+            ServiceEvent::TimedOut => {
+                self.chats.timed_out(host);
+                self.users.timed_out(host);
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        [self.chats.next_timeout(), self.users.next_timeout()].into_iter().flatten().min()
+    }
+}

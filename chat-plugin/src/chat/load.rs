@@ -1,0 +1,185 @@
+//! Reading a chat from its rows.
+//!
+//! One read from the front holds all there is of most chats: head, cursors, ids, and what little
+//! the log still holds. Only where that is too much, a second one looks at the end of the log: the
+//! newest place is the larger of the head's and the last row's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidings_core::record::{Query, Row};
+
+use super::cursor::Member;
+use super::ids::Ids;
+use super::log::Log;
+use super::one::Chat;
+use super::{Cx, Reading};
+use crate::peer::{ChatInput, Refusal};
+use crate::rows::{
+    ChatRow, CursorRow, Entry, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
+    split_chat_key,
+};
+use crate::topics::Place;
+use crate::view::Code;
+
+/// A chat that is being read, and what came for it meanwhile.
+#[derive(Debug)]
+pub(super) struct Loading {
+    place: Arc<Place>,
+    waiting: VecDeque<ChatInput>,
+    sends: usize,
+    head: Option<HeadRow>,
+    members: Vec<Member>,
+    ids: Vec<(IdHash, IdRow)>,
+    ids_complete: bool,
+    entries: Vec<Arc<Entry>>,
+}
+
+/// How a load goes on.
+pub(super) enum Load {
+    Reading,
+    Loaded(Box<Chat>, VecDeque<ChatInput>),
+    Failed(Refusal),
+}
+
+impl Loading {
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        let members = place.members().iter().map(|_| Member::default()).collect();
+        Self {
+            place,
+            waiting: VecDeque::new(),
+            sends: 0,
+            head: None,
+            members,
+            ids: Vec::new(),
+            ids_complete: true,
+            entries: Vec::new(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
+        let range = chat_range(self.place.id);
+        let query = Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
+        cx.read(self.place.id, query, Reading::Whole);
+    }
+
+    /// Keeps what came for later. Sends are bounded; all else is by the members' devices.
+    pub(super) fn queue(&mut self, what: ChatInput, cx: &mut Cx<'_>) {
+        if matches!(what, ChatInput::Send(_) | ChatInput::Read { .. }) {
+            if self.sends >= cx.options().chat_waiting_max {
+                return cx.refuse(&self.place, what, Refusal::busy("the chat is being read"));
+            }
+            self.sends += 1;
+        }
+        self.waiting.push_back(what);
+    }
+
+    pub(super) fn into_queue(self) -> (Arc<Place>, VecDeque<ChatInput>) {
+        (self.place, self.waiting)
+    }
+
+    /// Takes rows, and asks for more or is done.
+    pub(super) fn rows(
+        &mut self,
+        reading: &Reading,
+        rows: Vec<Row>,
+        more: bool,
+        cx: &mut Cx<'_>,
+    ) -> Load {
+        let last = rows.last().and_then(|row| split_chat_key(&row.key)).map(|(row, _)| row);
+        let last_key = rows.last().map(|row| row.key.clone());
+        for row in rows {
+            if self.take(&row).is_none() {
+                return Load::Failed(Refusal::new(
+                    Code::Unavailable,
+                    "a row of this chat cannot be read: was it written by a newer server?",
+                ));
+            }
+        }
+        match (reading, more, last, last_key) {
+            // So many cursors that the rest is yet to come.
+            (Reading::Whole, true, Some(last), Some(key)) if last < ChatRow::Id => {
+                let range = chat_range(self.place.id).after(&key);
+                let query =
+                    Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
+                cx.read(self.place.id, query, Reading::Whole);
+                Load::Reading
+            }
+            (Reading::Whole, true, last, _) => {
+                // The oldest entries are of no use: they leave no gap to the newest.
+                self.entries.clear();
+                let query = Query {
+                    range: chat_rows(self.place.id, ChatRow::Log),
+                    rows_max: 1,
+                    bytes_max: BYTES_MAX,
+                    backwards: true,
+                };
+                cx.read(self.place.id, query, Reading::End);
+                self.ids_complete = last == Some(ChatRow::Log);
+                Load::Reading
+            }
+            _ => self.finish(),
+        }
+    }
+
+    fn take(&mut self, row: &Row) -> Option<()> {
+        let (kind, rest) = split_chat_key(&row.key)?;
+        match kind {
+            ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
+            ChatRow::Member => {
+                let at = self.place.member(std::str::from_utf8(rest).ok()?)?;
+                let stored = MemberRow::from_bytes(&row.value).ok()?;
+                *self.members.get_mut(at)? = Member::stored(stored);
+            }
+            ChatRow::Device => {
+                let end = rest.iter().position(|byte| *byte == 0)?;
+                let (user, client_id) = rest.split_at_checked(end)?;
+                let at = self.place.member(std::str::from_utf8(user).ok()?)?;
+                let client_id = std::str::from_utf8(client_id.get(1..)?).ok()?;
+                let cursor = CursorRow::from_bytes(&row.value).ok()?;
+                self.members.get_mut(at)?.add_stored_device(client_id, cursor);
+            }
+            ChatRow::Id => {
+                self.ids.push((rest.try_into().ok()?, IdRow::from_bytes(&row.value).ok()?));
+            }
+            ChatRow::Log => {
+                let seq = u64::from_be_bytes(rest.try_into().ok()?);
+                self.entries.push(Arc::new(Entry::from_bytes(seq, &row.value).ok()?));
+            }
+        }
+        Some(())
+    }
+
+    fn finish(&mut self) -> Load {
+        let mut log = self.head.as_ref().map_or_else(
+            || Log::new(0, tidings_core::time::Time::default(), 1),
+            |head| Log::new(head.last_seq, head.last_time, head.floor),
+        );
+        if let Some(last) = self.entries.last() {
+            log.last_seq = log.last_seq.max(last.seq);
+            log.last_time = log.last_time.max(last.time);
+            log.visible = log.last_seq;
+        }
+        // Only what reaches the end without a gap serves as memory of it.
+        let last_seq = log.last_seq;
+        let contiguous = |at: &usize| {
+            let expected = last_seq.checked_sub(*at as u64);
+            self.entries.iter().rev().nth(*at).map(|entry| entry.seq) == expected
+        };
+        let usable = (0..self.entries.len()).take_while(contiguous).count();
+        let skip = self.entries.len() - usable;
+        for entry in self.entries.drain(..).skip(skip) {
+            log.remember(entry);
+        }
+        let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
+        let members = std::mem::take(&mut self.members);
+        let chat = Chat::new(Arc::clone(&self.place), self.head.take(), log, ids, members);
+        Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
+    }
+}
+
+/// How many rows one read takes.
+const ROWS_MAX: usize = 1_024;
+
+/// After how many bytes it ends.
+const BYTES_MAX: usize = 256 * 1024;

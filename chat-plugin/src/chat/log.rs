@@ -1,0 +1,214 @@
+//! The log of one chat in memory: where it ends, from where it is kept, and its newest entries.
+//!
+//! `last_seq` counts what was handed to the store; `visible` what is safe there. Nobody hears of an
+//! entry before it is visible. The entries kept in memory are a cache and may be dropped any time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidings_core::time::Time;
+
+use crate::rows::Entry;
+
+/// See the file's own words.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// The newest entry; 0 before the first.
+    pub(crate) last_seq: u64,
+    /// Its time.
+    pub(crate) last_time: Time,
+    /// The newest entry that is stored.
+    pub(crate) visible: u64,
+    /// Every entry below it is gone.
+    pub(crate) floor: u64,
+    tail: VecDeque<Arc<Entry>>,
+    tail_bytes: usize,
+}
+
+impl Log {
+    pub(crate) const fn new(last_seq: u64, last_time: Time, floor: u64) -> Self {
+        Self { last_seq, last_time, visible: last_seq, floor, tail: VecDeque::new(), tail_bytes: 0 }
+    }
+
+    /// The place and the time of an entry that comes now.
+    pub(crate) fn next(&self, now: Time) -> (u64, Time) {
+        (self.last_seq + 1, self.last_time.max(now))
+    }
+
+    /// Appends the entry that [`Log::next`] gave its place.
+    pub(crate) fn push(&mut self, entry: Arc<Entry>) {
+        self.last_seq = entry.seq;
+        self.last_time = entry.time;
+        self.remember(entry);
+    }
+
+    /// Keeps an entry in memory that is newer than all that are there.
+    pub(crate) fn remember(&mut self, entry: Arc<Entry>) {
+        self.tail_bytes += entry.size();
+        self.tail.push_back(entry);
+        while self.tail.len() > TAIL_ENTRIES_MAX || self.tail_bytes > TAIL_BYTES_MAX {
+            self.forget_first();
+        }
+    }
+
+    /// Drops from memory what every device has, but for a few that tell who wrote last.
+    pub(crate) fn trim(&mut self) {
+        let floor = self.floor.saturating_sub(TRIMMED_ENTRIES);
+        while self.tail.front().is_some_and(|entry| entry.seq < floor) {
+            self.forget_first();
+        }
+    }
+
+    /// Drops all of it from memory.
+    pub(crate) fn forget(&mut self) {
+        self.tail = VecDeque::new();
+        self.tail_bytes = 0;
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(entry) = self.tail.pop_front() {
+            self.tail_bytes -= entry.size();
+        }
+    }
+
+    /// The memory the entries take, in bytes.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// Visible entries from `from` on, as far as one answer goes; nothing if they are not all in
+    /// memory.
+    pub(crate) fn from(&self, from: u64) -> Option<Vec<Arc<Entry>>> {
+        if from > self.visible {
+            return Some(Vec::new());
+        }
+        let first = self.tail.front()?.seq;
+        let skip = usize::try_from(from.max(self.floor).checked_sub(first)?).ok()?;
+        let mut bytes = 0;
+        let entries = self.tail.iter().skip(skip).take(FETCH_ENTRIES_MAX);
+        let entries = entries.take_while(|entry| {
+            let fits = entry.seq <= self.visible && (bytes == 0 || bytes <= FETCH_BYTES_MAX);
+            bytes += entry.size();
+            fits
+        });
+        Some(entries.cloned().collect())
+    }
+
+    /// The last visible place whose entry is older than `time`, as far back as memory goes.
+    pub(crate) fn before(&self, time: Time) -> u64 {
+        let newer = |entry: &&Arc<Entry>| entry.seq <= self.visible && entry.time >= time;
+        let first = self.tail.iter().find(newer);
+        first.map_or(self.visible, |entry| entry.seq.saturating_sub(1))
+    }
+
+    /// Whether `author` wrote something behind `after` and up to `to`; yes where memory does not
+    /// go back so far.
+    pub(crate) fn wrote(&self, author: &str, after: u64, to: u64) -> bool {
+        if after >= to {
+            return false;
+        }
+        if self.tail.front().is_none_or(|first| first.seq > after + 1) {
+            return true;
+        }
+        let mut between = self.tail.iter().skip_while(|e| e.seq <= after);
+        between.any(|entry| entry.seq <= to && *entry.from == *author)
+    }
+
+    /// An entry in memory.
+    pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Entry>> {
+        let first = self.tail.front()?.seq;
+        self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+}
+
+/// How many of the newest entries a chat keeps in memory.
+pub(crate) const TAIL_ENTRIES_MAX: usize = 64;
+
+/// How many of them stay where every device has them.
+const TRIMMED_ENTRIES: u64 = 8;
+
+/// How many bytes of them.
+const TAIL_BYTES_MAX: usize = 64 * 1024;
+
+/// How many entries one answer to a fetch holds.
+pub(crate) const FETCH_ENTRIES_MAX: usize = 64;
+
+/// After how many bytes it ends.
+pub(crate) const FETCH_BYTES_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(seq: u64, from: &str, bytes: usize) -> Arc<Entry> {
+        Arc::new(Entry {
+            seq,
+            time: Time::from_millis(seq * 10),
+            from: from.into(),
+            device: "d".into(),
+            id: "m".into(),
+            content_type: None,
+            payload: Bytes::from(vec![b'x'; bytes]),
+        })
+    }
+
+    fn log(count: u64) -> Log {
+        let mut log = Log::new(0, Time::default(), 1);
+        for seq in 1..=count {
+            log.push(entry(seq, if seq % 2 == 0 { "bob" } else { "alice" }, 1));
+        }
+        log.visible = log.last_seq;
+        log
+    }
+
+    fn seqs(entries: Option<Vec<Arc<Entry>>>) -> Option<Vec<u64>> {
+        Some(entries?.iter().map(|entry| entry.seq).collect())
+    }
+
+    #[test]
+    fn places_are_contiguous_and_time_never_goes_back() {
+        let mut log = log(3);
+        assert_eq!(log.next(Time::from_millis(5)), (4, Time::from_millis(30)));
+        assert_eq!(log.next(Time::from_millis(99)), (4, Time::from_millis(99)));
+        log.push(entry(4, "bob", 1));
+        assert_eq!((log.last_seq, log.visible), (4, 3));
+        assert_eq!(seqs(log.from(2)), Some(vec![2, 3]), "4 is not visible yet");
+    }
+
+    #[test]
+    fn memory_is_bounded_in_entries_and_bytes() {
+        let long = log(200);
+        assert_eq!(seqs(long.from(190)), Some((190..=200).collect()));
+        assert_eq!(seqs(long.from(136)), None);
+        assert_eq!(seqs(long.from(137)).map(|all| all.len()), Some(64));
+        assert_eq!(seqs(long.from(201)), Some(vec![]));
+        let mut log = log(2);
+        log.push(entry(3, "bob", 63 * 1024));
+        log.push(entry(4, "bob", 63 * 1024));
+        assert!(log.tail_bytes() <= TAIL_BYTES_MAX);
+        assert_eq!(log.get(4).map(|entry| entry.seq), Some(4));
+        assert_eq!(log.get(3), None);
+        log.forget();
+        assert_eq!((log.tail_bytes(), log.last_seq), (0, 4));
+    }
+
+    #[test]
+    fn authors_are_found_where_memory_reaches_and_assumed_where_not() {
+        let log = log(100);
+        assert!(log.wrote("alice", 97, 99) && !log.wrote("alice", 99, 100));
+        assert!(!log.wrote("carol", 90, 100));
+        assert!(log.wrote("carol", 10, 100));
+        assert!(!log.wrote("alice", 100, 100));
+    }
+
+    #[test]
+    fn the_present_is_behind_everything_older() {
+        let log = log(10);
+        assert_eq!(log.before(Time::from_millis(75)), 7);
+        assert_eq!(log.before(Time::from_millis(80)), 7);
+        assert_eq!(log.before(Time::from_millis(1000)), 10);
+        assert_eq!(log.before(Time::default()), 0);
+    }
+}

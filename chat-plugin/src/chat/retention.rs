@@ -1,0 +1,148 @@
+//! What goes, and when: an entry when every device of every member has it, an id when its entry is
+//! gone and a day has passed, and everything after a time.
+//!
+//! Deleting is never urgent. It rides along with the cursors, and what was written and deleted
+//! between two checkpoints of the store never reaches it.
+
+use tidings_core::record::{Op, Query, Row};
+
+use super::cursor::Member;
+use super::one::Chat;
+use super::{Cx, Reading, Timer};
+use crate::rows::{
+    ChatRow, Entry, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
+};
+
+impl Chat {
+    /// How many of the oldest entries every device of every member has. Who has no device at all
+    /// is waited for.
+    pub(super) fn expendable(&self) -> u64 {
+        let had = self.members.iter().map(Member::all_have).min().unwrap_or_default();
+        (had + 1).saturating_sub(self.log.floor)
+    }
+
+    /// Deletes them, as far as one record goes.
+    pub(super) fn delete_expendable(&mut self, ops: &mut Vec<Op>) {
+        let count = self.expendable().min(DELETES_MAX);
+        if count == 0 {
+            return;
+        }
+        let floor = self.log.floor;
+        let deletes = (floor..floor + count).map(|seq| log_key(self.id(), seq));
+        ops.extend(deletes.map(|key| Op::Delete { key }));
+        self.log.floor = floor + count;
+        self.log.trim();
+        ops.push(self.head_op());
+    }
+
+    /// The chat is in memory now.
+    pub(super) fn loaded(&mut self, cx: &mut Cx<'_>) {
+        self.sweep_at = cx.now() + FIRST_SWEEP;
+        cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
+        if self.expendable() > 0 {
+            self.set_flush(cx);
+        }
+    }
+
+    /// Begins to look for what has expired. A timer from before the chat was unloaded is not meant.
+    pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now();
+        if now < self.sweep_at || self.sweeping {
+            return;
+        }
+        self.sweep_at = now + SWEEP_EVERY;
+        cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
+        if self.ids.is_empty() {
+            self.read_log(cx);
+        } else {
+            self.sweeping = true;
+            let query = Query {
+                range: chat_rows(self.id(), ChatRow::Id),
+                rows_max: SWEEP_ROWS,
+                bytes_max: usize::MAX,
+                backwards: false,
+            };
+            cx.read(self.id(), query, Reading::SweepIds);
+        }
+    }
+
+    pub(super) fn sweep_ids(&mut self, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
+        let now = cx.now();
+        let kept = cx.options().ids_kept;
+        let expired = |row: &&Row| {
+            IdRow::from_bytes(&row.value)
+                .is_ok_and(|id| id.seq < self.log.floor && id.time + kept < now)
+        };
+        let expired: Vec<&Row> = rows.iter().filter(expired).collect();
+        let hash = |row: &&Row| IdHash::try_from(split_chat_key(&row.key)?.1).ok();
+        self.ids.forget(&expired.iter().filter_map(hash).collect::<Vec<_>>());
+        if !expired.is_empty() {
+            let delete = |row: &&Row| Op::Delete { key: row.key.clone() };
+            cx.store(expired.iter().map(delete).collect(), false);
+        }
+        match rows.last().filter(|_| more) {
+            Some(last) => {
+                let query = Query {
+                    range: chat_rows(self.id(), ChatRow::Id).after(&last.key),
+                    rows_max: SWEEP_ROWS,
+                    bytes_max: usize::MAX,
+                    backwards: false,
+                };
+                cx.read(self.id(), query, Reading::SweepIds);
+            }
+            None => self.read_log(cx),
+        }
+    }
+
+    fn read_log(&mut self, cx: &mut Cx<'_>) {
+        self.sweeping = self.log.floor <= self.log.visible;
+        if self.sweeping {
+            let query = Query {
+                range: log_range(self.id(), self.log.floor, self.log.visible),
+                rows_max: SWEEP_ROWS,
+                bytes_max: SWEEP_BYTES,
+                backwards: false,
+            };
+            cx.read(self.id(), query, Reading::SweepLog);
+        }
+    }
+
+    pub(super) fn sweep_log(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
+        self.sweeping = false;
+        let now = cx.now();
+        let retention = cx.options().retention;
+        let entry = |row: &Row| {
+            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
+            Entry::from_bytes(seq, &row.value).ok()
+        };
+        let read = rows.iter().map_while(entry);
+        let expired: Vec<u64> =
+            read.take_while(|entry| entry.time + retention < now).map(|entry| entry.seq).collect();
+        let Some(last) = expired.last() else { return };
+        self.log.floor = self.log.floor.max(last + 1);
+        self.log.trim();
+        let all = expired.len() == rows.len();
+        let deletes = expired.iter().map(|seq| Op::Delete { key: log_key(self.id(), *seq) });
+        let mut ops: Vec<Op> = deletes.collect();
+        ops.push(self.head_op());
+        cx.store(ops, false);
+        if all {
+            self.read_log(cx);
+        }
+    }
+}
+
+/// How many entries one record deletes.
+const DELETES_MAX: u64 = 256;
+
+/// How many rows a step of a sweep looks at.
+const SWEEP_ROWS: usize = 256;
+
+/// After how many bytes it ends.
+const SWEEP_BYTES: usize = 256 * 1024;
+
+/// How long after loading the first sweep comes.
+const FIRST_SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long after that the next.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(60 * 60);

@@ -1,0 +1,52 @@
+//! Every bound and delay of chat, with its default.
+
+use std::time::Duration;
+
+/// What can be set. The defaults suit a server of any size; no field may be zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChatOptions {
+    /// The largest payload of one message, in bytes. Above it: `size`.
+    pub payload_bytes_max: usize,
+    /// How long a user still counts as online after the last connection ended without a word.
+    pub presence_grace: Duration,
+    /// How long ticks of a direct chat gather before they are told.
+    pub receipt_delay: Duration,
+    /// How long acknowledgements gather before cursors are stored.
+    pub cursor_delay: Duration,
+    /// How long acknowledgements gather before the chat hears of them.
+    pub progress_delay: Duration,
+    /// How long an entry is kept at the most, whoever still lacks it.
+    pub retention: Duration,
+    /// How long the id of a send is remembered at the least.
+    pub ids_kept: Duration,
+    /// How many chats a shard keeps in memory. Beyond it those idle longest are unloaded.
+    pub chats_loaded_max: usize,
+    /// How many sends of one chat may wait for something at once. Beyond it: `unavailable`.
+    pub chat_waiting_max: usize,
+    /// How many chats one user may begin or be drawn into. Beyond it: `limit`.
+    pub user_chats_max: usize,
+    /// How many sessions may watch one user's presence. Those beyond hear the value at once, and
+    /// no changes.
+    pub watchers_max: usize,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 64 * 1024,
+            presence_grace: Duration::from_secs(5),
+            receipt_delay: Duration::from_millis(100),
+            cursor_delay: Duration::from_millis(50),
+            progress_delay: Duration::from_millis(10),
+            retention: Duration::from_secs(30 * DAY_SECONDS),
+            ids_kept: Duration::from_secs(DAY_SECONDS),
+            chats_loaded_max: 100_000,
+            chat_waiting_max: 1_024,
+            user_chats_max: 10_000,
+            watchers_max: 10_000,
+        }
+    }
+}
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;

@@ -1,0 +1,199 @@
+//! What the two sides of chat say to each other: the side of the users, where sessions are, and the
+//! side of the chats, where logs are.
+//!
+//! Both live in every shard, and a chat's shard is often not its members'. Messages from one shard
+//! to another arrive in order, and much rests on that: what a chat has delivered before it answers
+//! an attach is before that answer; a device's progress is before its next attach.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::hook::{AnswerToken, SessionId};
+use tidings_core::slot::ShardId;
+use tidings_core::time::Time;
+
+use crate::rows::Entry;
+use crate::topics::{ChatId, Place};
+use crate::view::Code;
+
+/// A message between shards, or from a shard to itself.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    Chat(ToChat),
+    User(ToUser),
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) shard: ShardId,
+    /// The asking session; none for a will.
+    pub(crate) session: Option<SessionId>,
+    /// The PUBLISH that waits for it; none for QoS 0.
+    pub(crate) token: Option<AnswerToken>,
+}
+
+/// A send on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) sender: Arc<str>,
+    pub(crate) device: Arc<str>,
+    /// The sender's id for it: none, and a retry is a new message.
+    pub(crate) id: Option<Box<str>>,
+    pub(crate) content_type: Option<Box<str>>,
+    pub(crate) payload: Bytes,
+    pub(crate) origin: Origin,
+}
+
+/// One device of one user: a session that hears messages and acknowledges them.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceOf {
+    pub(crate) user: Arc<str>,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) session: SessionId,
+    /// Whether its cursor is to outlive its connection.
+    pub(crate) persistent: bool,
+}
+
+/// What a chat is told.
+#[derive(Debug)]
+pub(crate) struct ToChat {
+    pub(crate) place: Arc<Place>,
+    pub(crate) what: ChatInput,
+}
+
+/// See [`ToChat`].
+#[derive(Debug)]
+pub(crate) enum ChatInput {
+    /// A member sends.
+    Send(Box<Post>),
+    /// A member has read up to `seq`.
+    Read { user: Arc<str>, device: Arc<str>, seq: u64, origin: Origin },
+    /// A device is there and wants what lies beyond its cursor.
+    Attach {
+        device: DeviceOf,
+        /// Since when it is a device.
+        since: Time,
+        /// Whether it is its user's only one.
+        sole: bool,
+        /// Whether its session was there before this connection.
+        resumed: bool,
+    },
+    /// A device wants entries from `from` on.
+    Fetch { shard: ShardId, session: SessionId, from: u64 },
+    /// A device has acknowledged everything up to `cursor`.
+    Progress { device: DeviceOf, cursor: u64 },
+    /// A device of `user` has refused an entry.
+    Failed { user: Arc<str>, seq: u64 },
+    /// A device is no more.
+    Detach { device: DeviceOf },
+    /// A member has the chat in her index now, or (`false`) has no room for it.
+    Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is in the log.
+    Sent { seq: u64, time: Time },
+    /// It is done.
+    Done,
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// Why a command was refused, for the Client to read.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) text: String,
+    /// When it makes sense to try again, in milliseconds.
+    pub(crate) retry_after: Option<u64>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, text: &str) -> Self {
+        Self { code, text: text.into(), retry_after: None }
+    }
+
+    /// One that passes by itself.
+    pub(crate) fn busy(text: &str) -> Self {
+        Self { code: Code::Unavailable, text: text.into(), retry_after: Some(BUSY_MILLIS) }
+    }
+}
+
+/// What to wait before trying again what was too much at once.
+const BUSY_MILLIS: u64 = 1_000;
+
+/// How far a user is, as another (or another device of hers) is told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tick {
+    pub(crate) delivered: Option<u64>,
+    pub(crate) read: Option<u64>,
+    pub(crate) failed: Vec<u64>,
+}
+
+/// The presence of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PresenceState {
+    pub(crate) online: bool,
+    pub(crate) last_seen: Time,
+    pub(crate) epoch: u64,
+}
+
+/// What the side of the users is told.
+#[derive(Debug)]
+pub(crate) enum ToUser {
+    /// A chat begins: `user` is to have it in her index.
+    Begin { place: Arc<Place>, user: Arc<str>, since: Time },
+    /// A command has ended.
+    Answered {
+        place: Arc<Place>,
+        origin: Origin,
+        /// The id of the send; none for other commands.
+        id: Option<Box<str>>,
+        /// Whether the server made that id.
+        made: bool,
+        outcome: Outcome,
+    },
+    /// The answer to an attach.
+    Attached {
+        place: Arc<Place>,
+        session: SessionId,
+        cursor: u64,
+        /// The newest entry that can be delivered.
+        head: u64,
+        /// When that was written.
+        time: Time,
+        /// How far the other member is, for a device of an author.
+        peer: Option<Tick>,
+        /// What the device's own user has read.
+        own_read: u64,
+    },
+    /// A new entry.
+    Deliver { place: Arc<Place>, user: Arc<str>, entry: Arc<Entry> },
+    /// The answer to a fetch: everything there is from what was asked for to `upto`.
+    Entries { place: Arc<Place>, session: SessionId, entries: Vec<Arc<Entry>>, upto: u64 },
+    /// News of how far `about` is, for the devices of `to` but `except`.
+    Receipt {
+        place: Arc<Place>,
+        to: Arc<str>,
+        about: Arc<str>,
+        tick: Tick,
+        except: Option<Arc<str>>,
+    },
+    /// A session wants to know of a user's presence.
+    Watch { user: Arc<str>, shard: ShardId, session: SessionId },
+    /// A session does not want to know any more.
+    Unwatch { user: Arc<str>, shard: ShardId, session: SessionId },
+    /// The presence of a user, for some sessions of one shard.
+    Presence { user: Arc<str>, state: PresenceState, sessions: Vec<SessionId> },
+    /// A user types, or stops.
+    Typing { to: Arc<str>, from: Arc<str>, state: &'static str },
+}
+
+impl ToChat {
+    pub(crate) fn chat(&self) -> ChatId {
+        self.place.id
+    }
+}

@@ -1,0 +1,430 @@
+//! The rows chat keeps: their keys and values. On disk for ever.
+//!
+//! A chat's rows lie in the slot of the chat, a user's in the slot of the user, and each together:
+//! one range holds a whole chat. Within it the head and the cursors come first and the log last, so
+//! that one short read opens a chat of any length. Numbers here are never given another meaning.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tidings_core::message::{BadRow, pack, unpack};
+use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
+use tidings_core::time::Time;
+
+use crate::topics::{ChatId, user_slot};
+
+/// The first byte of every key of chat behind slot and kind: other services take other numbers.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Family {
+    Chat = 1,
+    User = 2,
+}
+
+/// What a row of a chat is. Their order is the order in which a chat is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum ChatRow {
+    Head = 1,
+    Member = 2,
+    Device = 3,
+    Id = 4,
+    Log = 5,
+}
+
+/// What a row of a user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum UserRow {
+    Presence = 1,
+    Device = 2,
+    Chat = 3,
+}
+
+fn chat_key(chat: ChatId, row: ChatRow) -> KeyBuilder {
+    let key = KeyBuilder::new(chat.slot(), RowKind::Service).byte(Family::Chat as u8);
+    key.raw(&chat.0).byte(row as u8)
+}
+
+fn user_key(user: &str, row: UserRow) -> KeyBuilder {
+    let key = KeyBuilder::new(user_slot(user), RowKind::Service).byte(Family::User as u8);
+    key.text(user).byte(row as u8)
+}
+
+/// Everything of a chat.
+pub(crate) fn chat_range(chat: ChatId) -> KeyRange {
+    let key = KeyBuilder::new(chat.slot(), RowKind::Service).byte(Family::Chat as u8);
+    key.raw(&chat.0).prefix()
+}
+
+/// All of a chat's rows of one sort.
+pub(crate) fn chat_rows(chat: ChatId, row: ChatRow) -> KeyRange {
+    chat_key(chat, row).prefix()
+}
+
+pub(crate) fn head_key(chat: ChatId) -> Bytes {
+    chat_key(chat, ChatRow::Head).build()
+}
+
+pub(crate) fn member_key(chat: ChatId, user: &str) -> Bytes {
+    chat_key(chat, ChatRow::Member).raw(user.as_bytes()).build()
+}
+
+pub(crate) fn cursor_key(chat: ChatId, user: &str, client_id: &str) -> Bytes {
+    chat_key(chat, ChatRow::Device).text(user).raw(client_id.as_bytes()).build()
+}
+
+pub(crate) fn id_key(chat: ChatId, id: &IdHash) -> Bytes {
+    chat_key(chat, ChatRow::Id).raw(id).build()
+}
+
+pub(crate) fn log_key(chat: ChatId, seq: u64) -> Bytes {
+    chat_key(chat, ChatRow::Log).number(seq).build()
+}
+
+/// The entries from `from` to `to`, both included.
+pub(crate) fn log_range(chat: ChatId, from: u64, to: u64) -> KeyRange {
+    KeyRange { start: log_key(chat, from), end: Some(log_key(chat, to.saturating_add(1))) }
+}
+
+/// Exactly this row.
+pub(crate) fn only(key: Bytes) -> KeyRange {
+    let mut end = key.to_vec();
+    end.push(0);
+    KeyRange { start: key, end: Some(Bytes::from(end)) }
+}
+
+/// Everything of a user.
+pub(crate) fn user_range(user: &str) -> KeyRange {
+    let key = KeyBuilder::new(user_slot(user), RowKind::Service).byte(Family::User as u8);
+    key.text(user).prefix()
+}
+
+pub(crate) fn presence_key(user: &str) -> Bytes {
+    user_key(user, UserRow::Presence).build()
+}
+
+pub(crate) fn device_key(user: &str, client_id: &str) -> Bytes {
+    user_key(user, UserRow::Device).raw(client_id.as_bytes()).build()
+}
+
+pub(crate) fn user_chat_key(user: &str, chat: ChatId) -> Bytes {
+    user_key(user, UserRow::Chat).raw(&chat.0).build()
+}
+
+/// What a key of a chat's row says besides the chat: the sort of row, and the rest.
+pub(crate) fn split_chat_key(key: &[u8]) -> Option<(ChatRow, &[u8])> {
+    let (row, rest) = key.get(CHAT_PREFIX_BYTES..)?.split_first()?;
+    let rows = [ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Id, ChatRow::Log];
+    Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
+}
+
+/// The same for a user's row.
+pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, &'a [u8])> {
+    let (row, rest) = key.get(3 + user.len() + 1..)?.split_first()?;
+    let rows = [UserRow::Presence, UserRow::Device, UserRow::Chat];
+    Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
+}
+
+/// Slot, kind, family and chat id.
+const CHAT_PREFIX_BYTES: usize = 3 + 16;
+
+/// A hash that stands for an id or a payload.
+pub(crate) type IdHash = [u8; 16];
+
+/// What stands for a sender's message id within a chat.
+pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
+    hash(&[sender.as_bytes(), &[0], id.as_bytes()])
+}
+
+/// What stands for the content of a send: the same id with another content is a conflict.
+pub(crate) fn hash_content(content_type: Option<&str>, payload: &[u8]) -> IdHash {
+    hash(&[content_type.unwrap_or_default().as_bytes(), &[0], payload])
+}
+
+fn hash(parts: &[&[u8]]) -> IdHash {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update(part);
+    }
+    let mut short = IdHash::default();
+    for (to, from) in short.iter_mut().zip(sha.finalize()) {
+        *to = from;
+    }
+    short
+}
+
+/// One entry of a chat's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Its place in the log, from 1, without gaps.
+    pub(crate) seq: u64,
+    /// When the chat took it; never before the entry before it.
+    pub(crate) time: Time,
+    /// Who sent it.
+    pub(crate) from: Arc<str>,
+    /// From which device, which does not hear it again.
+    pub(crate) device: Arc<str>,
+    /// The sender's id for it, or the server's where the sender gave none.
+    pub(crate) id: Box<str>,
+    /// The Content Type (§3.3.2.3.9), if one was given.
+    pub(crate) content_type: Option<Box<str>>,
+    /// What was sent.
+    pub(crate) payload: Bytes,
+}
+
+impl Entry {
+    /// Roughly the memory it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.id.len() + self.payload.len()
+    }
+
+    /// The row's value: the fields, and the payload as the rest.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let fields = EntryRow {
+            time: self.time,
+            from: &self.from,
+            device: &self.device,
+            id: &self.id,
+            content_type: self.content_type.as_deref(),
+        };
+        let mut bytes = Vec::with_capacity(64 + self.size() - size_of::<Self>());
+        bytes.push(FORMAT);
+        // Writing into a `Vec` cannot fail, and every field here can be serialised.
+        let mut bytes = postcard::to_extend(&fields, bytes).unwrap_or_default();
+        bytes.extend_from_slice(&self.payload);
+        Bytes::from(bytes)
+    }
+
+    /// Reads what [`Entry::to_bytes`] wrote.
+    pub(crate) fn from_bytes(seq: u64, bytes: &Bytes) -> Result<Self, BadRow> {
+        let (&found, rest) = bytes.split_first().ok_or(BadRow::Content)?;
+        if found != FORMAT {
+            return Err(BadRow::Format { found, expected: FORMAT });
+        }
+        let (row, payload) =
+            postcard::take_from_bytes::<EntryRow<'_>>(rest).map_err(|_| BadRow::Content)?;
+        Ok(Self {
+            seq,
+            time: row.time,
+            from: row.from.into(),
+            device: row.device.into(),
+            id: row.id.into(),
+            content_type: row.content_type.map(Into::into),
+            payload: bytes.slice_ref(payload),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryRow<'a> {
+    time: Time,
+    from: &'a str,
+    device: &'a str,
+    id: &'a str,
+    content_type: Option<&'a str>,
+}
+
+/// What a chat is, beside its log.
+///
+/// Its `last_seq` and `last_time` may lag behind: the newest row of the log counts where it is
+/// newer. Whoever deletes the newest row of the log writes the head in the same record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeadRow {
+    pub(crate) members: Vec<String>,
+    pub(crate) created: Time,
+    pub(crate) last_seq: u64,
+    pub(crate) last_time: Time,
+    /// Every entry below it is gone.
+    pub(crate) floor: u64,
+    /// Which members have written something: a bit for each, in the order of `members`.
+    pub(crate) authors: u64,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct MemberRow {
+    pub(crate) delivered: u64,
+    pub(crate) read: u64,
+}
+
+/// How far a device is: everything up to `cursor` was acknowledged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CursorRow {
+    pub(crate) cursor: u64,
+    /// The session it is the cursor of: another one begins anew.
+    pub(crate) session: u64,
+}
+
+/// What became of a sender's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdRow {
+    pub(crate) seq: u64,
+    pub(crate) content: IdHash,
+    pub(crate) time: Time,
+}
+
+/// The presence of a user when it last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct PresenceRow {
+    pub(crate) epoch: u64,
+    pub(crate) last_seen: Time,
+    pub(crate) online: bool,
+}
+
+/// A persistent session that hears messages with QoS 1 or 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceRow {
+    pub(crate) session: u64,
+    /// Since when.
+    pub(crate) since: Time,
+    /// Whether it hears every direct chat, those not yet begun included.
+    pub(crate) everything: bool,
+    /// Whether it is over, and only its cursors are still to be taken back.
+    pub(crate) leaving: bool,
+}
+
+/// A chat in a user's index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserChatRow {
+    pub(crate) peer: String,
+    pub(crate) since: Time,
+}
+
+/// A value of a row with nothing to borrow from it.
+pub(crate) trait RowValue: Serialize + for<'a> Deserialize<'a> {
+    /// The row's value.
+    fn to_bytes(&self) -> Bytes {
+        pack(FORMAT, self)
+    }
+
+    /// Reads what [`RowValue::to_bytes`] wrote.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, BadRow> {
+        unpack(FORMAT, bytes)
+    }
+}
+
+impl RowValue for HeadRow {}
+impl RowValue for MemberRow {}
+impl RowValue for CursorRow {}
+impl RowValue for IdRow {}
+impl RowValue for PresenceRow {}
+impl RowValue for DeviceRow {}
+impl RowValue for UserChatRow {}
+
+/// The format of every value here; one that changes gets a number of its own.
+const FORMAT: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+    use crate::topics::Place;
+
+    fn entry() -> Entry {
+        Entry {
+            seq: 7,
+            time: Time::from_millis(1000),
+            from: "alice".into(),
+            device: "phone".into(),
+            id: "m1".into(),
+            content_type: Some("a/b".into()),
+            payload: Bytes::from_static(b"hello"),
+        }
+    }
+
+    #[test]
+    fn an_entry_reads_back_as_it_was_kept() {
+        let bytes = entry().to_bytes();
+        assert_eq!(Entry::from_bytes(7, &bytes), Ok(entry()));
+        // Golden: rows of this format are on people's disks.
+        assert_eq!(&bytes[..], b"\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
+    }
+
+    #[test]
+    fn rubbish_is_refused_with_its_cause() {
+        let bad = |bytes: &'static [u8]| Entry::from_bytes(1, &Bytes::from_static(bytes));
+        assert_eq!(bad(b""), Err(BadRow::Content));
+        assert_eq!(bad(b"\x01\xe8"), Err(BadRow::Content));
+        assert_eq!(bad(b"\x02\xe8"), Err(BadRow::Format { found: 2, expected: 1 }));
+    }
+
+    fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {
+        assert_eq!(row.to_bytes(), bytes, "{row:?}");
+        assert_eq!(T::from_bytes(bytes).as_ref(), Ok(row));
+    }
+
+    #[test]
+    fn values_keep_their_bytes_for_ever() {
+        let time = Time::from_millis(1000);
+        golden(
+            &HeadRow {
+                members: vec!["alice".into(), "bob".into()],
+                created: time,
+                last_seq: 7,
+                last_time: time,
+                floor: 3,
+                authors: 2,
+            },
+            b"\x01\x02\x05alice\x03bob\xe8\x07\x07\xe8\x07\x03\x02",
+        );
+        golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
+        golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
+        golden(
+            &IdRow { seq: 7, content: [0xab; 16], time },
+            b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07",
+        );
+        golden(&PresenceRow { epoch: 3, last_seen: time, online: true }, b"\x01\x03\xe8\x07\x01");
+        golden(
+            &DeviceRow { session: 5, since: time, everything: true, leaving: false },
+            b"\x01\x05\xe8\x07\x01\x00",
+        );
+        golden(&UserChatRow { peer: "bob".into(), since: time }, b"\x01\x03bob\xe8\x07");
+    }
+
+    #[test]
+    fn keys_keep_their_bytes_for_ever() {
+        let chat = ChatId([0x32; 16]);
+        let prefix = [&[0x32, 64, 1][..], &[0x32; 16]].concat();
+        let key = |rest: &[u8]| [&prefix[..], rest].concat();
+        assert_eq!(head_key(chat), key(b"\x01"));
+        assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
+        assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
+        assert_eq!(id_key(chat, &[9; 16]), key(&[&[4][..], &[9; 16]].concat()));
+        assert_eq!(log_key(chat, 258), key(b"\x05\0\0\0\0\0\0\x01\x02"));
+        assert_eq!(presence_key("bob"), &b"\x1f\x40\x02bob\0\x01"[..]);
+        assert_eq!(device_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x02phone"[..]);
+        let index = user_chat_key("bob", chat);
+        assert_eq!(index, [&b"\x1f\x40\x02bob\0\x03"[..], &[0x32; 16]].concat());
+        assert_eq!(split_user_key(&index, "bob"), Some((UserRow::Chat, &[0x32; 16][..])));
+        assert_eq!(
+            split_chat_key(&log_key(chat, 1)),
+            Some((ChatRow::Log, &[0, 0, 0, 0, 0, 0, 0, 1][..]))
+        );
+        assert_eq!(split_chat_key(&[1, 2]), None);
+    }
+
+    #[test]
+    fn ranges_hold_what_they_say() {
+        let chat = Place::direct("alice", "bob").id;
+        assert!(chat_range(chat).contains(&head_key(chat)));
+        assert!(chat_range(chat).contains(&log_key(chat, u64::MAX)));
+        let range = log_range(chat, 3, 5);
+        let inside: Vec<u64> = (1..8).filter(|seq| range.contains(&log_key(chat, *seq))).collect();
+        assert_eq!(inside, [3, 4, 5]);
+        assert!(only(head_key(chat)).contains(&head_key(chat)));
+        assert!(!only(head_key(chat)).contains(&member_key(chat, "")));
+        assert!(user_range("bob").contains(&device_key("bob", "phone")));
+        assert!(!user_range("bob").contains(&device_key("bobby", "phone")));
+    }
+
+    #[test]
+    fn hashes_tell_what_they_stand_for_apart() {
+        assert_ne!(hash_id("alice", "m1"), hash_id("alic", "em1"));
+        assert_ne!(hash_content(None, b"x"), hash_content(Some("x"), b""));
+        assert_eq!(hash_content(None, b"x"), hash_content(None, b"x"));
+    }
+}

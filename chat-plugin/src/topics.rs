@@ -1,0 +1,380 @@
+//! The topic scheme, in one place: what Clients publish, and where they hear.
+//!
+//! A direct chat has two names: each side calls it `@` and the other's name. What both sides share
+//! is the [`Place`], whose id is made from both names in order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tidings_core::codec::ReasonCode;
+use tidings_core::slot::{ShardId, Slot};
+use tidings_core::topic::TopicFilter;
+
+use crate::view::Code;
+
+/// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChatId(pub(crate) [u8; 16]);
+
+impl ChatId {
+    /// The slot its rows are in.
+    pub(crate) const fn slot(self) -> Slot {
+        let [first, ..] = self.0;
+        Slot(first)
+    }
+
+    /// As the key of a delivery's tag.
+    pub(crate) const fn to_key(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    /// From the key of a delivery's tag.
+    pub(crate) const fn from_key(key: u128) -> Self {
+        Self(key.to_be_bytes())
+    }
+}
+
+impl fmt::Debug for ChatId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChatId({:032x})", self.to_key())
+    }
+}
+
+/// A direct chat: who is in it, and its id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) id: ChatId,
+    /// Both names, the lower one first; once where it is notes to self.
+    members: Vec<Arc<str>>,
+}
+
+impl Place {
+    /// The chat of two users, or of one with herself.
+    pub(crate) fn direct(one: &str, other: &str) -> Arc<Self> {
+        let (low, high) = if one <= other { (one, other) } else { (other, one) };
+        let mut hash = Sha256::new();
+        for part in ["@", low, ":@", high] {
+            hash.update(part.as_bytes());
+        }
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        let mut members = vec![Arc::from(low)];
+        if low != high {
+            members.push(Arc::from(high));
+        }
+        Arc::new(Self { id: ChatId(id), members })
+    }
+
+    /// Everybody in it, once.
+    pub(crate) fn members(&self) -> &[Arc<str>] {
+        &self.members
+    }
+
+    /// Which of the members this is.
+    pub(crate) fn member(&self, user: &str) -> Option<usize> {
+        self.members.iter().position(|member| **member == *user)
+    }
+
+    /// Whom `user` talks to here: herself in notes to self.
+    pub(crate) fn peer(&self, user: &str) -> &Arc<str> {
+        static NOBODY: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from(""));
+        let other = self.members.iter().find(|member| ***member != *user);
+        other.or_else(|| self.members.first()).unwrap_or(&NOBODY)
+    }
+
+    /// The shard that owns it.
+    pub(crate) fn shard(&self, shards: u16) -> ShardId {
+        self.id.slot().shard(shards)
+    }
+}
+
+/// The slot of a user's rows, and the shard of her sessions.
+pub(crate) fn user_slot(user: &str) -> Slot {
+    Slot::of(user.as_bytes())
+}
+
+/// A user's name, a message id: `[A-Za-z0-9._-]{1,64}`.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// The longest name, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// The first levels of topics that belong to chat.
+pub(crate) const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
+
+/// What a Client asks for by publishing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command<'a> {
+    /// `chat/@peer/send[/id]`
+    Send { peer: &'a str, id: Option<&'a str> },
+    /// `chat/@peer/read`
+    Read { peer: &'a str },
+    /// `chat/@peer/typing`
+    Typing { peer: &'a str },
+    /// Any will below `me/`, by custom `me/will`.
+    Will,
+}
+
+/// Why a topic is no command that can be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadCommand {
+    pub(crate) code: Code,
+    pub(crate) text: String,
+}
+
+impl<'a> Command<'a> {
+    /// Reads the topic of a PUBLISH.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the Client to read.
+    pub(crate) fn parse(topic: &'a str) -> Result<Self, BadCommand> {
+        let mut levels = topic.split('/');
+        match levels.next() {
+            Some("chat") => Self::parse_chat(topic, levels),
+            Some("me") => match levels.next() {
+                Some("will") => Ok(Self::Will),
+                Some("sync" | "state" | "block" | "privacy" | "devices" | "push" | "keys") => {
+                    Err(unavailable("personal commands are not built yet"))
+                }
+                _ => Err(format("known below me/: will")),
+            },
+            Some("presence") => Err(BadCommand {
+                code: Code::Forbidden,
+                text: "presence is computed by the server: subscribe to presence/{user}".into(),
+            }),
+            _ => Err(unavailable("rooms and pairing are not built yet")),
+        }
+    }
+
+    fn parse_chat(topic: &str, mut levels: std::str::Split<'a, char>) -> Result<Self, BadCommand> {
+        let chat = levels.next().unwrap_or_default();
+        let verb = levels.next().unwrap_or_default();
+        let peer = match chat.strip_prefix('@') {
+            Some(peer) if is_name(peer) => peer,
+            Some(_) => return Err(format("expected @ and a user's name [A-Za-z0-9._-]{1,64}")),
+            None if chat.starts_with('~') => return Err(unavailable("rooms are not built yet")),
+            None if chat.starts_with('!') => return Err(unavailable("channels are not built yet")),
+            None if is_name(chat) => return Err(unavailable("groups are not built yet")),
+            None => {
+                return Err(format(
+                    "expected chat/{chat}/{command}, where a direct chat is @ and a user's name",
+                ));
+            }
+        };
+        let argument = levels.next();
+        if levels.next().is_some() && !matches!(verb, "edit" | "react") {
+            return Err(format(&format!("too many levels in {}", shortened(topic))));
+        }
+        match (verb, argument) {
+            ("send", Some(id)) if !is_name(id) => {
+                Err(format("a message id is [A-Za-z0-9._-]{1,64}"))
+            }
+            ("send", id) => Ok(Self::Send { peer, id }),
+            ("read", None) => Ok(Self::Read { peer }),
+            ("typing", None) => Ok(Self::Typing { peer }),
+            ("edit" | "react" | "delete" | "history" | "info" | "end", _) => {
+                Err(unavailable(&format!("{verb} is not built yet")))
+            }
+            (
+                "create" | "add" | "remove" | "leave" | "role" | "title" | "timer" | "retention"
+                | "invite" | "join",
+                _,
+            ) => Err(format(&format!("{verb} is for groups, and @{peer} is a direct chat"))),
+            _ => Err(format("known in a direct chat: send, read, typing")),
+        }
+    }
+}
+
+/// What a filter below one of the roots may hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listening<'a> {
+    /// Something of `me/json/…`.
+    Own,
+    /// `presence/{user}`.
+    Presence(&'a str),
+}
+
+impl<'a> Listening<'a> {
+    /// Reads a filter.
+    ///
+    /// # Errors
+    /// The Reason Code for SUBACK.
+    pub(crate) fn parse(filter: &'a TopicFilter) -> Result<Self, ReasonCode> {
+        if filter.share().is_some() {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        let mut levels = filter.as_str().split('/');
+        match (levels.next(), levels.next()) {
+            (Some("me"), Some("json")) => Ok(Self::Own),
+            (Some("me"), Some("cbor")) => Err(ReasonCode::UnspecifiedError),
+            (Some("me"), _) => Err(ReasonCode::TopicFilterInvalid),
+            (Some("presence"), Some(user)) if levels.next().is_none() => {
+                if is_name(user) {
+                    Ok(Self::Presence(user))
+                } else {
+                    Err(ReasonCode::TopicFilterInvalid)
+                }
+            }
+            (Some("presence"), _) => Err(ReasonCode::TopicFilterInvalid),
+            _ => Err(ReasonCode::NotAuthorized),
+        }
+    }
+}
+
+/// Whether `filter` hears the messages of every direct chat.
+pub(crate) fn hears_all_messages(filter: &TopicFilter) -> bool {
+    matches!(filter.as_str(), "me/json/#" | "me/json/+/#" | "me/json/+/+" | "me/json/+/message")
+}
+
+/// Whether `filter` hears messages of at least one chat.
+pub(crate) fn hears_messages(filter: &TopicFilter) -> bool {
+    let mut levels = filter.as_str().split('/').skip(2);
+    match (levels.next(), levels.next()) {
+        (Some("#"), _) | (Some(_), Some("#")) => true,
+        (Some(_), Some(kind)) => matches!(kind, "message" | "+") && levels.next().is_none(),
+        _ => false,
+    }
+}
+
+/// The topic of what a user hears of the direct chat with `peer`.
+pub(crate) fn heard(peer: &str, kind: &str) -> String {
+    let mut topic = String::with_capacity(VIEW.len() + peer.len() + kind.len() + 2);
+    topic.push_str(VIEW);
+    topic.push('@');
+    topic.push_str(peer);
+    topic.push('/');
+    topic.push_str(kind);
+    topic
+}
+
+/// The topic of an answer that belongs to the chat a command named, or to none.
+pub(crate) fn answered(topic: &str, kind: &str) -> String {
+    let chat = topic.strip_prefix("chat/").and_then(|rest| rest.split('/').next());
+    let chat = chat.filter(|chat| !chat.is_empty() && chat.len() <= NAME_BYTES_MAX + 1);
+    let mut answer = String::with_capacity(VIEW.len() + NAME_BYTES_MAX + kind.len() + 2);
+    answer.push_str(VIEW);
+    answer.push_str(chat.unwrap_or("-"));
+    answer.push('/');
+    answer.push_str(kind);
+    answer
+}
+
+const VIEW: &str = "me/json/";
+
+fn format(text: &str) -> BadCommand {
+    BadCommand { code: Code::Format, text: text.into() }
+}
+
+fn unavailable(text: &str) -> BadCommand {
+    BadCommand { code: Code::Unavailable, text: text.into() }
+}
+
+fn shortened(topic: &str) -> String {
+    topic.chars().take(NAME_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_direct_chat_name_the_same_place() {
+        let place = Place::direct("alice", "bob");
+        assert_eq!(place, Place::direct("bob", "alice"));
+        assert_eq!((&**place.peer("alice"), &**place.peer("bob")), ("bob", "alice"));
+        assert_eq!(place.member("bob"), Some(1));
+        let notes = Place::direct("alice", "alice");
+        assert_eq!((notes.members().len(), &**notes.peer("alice")), (1, "alice"));
+        // Golden: SHA-256 of "@alice:@bob". Rows of this chat are on people's disks.
+        assert_eq!(format!("{:?}", place.id), "ChatId(323b7e7ca0d4c2c440c95de9f12c3611)");
+        assert_eq!(ChatId::from_key(place.id.to_key()), place.id);
+    }
+
+    #[test]
+    fn commands_are_read_and_the_rest_is_told_what_is_known() {
+        let send = |peer, id| Ok(Command::Send { peer, id });
+        assert_eq!(Command::parse("chat/@bob/send"), send("bob", None));
+        assert_eq!(Command::parse("chat/@bob/send/m1"), send("bob", Some("m1")));
+        assert_eq!(Command::parse("chat/@bob/read"), Ok(Command::Read { peer: "bob" }));
+        assert_eq!(Command::parse("me/will"), Ok(Command::Will));
+        for (topic, code) in [
+            ("chat/@bob/send/", Code::Format),
+            ("chat/@bob/send/a/b", Code::Format),
+            ("chat/@bob/sned", Code::Format),
+            ("chat/@b b/send", Code::Format),
+            ("chat/@/send", Code::Format),
+            ("chat", Code::Format),
+            ("chat/@bob", Code::Format),
+            ("chat/@bob/add", Code::Format),
+            ("me", Code::Format),
+            ("me/json/@bob/message", Code::Format),
+            ("chat/@bob/edit/7/m1", Code::Unavailable),
+            ("chat/climbing/send", Code::Unavailable),
+            ("chat/~9Zk1/send", Code::Unavailable),
+            ("me/sync", Code::Unavailable),
+            ("pair/x", Code::Unavailable),
+            ("presence/bob", Code::Forbidden),
+        ] {
+            assert_eq!(Command::parse(topic).map_err(|bad| bad.code), Err(code), "{topic}");
+        }
+        let long = "x".repeat(65);
+        assert!(Command::parse(&format!("chat/@bob/send/{long}")).is_err());
+        assert!(Command::parse(&format!("chat/@{long}/send")).is_err());
+    }
+
+    #[test]
+    fn only_own_messages_and_single_users_can_be_listened_to() {
+        let listening = |filter: &str| {
+            let filter = TopicFilter::parse(filter).unwrap();
+            Listening::parse(&filter).map(|heard| format!("{heard:?}"))
+        };
+        for filter in ["me/json/#", "me/json/+/message", "me/json/@bob/#", "presence/bob"] {
+            assert!(listening(filter).is_ok(), "{filter}");
+        }
+        for (filter, code) in [
+            ("me/cbor/#", ReasonCode::UnspecifiedError),
+            ("me/#", ReasonCode::TopicFilterInvalid),
+            ("me/+/@bob/message", ReasonCode::TopicFilterInvalid),
+            ("presence/+", ReasonCode::TopicFilterInvalid),
+            ("presence/#", ReasonCode::TopicFilterInvalid),
+            ("presence/bob/x", ReasonCode::TopicFilterInvalid),
+            ("presence", ReasonCode::TopicFilterInvalid),
+            ("chat/#", ReasonCode::NotAuthorized),
+            ("pair/x", ReasonCode::NotAuthorized),
+            ("$share/g/me/json/#", ReasonCode::SharedSubscriptionsNotSupported),
+        ] {
+            assert_eq!(listening(filter), Err(code), "{filter}");
+        }
+    }
+
+    #[test]
+    fn filters_tell_whether_they_hear_messages() {
+        for (filter, some, all) in [
+            ("me/json/#", true, true),
+            ("me/json/+/message", true, true),
+            ("me/json/+/+", true, true),
+            ("me/json/@bob/message", true, false),
+            ("me/json/@bob/#", true, false),
+            ("me/json/+/receipt", false, false),
+            ("me/json/+/message/x", false, false),
+            ("me/json", false, false),
+        ] {
+            let filter = TopicFilter::parse(filter).unwrap();
+            assert_eq!((hears_messages(&filter), hears_all_messages(&filter)), (some, all));
+        }
+    }
+
+    #[test]
+    fn answers_go_where_the_command_came_from() {
+        assert_eq!(heard("bob", "message"), "me/json/@bob/message");
+        assert_eq!(answered("chat/@bob/send/m1", "ack"), "me/json/@bob/ack");
+        assert_eq!(answered("me/sync", "error"), "me/json/-/error");
+        assert_eq!(answered("chat", "error"), "me/json/-/error");
+    }
+}

@@ -1,0 +1,298 @@
+//! What Clients publish below the roots of chat, and how they are answered.
+//!
+//! A command is checked here as far as it goes without the chat, and then travels to the chat's
+//! shard with the address of its answer. MQTT 5 learns the end from the acknowledgement; MQTT 3.1.1
+//! has nothing there, and so hears an `ack`. An `error` is heard by both.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
+use tidings_core::hook::{Answer, AnswerToken, Client, Host, SessionId};
+
+use super::{UserSide, message, to_chat, to_user};
+use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal, ToUser};
+use crate::topics::{Command, Place, answered, heard, is_name};
+use crate::view::{self, Code};
+
+impl UserSide {
+    /// A Client has published below one of the roots.
+    pub(crate) fn published(
+        &mut self,
+        session: Option<SessionId>,
+        client: &Client<'_>,
+        publish: &Publish<'_>,
+        token: Option<AnswerToken>,
+        host: &mut dyn Host,
+    ) {
+        let origin = Origin { shard: host.shard(), session, token };
+        if let Err((id, refusal)) = self.command(client, publish, origin, host) {
+            let topic = answered(publish.topic, "error");
+            self.refused(&origin, client.version, &topic, id, &refusal, host);
+        }
+    }
+
+    fn command<'a>(
+        &mut self,
+        client: &Client<'_>,
+        publish: &Publish<'a>,
+        origin: Origin,
+        host: &mut dyn Host,
+    ) -> Result<(), (Option<&'a str>, Refusal)> {
+        let refuse = |id, code, text: &str| Err((id, Refusal::new(code, text)));
+        if client.user.is_empty() {
+            return refuse(None, Code::Forbidden, "chat is for users that have logged in");
+        }
+        if !is_name(client.user) {
+            let text = "your user name is none for chat: expected [A-Za-z0-9._-]{1,64}";
+            return refuse(None, Code::Forbidden, text);
+        }
+        if origin.session.is_none() && publish.topic.starts_with("me/") {
+            self.will(client.user, host);
+            return Ok(());
+        }
+        let command = Command::parse(publish.topic)
+            .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
+        match command {
+            Command::Send { peer, id } => {
+                let id = match (id, publish.properties.correlation_data()) {
+                    (Some(id), _) => Some(id),
+                    (None, None) => None,
+                    (None, Some(data)) => match std::str::from_utf8(data) {
+                        Ok(id) if is_name(id) => Some(id),
+                        _ => {
+                            let text = "Correlation Data is the message id: [A-Za-z0-9._-]{1,64}";
+                            return refuse(None, Code::Format, text);
+                        }
+                    },
+                };
+                let max = self.options.payload_bytes_max;
+                if publish.payload.len() > max {
+                    let text = format!(
+                        "the payload has {} bytes, at most {max} are taken",
+                        publish.payload.len()
+                    );
+                    return refuse(id, Code::Size, &text);
+                }
+                let content_type = publish.properties.content_type();
+                if content_type.is_some_and(|text| text.len() > CONTENT_TYPE_BYTES_MAX) {
+                    let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
+                    return refuse(id, Code::Format, &text);
+                }
+                let place = self.place(client.user, peer);
+                let (sender, device) = self.names(client, origin.session);
+                let post = Post {
+                    sender,
+                    device,
+                    id: id.map(Into::into),
+                    content_type: content_type.map(Into::into),
+                    payload: Bytes::copy_from_slice(publish.payload),
+                    origin,
+                };
+                to_chat(&place, ChatInput::Send(Box::new(post)), host);
+            }
+            Command::Read { peer } => {
+                let seq = std::str::from_utf8(publish.payload).ok();
+                let Some(seq) = seq.and_then(|text| text.trim().parse::<u64>().ok()) else {
+                    let text = "expected the seq up to which you have read, such as 1839";
+                    return refuse(None, Code::Format, text);
+                };
+                let place = self.place(client.user, peer);
+                let (user, device) = self.names(client, origin.session);
+                to_chat(&place, ChatInput::Read { user, device, seq, origin }, host);
+            }
+            Command::Typing { peer } => {
+                let state = match publish.payload {
+                    b"typing" => "typing",
+                    b"recording" => "recording",
+                    b"stopped" => "stopped",
+                    _ => return refuse(None, Code::Format, "known: typing, recording, stopped"),
+                };
+                self.typing(client.user, peer, state, host);
+                done(&origin, PropertiesBuf::new(), host);
+            }
+            Command::Will => done(&origin, PropertiesBuf::new(), host),
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, user: &str, peer: &str) -> Arc<Place> {
+        match self.users.get_mut(user) {
+            Some(user) => user.place(peer),
+            None => Place::direct(user, peer),
+        }
+    }
+
+    /// User and Client Identifier, without a copy where they are known.
+    fn names(&self, client: &Client<'_>, session: Option<SessionId>) -> (Arc<str>, Arc<str>) {
+        let known = session.and_then(|id| self.sessions.get(&id));
+        known.map_or_else(
+            || (client.user.into(), client.client_id.into()),
+            |session| (Arc::clone(&session.user), Arc::clone(&session.client_id)),
+        )
+    }
+
+    /// A command has come back from the chat.
+    pub(super) fn answered(
+        &mut self,
+        place: &Arc<Place>,
+        origin: &Origin,
+        id: Option<&str>,
+        made: bool,
+        outcome: Outcome,
+        host: &mut dyn Host,
+    ) {
+        let session = origin.session.and_then(|id| self.sessions.get(&id));
+        let version = session.map_or(Version::V5, |session| session.version);
+        let user = session.map(|session| Arc::clone(&session.user));
+        let topic = |kind| user.map(|user| heard(place.peer(&user), kind)).unwrap_or_default();
+        match outcome {
+            Outcome::Done => done(origin, PropertiesBuf::new(), host),
+            Outcome::Sent { seq, time } => {
+                let mut properties = PropertiesBuf::new();
+                if version == Version::V5 && origin.token.is_some() {
+                    let mut digits = Digits::default();
+                    properties.push(Property::UserProperty("seq", digits.of(seq)));
+                    properties.push(Property::UserProperty("time", digits.of(time.as_millis())));
+                    if let Some(id) = id.filter(|_| made) {
+                        properties.push(Property::UserProperty("id", id));
+                    }
+                }
+                done(origin, properties, host);
+                let Some(session) = origin.session else { return };
+                if version == Version::V311 || origin.token.is_none() {
+                    let ack = view::Ack { id: id.unwrap_or_default(), seq, time };
+                    let topic = topic("ack");
+                    let ack = message(&topic, view::body(&ack), QoS::AtLeastOnce, host);
+                    self.answer_message(session, ack, host);
+                }
+            }
+            Outcome::Refused(refusal) => {
+                let topic = topic("error");
+                self.refused(origin, version, &topic, id, &refusal, host);
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        origin: &Origin,
+        version: Version,
+        topic: &str,
+        id: Option<&str>,
+        refusal: &Refusal,
+        host: &mut dyn Host,
+    ) {
+        if let Some(token) = origin.token {
+            let mut properties = PropertiesBuf::new();
+            if version == Version::V5 {
+                properties.push(Property::ReasonString(&refusal.text));
+                properties.push(Property::UserProperty("code", refusal.code.name()));
+            }
+            let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
+            host.answer(token, Answer { reason: refusal.code.reason(), properties });
+        }
+        let Some(session) = origin.session else { return };
+        let body = view::body(&view::Error {
+            id,
+            code: refusal.code,
+            text: &refusal.text,
+            retry_after: refusal.retry_after,
+        });
+        let error = message(topic, body, QoS::AtLeastOnce, host);
+        self.answer_message(session, error, host);
+    }
+}
+
+fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
+    if let Some(token) = origin.token {
+        let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
+        host.answer(token, Answer { reason: ReasonCode::Success, properties });
+    }
+}
+
+/// Writes numbers without a `String`.
+#[derive(Default)]
+struct Digits([u8; 20]);
+
+impl Digits {
+    fn of(&mut self, mut number: u64) -> &str {
+        let mut start = self.0.len();
+        for (at, digit) in self.0.iter_mut().enumerate().rev() {
+            *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+            start = at;
+            if number == 0 {
+                break;
+            }
+        }
+        self.0.get(start..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
+    }
+}
+
+impl UserSide {
+    /// Passes on that a user types: at most one in a while for each chat, and never a chat that
+    /// has not begun.
+    fn typing(&mut self, name: &str, peer: &str, state: &'static str, host: &mut dyn Host) {
+        let now = host.now();
+        let Some(user) = self.users.get_mut(name) else { return };
+        let place = user.place(peer);
+        if !user.chats.contains_key(&place.id) || name == peer {
+            return;
+        }
+        let last = user.typing.get(&place.id).copied();
+        match (state, last) {
+            ("stopped", None) => return,
+            ("stopped", Some(_)) => {
+                user.typing.remove(&place.id);
+            }
+            (_, Some(last)) if now < last + TYPING_EVERY => return,
+            _ => {
+                if user.typing.len() >= TYPING_CHATS_MAX {
+                    user.typing.clear();
+                }
+                user.typing.insert(place.id, now);
+            }
+        }
+        let (to, from) = (Arc::from(peer), Arc::clone(&user.name));
+        to_user(peer, ToUser::Typing { to, from, state }, host);
+    }
+
+    pub(super) fn typing_heard(
+        &mut self,
+        to: &str,
+        from: &str,
+        state: &'static str,
+        host: &mut dyn Host,
+    ) {
+        let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
+            return;
+        };
+        let body = view::body(&view::Typing { user: from, state });
+        let message = message(&heard(from, "typing"), body, QoS::AtMostOnce, host);
+        for id in &user.sessions {
+            let _ = host.deliver(*id, &message, None);
+        }
+    }
+}
+
+/// The longest Content Type that is kept, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 128;
+
+/// How often a user is heard typing in one chat.
+const TYPING_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// In how many chats a user types at once; beyond it, all are forgotten, and told again.
+const TYPING_CHATS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 7, 10, 1839, u64::MAX] {
+            assert_eq!(Digits::default().of(number), number.to_string());
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One chat on its way to one device: what was handed over, what was acknowledged.
+//!
+//! Entries are handed over in the order of their places, and the cursor follows the first that was
+//! not acknowledged. After a reconnect, deliveries that the session sends again by itself are not
+//! handed over a second time, and some of them may be acknowledged before the chat has said where
+//! the cursor is.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tidings_core::time::Time;
+
+use crate::topics::Place;
+
+/// See the file's own words.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) place: Arc<Place>,
+    /// Whether the chat has answered the attach.
+    pub(crate) attached: bool,
+    /// The next entry to hand over.
+    pub(crate) next: u64,
+    /// The newest entry that can be had.
+    pub(crate) head: u64,
+    /// When that was written.
+    pub(crate) time: Time,
+    /// The cursor the chat knows of.
+    pub(crate) told: u64,
+    /// Whether acknowledgements have come that the chat does not know of.
+    pub(crate) dirty: bool,
+    /// Whether the cursor stays: something was handed over that is never acknowledged.
+    pub(crate) frozen: bool,
+    /// Handed over and not acknowledged, ascending.
+    outstanding: VecDeque<u64>,
+    /// Acknowledged although not handed over since the reconnect.
+    ahead: BTreeSet<u64>,
+}
+
+impl Lane {
+    /// One whose chat has been asked. `in_flight` is what the session sends again, ascending.
+    pub(crate) fn new(place: Arc<Place>, in_flight: impl Iterator<Item = u64>) -> Self {
+        Self {
+            place,
+            attached: false,
+            next: 0,
+            head: 0,
+            time: Time::default(),
+            told: 0,
+            dirty: false,
+            frozen: false,
+            outstanding: in_flight.collect(),
+            ahead: BTreeSet::new(),
+        }
+    }
+
+    /// The chat has answered.
+    pub(crate) fn attach(&mut self, cursor: u64, head: u64, time: Time) {
+        self.attached = true;
+        self.next = cursor + 1;
+        self.head = head;
+        self.time = time;
+        self.told = cursor;
+        self.outstanding.retain(|seq| *seq > cursor);
+        self.ahead.retain(|seq| *seq > cursor);
+        self.pass_ahead();
+    }
+
+    /// Whether there is something to hand over.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.attached && self.next <= self.head
+    }
+
+    /// Whether the session has this entry already and sends it again by itself.
+    pub(crate) fn has(&self, seq: u64) -> bool {
+        self.outstanding.binary_search(&seq).is_ok()
+    }
+
+    /// The next entry is handed over, and to be acknowledged.
+    pub(crate) fn hand_over(&mut self) {
+        if let Err(at) = self.outstanding.binary_search(&self.next) {
+            self.outstanding.insert(at, self.next);
+        }
+        self.pass(self.next);
+    }
+
+    /// Nothing up to `seq` is to be handed over any more: gone, or the device's own.
+    pub(crate) fn pass(&mut self, seq: u64) {
+        if seq >= self.next {
+            self.next = seq + 1;
+            self.ahead.retain(|acknowledged| *acknowledged > seq);
+            self.pass_ahead();
+        }
+    }
+
+    fn pass_ahead(&mut self) {
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
+        }
+    }
+
+    /// An entry was acknowledged. Returns whether it was waited for.
+    pub(crate) fn acknowledge(&mut self, seq: u64) -> bool {
+        let Ok(at) = self.outstanding.binary_search(&seq) else { return false };
+        self.outstanding.remove(at);
+        if !self.attached || seq >= self.next {
+            self.ahead.insert(seq);
+            if self.attached {
+                self.pass_ahead();
+            }
+        }
+        true
+    }
+
+    /// Everything up to it was acknowledged, or was never to be.
+    pub(crate) fn cursor(&self) -> u64 {
+        if self.frozen || !self.attached {
+            return self.told;
+        }
+        let handed = self.next.saturating_sub(1);
+        let first = self.outstanding.front().map(|first| first.saturating_sub(1));
+        first.map_or(handed, |first| first.min(handed)).max(self.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(in_flight: &[u64]) -> Lane {
+        Lane::new(Place::direct("alice", "bob"), in_flight.iter().copied())
+    }
+
+    #[test]
+    fn the_cursor_stops_before_the_first_that_is_not_acknowledged() {
+        let mut lane = lane(&[]);
+        lane.attach(4, 9, Time::default());
+        assert!(lane.is_behind());
+        for _ in 5..=9 {
+            lane.hand_over();
+        }
+        assert_eq!((lane.next, lane.cursor(), lane.is_behind()), (10, 4, false));
+        assert!(lane.acknowledge(6) && lane.acknowledge(7));
+        assert_eq!(lane.cursor(), 4);
+        assert!(lane.acknowledge(5) && !lane.acknowledge(5));
+        assert_eq!(lane.cursor(), 7);
+        assert!(lane.acknowledge(9) && lane.acknowledge(8));
+        assert_eq!(lane.cursor(), 9);
+    }
+
+    #[test]
+    fn what_is_sent_again_is_not_handed_over_and_counts_when_acknowledged() {
+        let mut lane = lane(&[3, 5, 6]);
+        assert!(lane.acknowledge(5), "before the chat has answered");
+        lane.attach(3, 7, Time::default());
+        assert!(!lane.has(3) && !lane.has(5) && lane.has(6));
+        lane.hand_over();
+        assert_eq!((lane.next, lane.cursor()), (6, 3), "4 is handed over, 5 is done");
+        lane.acknowledge(4);
+        assert_eq!(lane.cursor(), 5);
+        lane.pass(6);
+        lane.hand_over();
+        assert_eq!((lane.next, lane.cursor()), (8, 5));
+        lane.acknowledge(6);
+        lane.acknowledge(7);
+        assert_eq!(lane.cursor(), 7);
+    }
+
+    #[test]
+    fn an_acknowledgement_ahead_does_not_move_the_cursor_over_a_gap() {
+        let mut lane = lane(&[7]);
+        lane.attach(3, 8, Time::default());
+        lane.acknowledge(7);
+        assert_eq!((lane.cursor(), lane.next), (3, 4));
+        lane.pass(6);
+        assert_eq!((lane.cursor(), lane.next), (7, 8));
+    }
+
+    #[test]
+    fn a_frozen_cursor_stays() {
+        let mut lane = lane(&[]);
+        lane.attach(3, 8, Time::default());
+        lane.frozen = true;
+        lane.pass(8);
+        assert_eq!(lane.cursor(), 3);
+    }
+}

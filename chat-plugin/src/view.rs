@@ -1,0 +1,216 @@
+//! What Clients read: the JSON bodies, with their fields in the order of the protocol.
+//!
+//! A payload that is UTF-8 is shown as `text`, any other as `data` in base64. Whether it is UTF-8
+//! is looked at here and nowhere else: to the log it is bytes.
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use tidings_core::codec::ReasonCode;
+use tidings_core::time::Time;
+
+use crate::rows::Entry;
+
+/// Why a command was refused. The names are the protocol's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Code {
+    Forbidden,
+    UnknownChat,
+    Limit,
+    Size,
+    Format,
+    Conflict,
+    Unavailable,
+}
+
+impl Code {
+    /// The Reason Code of the PUBACK or PUBREC (§3.4.2.1) that comes nearest.
+    pub(crate) const fn reason(self) -> ReasonCode {
+        match self {
+            Self::Forbidden => ReasonCode::NotAuthorized,
+            Self::UnknownChat => ReasonCode::TopicNameInvalid,
+            Self::Limit | Self::Size => ReasonCode::QuotaExceeded,
+            Self::Format => ReasonCode::PayloadFormatInvalid,
+            Self::Conflict => ReasonCode::ImplementationSpecificError,
+            Self::Unavailable => ReasonCode::UnspecifiedError,
+        }
+    }
+
+    /// Its name, as in the body.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::UnknownChat => "unknown_chat",
+            Self::Limit => "limit",
+            Self::Size => "size",
+            Self::Format => "format",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The body of `message`.
+pub(crate) fn entry(entry: &Entry) -> Bytes {
+    let text = std::str::from_utf8(&entry.payload).ok();
+    let view = EntryView {
+        seq: entry.seq,
+        from: &entry.from,
+        time: entry.time,
+        id: &entry.id,
+        text,
+        data: text.is_none().then_some(Base64(&entry.payload)),
+        content_type: entry.content_type.as_deref(),
+    };
+    write(&view, 96 + entry.id.len() + entry.payload.len() * 3 / 2)
+}
+
+#[derive(Serialize)]
+struct EntryView<'a> {
+    seq: u64,
+    from: &'a str,
+    time: Time,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Base64<'a>>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+}
+
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+/// The body of `ack`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ack<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) seq: u64,
+    pub(crate) time: Time,
+}
+
+/// The body of `error`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Error<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<&'a str>,
+    pub(crate) code: Code,
+    pub(crate) text: &'a str,
+    /// In milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after: Option<u64>,
+}
+
+/// The body of `receipt`: how far `user` is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(crate) struct Receipt<'a> {
+    pub(crate) user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delivered: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read: Option<u64>,
+    /// Entries that a device of `user` refused.
+    #[serde(skip_serializing_if = "<[u64]>::is_empty")]
+    pub(crate) failed: &'a [u64],
+}
+
+/// The body of `typing`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Typing<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) state: &'a str,
+}
+
+/// The body of `presence/{user}`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Presence {
+    pub(crate) state: &'static str,
+    pub(crate) last_seen: Time,
+    pub(crate) epoch: u64,
+}
+
+/// Writes a small body.
+pub(crate) fn body<T: Serialize>(view: &T) -> Bytes {
+    write(view, 96)
+}
+
+fn write<T: Serialize>(view: &T, room: usize) -> Bytes {
+    let mut buffer = Vec::with_capacity(room);
+    // Writing into a `Vec` cannot fail, and these types have nothing JSON could refuse.
+    let _ = serde_json::to_writer(&mut buffer, view);
+    Bytes::from(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(body: &Bytes) -> &str {
+        std::str::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn an_entry_shows_text_or_data_and_its_type() {
+        let mut shown = Entry {
+            seq: 1,
+            time: Time::from_millis(1_793_210_412_345),
+            from: "alice".into(),
+            device: "phone".into(),
+            id: "m1".into(),
+            content_type: None,
+            payload: Bytes::from_static(b"hel\"lo"),
+        };
+        assert_eq!(
+            text(&entry(&shown)),
+            r#"{"seq":1,"from":"alice","time":1793210412345,"id":"m1","text":"hel\"lo"}"#
+        );
+        shown.payload = Bytes::from_static(&[0xff, 0x00]);
+        shown.content_type = Some("image/x".into());
+        assert_eq!(
+            text(&entry(&shown)),
+            r#"{"seq":1,"from":"alice","time":1793210412345,"id":"m1","data":"/wA=","type":"image/x"}"#
+        );
+    }
+
+    #[test]
+    fn bodies_have_the_fields_of_the_protocol_in_order() {
+        let time = Time::from_millis(5);
+        assert_eq!(text(&body(&Ack { id: "m1", seq: 3, time })), r#"{"id":"m1","seq":3,"time":5}"#);
+        let error =
+            Error { id: Some("m1"), code: Code::UnknownChat, text: "no", retry_after: Some(9) };
+        assert_eq!(
+            text(&body(&error)),
+            r#"{"id":"m1","code":"unknown_chat","text":"no","retry_after":9}"#
+        );
+        let receipt = Receipt { user: "bob", delivered: Some(7), read: Some(5), failed: &[] };
+        assert_eq!(text(&body(&receipt)), r#"{"user":"bob","delivered":7,"read":5}"#);
+        let failed = Receipt { user: "bob", failed: &[7], ..Receipt::default() };
+        assert_eq!(text(&body(&failed)), r#"{"user":"bob","failed":[7]}"#);
+        let presence = Presence { state: "online", last_seen: time, epoch: 4 };
+        assert_eq!(text(&body(&presence)), r#"{"state":"online","last_seen":5,"epoch":4}"#);
+    }
+
+    #[test]
+    fn every_code_has_the_name_it_is_written_with() {
+        for code in [
+            Code::Forbidden,
+            Code::UnknownChat,
+            Code::Limit,
+            Code::Size,
+            Code::Format,
+            Code::Conflict,
+            Code::Unavailable,
+        ] {
+            assert_eq!(text(&body(&code)), format!("\"{}\"", code.name()));
+            assert!(code.reason().is_error());
+        }
+    }
+}

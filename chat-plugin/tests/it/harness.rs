@@ -1,0 +1,862 @@
+//! A broker in miniature: shards, a store that loses what was not synced, sessions with windows.
+//!
+//! Nothing happens by itself. A test lets messages flow with [`World::run`], makes records safe
+//! with [`World::sync`], lets time pass with [`World::advance`], and [`World::settle`] does all of it
+//! until nothing moves. With a seed other than 0 the order of everything that is not promised to be
+//! in order is random.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_chat::{Chat, ChatOptions};
+use tidings_core::codec::{
+    PacketId, PacketKind, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode, Version,
+};
+use tidings_core::hook::{
+    Answer, AnswerToken, Client, Disconnection, Host, Refused, Service, ServiceEvent,
+    ServiceFactory, SessionId, Tag,
+};
+use tidings_core::message::{Message, MessageId};
+use tidings_core::record::{Op, Position, Query, Record, Row};
+use tidings_core::slot::{ShardId, Slot};
+use tidings_core::time::Time;
+use tidings_core::topic::TopicFilter;
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) rng: Rng,
+    shuffled: bool,
+    chat: Chat,
+    shards: Vec<Shard>,
+    network: BTreeMap<(u16, u16), VecDeque<Box<dyn Any + Send>>>,
+    outside: Outside,
+    next_session: u64,
+    next_serial: u64,
+}
+
+struct Shard {
+    service: Box<dyn Service>,
+    events: VecDeque<Event>,
+    store: Store,
+    reads: VecDeque<(u64, Query)>,
+}
+
+/// What all shards see: sessions and answers.
+#[derive(Default)]
+struct Outside {
+    sessions: BTreeMap<SessionId, Session>,
+    answers: BTreeMap<u64, Answer>,
+    next_message: u64,
+}
+
+/// A client's session.
+pub(crate) struct Session {
+    pub(crate) user: String,
+    pub(crate) client_id: String,
+    pub(crate) version: Version,
+    persistent: bool,
+    pub(crate) connected: bool,
+    filters: Vec<(TopicFilter, QoS)>,
+    pub(crate) window: usize,
+    pub(crate) queue_max: usize,
+    in_flight: VecDeque<(Arc<Message>, Option<Tag>)>,
+    queue: VecDeque<(Arc<Message>, Option<Tag>)>,
+    full: bool,
+    /// What its client has heard, with whether it was sent again.
+    pub(crate) heard: Vec<Heard>,
+    /// Whether its client acknowledges as soon as it is let.
+    pub(crate) acknowledges: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) topic: String,
+    pub(crate) body: String,
+    pub(crate) again: bool,
+}
+
+enum Event {
+    Started,
+    Connected { session: SessionId, resumed: bool, in_flight: Vec<Tag> },
+    Disconnected { session: SessionId, how: Disconnection },
+    Ended { session: SessionId, user: String, client_id: String },
+    Subscribed { session: SessionId, filter: TopicFilter, qos: QoS, new: bool },
+    Unsubscribed { session: SessionId, filter: TopicFilter },
+    Published(Published),
+    Acknowledged { session: SessionId, tag: Tag, reason: ReasonCode },
+    Room { session: SessionId },
+    Stored(Position),
+}
+
+struct Published {
+    session: Option<SessionId>,
+    user: String,
+    client_id: String,
+    version: Version,
+    topic: String,
+    payload: Bytes,
+    properties: Vec<u8>,
+    token: Option<AnswerToken>,
+}
+
+/// Rows as reads see them, and as a crash leaves them.
+#[derive(Default)]
+pub(crate) struct Store {
+    rows: BTreeMap<Bytes, Bytes>,
+    synced: BTreeMap<Bytes, Bytes>,
+    unsynced: VecDeque<Record>,
+    position: u64,
+    /// How many records there were, urgent ones among them, and how many rows they put.
+    pub(crate) records: usize,
+    pub(crate) urgent: usize,
+    pub(crate) puts: usize,
+}
+
+fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
+    for op in &record.ops {
+        match op {
+            Op::Put { key, value } => {
+                rows.insert(key.clone(), value.clone());
+            }
+            Op::PutAll { keys, value } => {
+                for key in keys {
+                    rows.insert(key.clone(), value.clone());
+                }
+            }
+            Op::Delete { key } => {
+                rows.remove(key);
+            }
+        }
+    }
+}
+
+impl Store {
+    fn sync_some(&mut self, count: usize) -> Position {
+        for record in self.unsynced.drain(..count) {
+            apply(&mut self.synced, &record);
+        }
+        Position(self.position - self.unsynced.len() as u64)
+    }
+
+    fn read(&self, query: &Query) -> (Vec<Row>, bool) {
+        let inside = |(key, _): &(&Bytes, &Bytes)| query.range.contains(key);
+        let row = |(key, value): (&Bytes, &Bytes)| Row { key: key.clone(), value: value.clone() };
+        let mut all: Vec<Row> = self.rows.iter().filter(inside).map(row).collect();
+        if query.backwards {
+            all.reverse();
+        }
+        let mut bytes = 0;
+        let mut taken = 0;
+        for row in &all {
+            if taken >= query.rows_max || (taken > 0 && bytes >= query.bytes_max) {
+                break;
+            }
+            bytes += row.value.len();
+            taken += 1;
+        }
+        let more = taken < all.len();
+        all.truncate(taken);
+        (all, more)
+    }
+}
+
+struct FakeHost<'a> {
+    now: Time,
+    shard: ShardId,
+    shards: u16,
+    rng: &'a mut Rng,
+    store: &'a mut Store,
+    reads: &'a mut VecDeque<(u64, Query)>,
+    network: &'a mut BTreeMap<(u16, u16), VecDeque<Box<dyn Any + Send>>>,
+    outside: &'a mut Outside,
+}
+
+impl Host for FakeHost<'_> {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    fn random(&mut self) -> u64 {
+        self.rng.next()
+    }
+
+    fn message_id(&mut self) -> MessageId {
+        self.outside.next_message += 1;
+        MessageId(self.outside.next_message)
+    }
+
+    fn store(&mut self, record: Record) -> Position {
+        let Some(first) = record.ops.first() else {
+            self.store.position += 1;
+            self.store.unsynced.push_back(record);
+            return Position(self.store.position);
+        };
+        let key = match first {
+            Op::Put { key, .. } | Op::Delete { key } => key,
+            Op::PutAll { keys, .. } => &keys[0],
+        };
+        assert_eq!(Slot(key[0]).shard(self.shards), self.shard, "a row of another shard: {key:?}");
+        self.store.records += 1;
+        self.store.urgent += usize::from(record.urgent);
+        self.store.puts += record.ops.iter().filter(|op| matches!(op, Op::Put { .. })).count();
+        apply(&mut self.store.rows, &record);
+        self.store.unsynced.push_back(record);
+        self.store.position += 1;
+        Position(self.store.position)
+    }
+
+    fn read(&mut self, token: u64, query: Query) {
+        assert!(query.rows_max > 0);
+        self.reads.push_back((token, query));
+    }
+
+    fn send(&mut self, shard: ShardId, message: Box<dyn Any + Send>) {
+        assert!(shard.0 < self.shards);
+        self.network.entry((self.shard.0, shard.0)).or_default().push_back(message);
+    }
+
+    fn deliver(
+        &mut self,
+        id: SessionId,
+        message: &Arc<Message>,
+        tag: Option<Tag>,
+    ) -> Result<QoS, Refused> {
+        let session = self.outside.sessions.get_mut(&id).ok_or(Refused::NotConnected)?;
+        assert_eq!(
+            Slot::of(session.user.as_bytes()).shard(self.shards),
+            self.shard,
+            "a session of another shard"
+        );
+        if !session.connected {
+            return Err(Refused::NotConnected);
+        }
+        let matching = session.filters.iter().filter(|(filter, _)| filter.matches(&message.topic));
+        let granted = matching.map(|(_, qos)| *qos).max().ok_or(Refused::NotSubscribed)?;
+        let qos = granted.min(message.qos);
+        if qos == QoS::AtMostOnce {
+            session.hear(message, false);
+        } else if session.in_flight.len() < session.window {
+            session.hear(message, false);
+            session.in_flight.push_back((Arc::clone(message), tag));
+        } else if session.queue.len() < session.queue_max {
+            session.queue.push_back((Arc::clone(message), tag));
+        } else {
+            session.full = true;
+            return Err(Refused::Full);
+        }
+        Ok(qos)
+    }
+
+    fn answer(&mut self, token: AnswerToken, answer: Answer) {
+        let before = self.outside.answers.insert(token.serial, answer);
+        assert!(before.is_none(), "answered twice: {token:?}");
+    }
+
+    fn publish(&mut self, message: Arc<Message>) {
+        panic!("chat publishes nothing to others: {message:?}");
+    }
+}
+
+impl Session {
+    fn hear(&mut self, message: &Message, again: bool) {
+        self.heard.push(Heard {
+            topic: message.topic.to_string(),
+            body: String::from_utf8(message.payload.to_vec()).unwrap(),
+            again,
+        });
+    }
+}
+
+impl World {
+    pub(crate) fn new(shards: u16) -> Self {
+        Self::with(shards, ChatOptions::default(), 0)
+    }
+
+    pub(crate) fn with(shards: u16, options: ChatOptions, seed: u64) -> Self {
+        let mut world = Self {
+            now: Time::from_millis(1_700_000_000_000),
+            rng: Rng(seed),
+            shuffled: seed != 0,
+            chat: Chat::new(options),
+            shards: Vec::new(),
+            network: BTreeMap::new(),
+            outside: Outside::default(),
+            next_session: 1,
+            next_serial: 1,
+        };
+        for shard in 0..shards {
+            let mut events = VecDeque::new();
+            events.push_back(Event::Started);
+            world.shards.push(Shard {
+                service: world.chat.make(ShardId(shard), shards),
+                events,
+                store: Store::default(),
+                reads: VecDeque::new(),
+            });
+        }
+        world
+    }
+
+    fn home(&self, user: &str) -> &Shard {
+        let shard = Slot::of(user.as_bytes()).shard(self.shards.len() as u16);
+        &self.shards[usize::from(shard.0)]
+    }
+
+    fn event(&mut self, user: &str, event: Event) {
+        let shard = Slot::of(user.as_bytes()).shard(self.shards.len() as u16);
+        self.shards[usize::from(shard.0)].events.push_back(event);
+    }
+
+    pub(crate) fn allows(&self, user: &str, filter: &str) -> Result<(), ReasonCode> {
+        let client = Client { user, client_id: "x", version: Version::V5 };
+        self.home(user).service.subscribe(&client, &TopicFilter::parse(filter).unwrap())
+    }
+
+    pub(crate) fn session(&mut self, id: SessionId) -> &mut Session {
+        self.outside.sessions.get_mut(&id).unwrap()
+    }
+
+    /// Connects with MQTT 5 and a session that is kept.
+    pub(crate) fn connect(&mut self, user: &str, client_id: &str) -> SessionId {
+        self.connect_as(user, client_id, Version::V5, true)
+    }
+
+    pub(crate) fn connect_as(
+        &mut self,
+        user: &str,
+        client_id: &str,
+        version: Version,
+        persistent: bool,
+    ) -> SessionId {
+        let known = self
+            .outside
+            .sessions
+            .iter()
+            .find(|(_, session)| session.user == user && session.client_id == client_id);
+        let known = known.map(|(id, _)| *id);
+        if let Some(id) = known {
+            if self.session(id).connected {
+                self.end_connection(id, Disconnection::TakenOver);
+            }
+            if self.session(id).persistent && persistent {
+                self.resume(id);
+                return id;
+            }
+            self.end_session(id);
+        }
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.outside.sessions.insert(
+            id,
+            Session {
+                user: user.into(),
+                client_id: client_id.into(),
+                version,
+                persistent,
+                connected: true,
+                filters: Vec::new(),
+                window: 64,
+                queue_max: 64,
+                in_flight: VecDeque::new(),
+                queue: VecDeque::new(),
+                full: false,
+                heard: Vec::new(),
+                acknowledges: true,
+            },
+        );
+        self.event(user, Event::Connected { session: id, resumed: false, in_flight: Vec::new() });
+        id
+    }
+
+    fn resume(&mut self, id: SessionId) {
+        let session = self.session(id);
+        session.connected = true;
+        let again: Vec<Arc<Message>> =
+            session.in_flight.iter().map(|(message, _)| Arc::clone(message)).collect();
+        for message in again {
+            session.hear(&message, true);
+        }
+        let in_flight = session.in_flight.iter().filter_map(|(_, tag)| *tag).collect();
+        let (user, filters) = (session.user.clone(), session.filters.clone());
+        self.event(&user, Event::Connected { session: id, resumed: true, in_flight });
+        for (filter, qos) in filters {
+            self.event(&user, Event::Subscribed { session: id, filter, qos, new: false });
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, id: SessionId, how: Disconnection) {
+        self.end_connection(id, how);
+        if !self.session(id).persistent {
+            self.end_session(id);
+        }
+    }
+
+    fn end_connection(&mut self, id: SessionId, how: Disconnection) {
+        let session = self.session(id);
+        session.connected = false;
+        session.full = false;
+        session.queue.clear();
+        let user = session.user.clone();
+        self.event(&user, Event::Disconnected { session: id, how });
+    }
+
+    /// Its session expires, or is replaced.
+    pub(crate) fn end_session(&mut self, id: SessionId) {
+        let session = self.outside.sessions.remove(&id).unwrap();
+        let ended =
+            Event::Ended { session: id, user: session.user.clone(), client_id: session.client_id };
+        self.event(&session.user, ended);
+    }
+
+    pub(crate) fn subscribe(&mut self, id: SessionId, filter: &str, qos: QoS) {
+        let filter = TopicFilter::parse(filter).unwrap();
+        let session = self.session(id);
+        let before = session.filters.len();
+        session.filters.retain(|(known, _)| *known != filter);
+        let new = session.filters.len() == before;
+        session.filters.push((filter.clone(), qos));
+        let user = session.user.clone();
+        self.event(&user, Event::Subscribed { session: id, filter, qos, new });
+    }
+
+    pub(crate) fn unsubscribe(&mut self, id: SessionId, filter: &str) {
+        let filter = TopicFilter::parse(filter).unwrap();
+        let session = self.session(id);
+        session.filters.retain(|(known, _)| *known != filter);
+        let user = session.user.clone();
+        self.event(&user, Event::Unsubscribed { session: id, filter });
+    }
+
+    /// Connects a device that hears everything of its user.
+    pub(crate) fn device(&mut self, user: &str, client_id: &str) -> SessionId {
+        let id = self.connect(user, client_id);
+        if self.session(id).filters.is_empty() {
+            self.subscribe(id, "me/json/#", QoS::AtLeastOnce);
+        }
+        id
+    }
+
+    /// Publishes with QoS 1. Returns what [`World::answer`] is asked with.
+    pub(crate) fn publish(&mut self, id: SessionId, topic: &str, payload: &[u8]) -> u64 {
+        self.publish_with(id, topic, payload, &[])
+    }
+
+    pub(crate) fn publish_with(
+        &mut self,
+        id: SessionId,
+        topic: &str,
+        payload: &[u8],
+        properties: &[Property<'_>],
+    ) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let mut buffer = PropertiesBuf::new();
+        for property in properties {
+            buffer.push(*property);
+        }
+        let session = self.session(id);
+        let published = Published {
+            session: Some(id),
+            user: session.user.clone(),
+            client_id: session.client_id.clone(),
+            version: session.version,
+            topic: topic.into(),
+            payload: Bytes::copy_from_slice(payload),
+            properties: buffer.as_properties().as_bytes().to_vec(),
+            token: Some(AnswerToken { session: id, serial }),
+        };
+        let user = published.user.clone();
+        self.event(&user, Event::Published(published));
+        serial
+    }
+
+    /// Publishes with QoS 0.
+    pub(crate) fn publish_qos0(&mut self, id: SessionId, topic: &str, payload: &[u8]) {
+        self.publish(id, topic, payload);
+        let user = self.session(id).user.clone();
+        let shard = Slot::of(user.as_bytes()).shard(self.shards.len() as u16);
+        if let Some(Event::Published(published)) =
+            self.shards[usize::from(shard.0)].events.back_mut()
+        {
+            published.token = None;
+        }
+    }
+
+    /// The will of a session that is over comes.
+    pub(crate) fn will(&mut self, user: &str, client_id: &str, topic: &str, payload: &[u8]) {
+        let published = Published {
+            session: None,
+            user: user.into(),
+            client_id: client_id.into(),
+            version: Version::V5,
+            topic: topic.into(),
+            payload: Bytes::copy_from_slice(payload),
+            properties: Vec::new(),
+            token: None,
+        };
+        self.event(user, Event::Published(published));
+    }
+
+    /// Has a PUBLISH been acknowledged, and how?
+    pub(crate) fn answer(&self, serial: u64) -> Option<ReasonCode> {
+        self.outside.answers.get(&serial).map(|answer| answer.reason)
+    }
+
+    /// A user property of an acknowledgement.
+    pub(crate) fn property(&self, serial: u64, name: &str) -> Option<String> {
+        let answer = self.outside.answers.get(&serial)?;
+        let properties = Properties::parse(&answer.properties, PacketKind::Puback).unwrap();
+        properties.user_property(name).map(Into::into)
+    }
+
+    /// The seq a send was acknowledged with.
+    pub(crate) fn seq(&self, serial: u64) -> Option<u64> {
+        self.property(serial, "seq").map(|seq| seq.parse().unwrap())
+    }
+
+    /// The client acknowledges the oldest delivery that it has.
+    pub(crate) fn acknowledge(&mut self, id: SessionId, reason: ReasonCode) -> bool {
+        self.acknowledge_at(id, 0, reason)
+    }
+
+    /// The client acknowledges one of the deliveries that it has.
+    pub(crate) fn acknowledge_at(&mut self, id: SessionId, at: usize, reason: ReasonCode) -> bool {
+        let session = self.session(id);
+        if !session.connected {
+            return false;
+        }
+        let Some((_, tag)) = session.in_flight.remove(at) else { return false };
+        let user = session.user.clone();
+        if let Some((message, tag)) = session.queue.pop_front() {
+            session.hear(&message, false);
+            session.in_flight.push_back((message, tag));
+        }
+        let room = session.full && session.queue.len() <= session.queue_max / 2;
+        if room {
+            session.full = false;
+        }
+        if let Some(tag) = tag {
+            self.event(&user, Event::Acknowledged { session: id, tag, reason });
+        }
+        if room {
+            self.event(&user, Event::Room { session: id });
+        }
+        true
+    }
+
+    /// Everybody who does so by itself acknowledges what it has. Returns whether anybody did.
+    pub(crate) fn acknowledge_all(&mut self) -> bool {
+        let ids: Vec<SessionId> = self.outside.sessions.keys().copied().collect();
+        let mut any = false;
+        for id in ids {
+            while self.session(id).acknowledges && self.acknowledge(id, ReasonCode::Success) {
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Lets messages and reads flow until nothing moves. Stores nothing, lets no time pass.
+    pub(crate) fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// One event of one shard. Returns whether there was one.
+    pub(crate) fn step(&mut self) -> bool {
+        let count = self.shards.len();
+        let first = if self.shuffled { self.rng.below(count * 3) } else { 0 };
+        for turn in 0..count * 3 {
+            let turn = (first + turn) % (count * 3);
+            let shard = turn % count;
+            let done = match turn / count {
+                0 => self.take_event(shard),
+                1 => self.take_peer(shard),
+                _ => self.take_rows(shard),
+            };
+            if done {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn take_event(&mut self, shard: usize) -> bool {
+        let Some(event) = self.shards[shard].events.pop_front() else { return false };
+        self.tell(shard, event);
+        true
+    }
+
+    fn take_peer(&mut self, shard: usize) -> bool {
+        let to = shard as u16;
+        let mut waiting: Vec<u16> = self
+            .network
+            .iter()
+            .filter(|((_, at), queue)| *at == to && !queue.is_empty())
+            .map(|((from, _), _)| *from)
+            .collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let pick = if self.shuffled { self.rng.below(waiting.len()) } else { 0 };
+        let from = waiting.swap_remove(pick);
+        let message = self.network.get_mut(&(from, to)).unwrap().pop_front().unwrap();
+        self.handle(shard, ServiceEvent::Peer { from: ShardId(from), message });
+        true
+    }
+
+    fn take_rows(&mut self, shard: usize) -> bool {
+        let shard_ = &mut self.shards[shard];
+        if shard_.reads.is_empty() {
+            return false;
+        }
+        let pick = if self.shuffled { self.rng.below(shard_.reads.len()) } else { 0 };
+        let (token, query) = shard_.reads.remove(pick).unwrap();
+        let (rows, more) = shard_.store.read(&query);
+        self.handle(shard, ServiceEvent::Rows { token, rows, more });
+        true
+    }
+
+    fn tell(&mut self, shard: usize, event: Event) {
+        let of = |session: &SessionId, world: &Self| {
+            world.outside.sessions.get(session).map(|session| {
+                (
+                    session.user.clone(),
+                    session.client_id.clone(),
+                    session.version,
+                    session.persistent,
+                )
+            })
+        };
+        match event {
+            Event::Started => self.handle(shard, ServiceEvent::Started),
+            Event::Connected { session, resumed, in_flight } => {
+                let Some((user, client_id, version, persistent)) = of(&session, self) else {
+                    return;
+                };
+                let client = Client { user: &user, client_id: &client_id, version };
+                let in_flight = &in_flight[..];
+                self.handle(
+                    shard,
+                    ServiceEvent::Connected { session, client, persistent, resumed, in_flight },
+                );
+            }
+            Event::Disconnected { session, how } => {
+                let client = Client { user: "", client_id: "", version: Version::V5 };
+                self.handle(shard, ServiceEvent::Disconnected { session, client, how });
+            }
+            Event::Ended { session, user, client_id } => {
+                let version = Version::V5;
+                let client = Client { user: &user, client_id: &client_id, version };
+                self.handle(shard, ServiceEvent::SessionEnded { session, client });
+            }
+            Event::Subscribed { session, filter, qos, new } => {
+                let filter = &filter;
+                self.handle(shard, ServiceEvent::Subscribed { session, filter, qos, new });
+            }
+            Event::Unsubscribed { session, filter } => {
+                let filter = &filter;
+                self.handle(shard, ServiceEvent::Unsubscribed { session, filter });
+            }
+            Event::Published(published) => {
+                let publish = Publish {
+                    dup: false,
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                    topic: &published.topic,
+                    packet_id: PacketId::new(1),
+                    properties: Properties::parse(&published.properties, PacketKind::Publish)
+                        .unwrap(),
+                    payload: &published.payload,
+                };
+                let client = Client {
+                    user: &published.user,
+                    client_id: &published.client_id,
+                    version: published.version,
+                };
+                self.handle(
+                    shard,
+                    ServiceEvent::Published {
+                        session: published.session,
+                        client,
+                        publish: &publish,
+                        token: published.token,
+                    },
+                );
+            }
+            Event::Acknowledged { session, tag, reason } => {
+                self.handle(shard, ServiceEvent::Acknowledged { session, tag, reason });
+            }
+            Event::Room { session } => self.handle(shard, ServiceEvent::Room { session }),
+            Event::Stored(position) => self.handle(shard, ServiceEvent::Stored(position)),
+        }
+    }
+
+    fn handle(&mut self, shard: usize, event: ServiceEvent<'_>) {
+        let shards = self.shards.len() as u16;
+        let Shard { service, store, reads, .. } = &mut self.shards[shard];
+        let mut host = FakeHost {
+            now: self.now,
+            shard: ShardId(shard as u16),
+            shards,
+            rng: &mut self.rng,
+            store,
+            reads,
+            network: &mut self.network,
+            outside: &mut self.outside,
+        };
+        service.handle(event, &mut host);
+    }
+
+    /// Makes all records safe, and tells.
+    pub(crate) fn sync(&mut self) {
+        for shard in 0..self.shards.len() {
+            let all = self.shards[shard].store.unsynced.len();
+            self.sync_shard(shard, all);
+        }
+        self.run();
+    }
+
+    /// Makes some records of one shard safe, and tells.
+    pub(crate) fn sync_shard(&mut self, shard: usize, count: usize) {
+        let Shard { store, events, .. } = &mut self.shards[shard];
+        if count > 0 {
+            let position = store.sync_some(count);
+            events.push_back(Event::Stored(position));
+        }
+    }
+
+    pub(crate) fn unsynced(&self, shard: usize) -> usize {
+        self.shards[shard].store.unsynced.len()
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Lets time pass. Timers fire in between, nothing is stored.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        loop {
+            self.run();
+            let next = self.shards.iter().filter_map(|shard| shard.service.next_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= until) else { break };
+            self.now = self.now.max(next);
+            for shard in 0..self.shards.len() {
+                if self.shards[shard].service.next_timeout().is_some_and(|at| at <= self.now) {
+                    self.handle(shard, ServiceEvent::TimedOut);
+                }
+            }
+        }
+        self.now = until;
+    }
+
+    /// Does all there is to do: flows, syncs, acknowledges, and lets a second pass.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..20 {
+            self.run();
+            while self.acknowledge_all() {
+                self.run();
+            }
+            self.sync();
+            self.advance(Duration::from_millis(50));
+        }
+        self.run();
+    }
+
+    /// Power is lost and comes back: what was not synced is gone, all connections are over, and
+    /// sessions that are not kept with them.
+    pub(crate) fn crash(&mut self, keep_in_flight: bool) {
+        let count = self.shards.len() as u16;
+        self.network.clear();
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            shard.service = self.chat.make(ShardId(number as u16), count);
+            shard.events.clear();
+            shard.events.push_back(Event::Started);
+            shard.reads.clear();
+            let store = &mut shard.store;
+            store.rows = store.synced.clone();
+            store.unsynced.clear();
+            store.position = 0;
+        }
+        self.outside.sessions.retain(|_, session| session.persistent);
+        for session in self.outside.sessions.values_mut() {
+            session.connected = false;
+            session.full = false;
+            session.queue.clear();
+            if !keep_in_flight {
+                session.in_flight.clear();
+            }
+        }
+        self.now = self.now + Duration::from_millis(1_000);
+    }
+
+    /// Every row that a crash would leave, of all shards.
+    pub(crate) fn rows(&self) -> BTreeMap<Bytes, Bytes> {
+        let rows = self.shards.iter().flat_map(|shard| shard.store.rows.clone());
+        rows.collect()
+    }
+
+    pub(crate) fn stored_counts(&self) -> (usize, usize, usize) {
+        self.shards.iter().fold((0, 0, 0), |(records, urgent, puts), shard| {
+            let store = &shard.store;
+            (records + store.records, urgent + store.urgent, puts + store.puts)
+        })
+    }
+
+    /// The bodies a client heard on topics that end like this, and forgets them.
+    pub(crate) fn take_heard(&mut self, id: SessionId, kind: &str) -> Vec<String> {
+        let session = self.session(id);
+        let end = format!("/{kind}");
+        let (taken, kept) = std::mem::take(&mut session.heard)
+            .into_iter()
+            .partition(|heard| heard.topic.ends_with(&end) || heard.topic == kind);
+        session.heard = kept;
+        taken.into_iter().map(|heard: Heard| heard.body).collect()
+    }
+
+    /// The places of the messages a client heard, and forgets them.
+    pub(crate) fn take_seqs(&mut self, id: SessionId) -> Vec<u64> {
+        self.take_heard(id, "message").iter().map(|body| number(body, "seq").unwrap()).collect()
+    }
+}
+
+/// A number field of a body.
+pub(crate) fn number(body: &str, field: &str) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_str(body).unwrap();
+    value.get(field)?.as_u64()
+}
+
+/// A text field of a body.
+pub(crate) fn text(body: &str, field: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(body).unwrap();
+    Some(value.get(field)?.as_str()?.to_string())
+}
+
+/// Random numbers that are the same on every run (splitmix64).
+#[derive(Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
