@@ -14,6 +14,7 @@ use tidings_broker::core::limits::Limits;
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
+use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -73,7 +74,8 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
 
 fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
-        .data_dir(config.data.dir.clone())
+        // The users file lies beside it, and may be there before the first start.
+        .data_dir(config.data.dir.join("store"))
         .durability(match config.data.durability {
             config::Durability::Fsync => Durability::Fsync,
             config::Durability::Os => Durability::Os,
@@ -83,11 +85,23 @@ fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
-        .authenticate(Arc::new(OpenUntilUsers::new(users)));
+        .authenticate(Arc::new(OpenUntilUsers::new(users)))
+        .service(Arc::new(Chat::new(chat_options(config))));
     for address in &config.top.listen {
         builder = builder.listen(*address);
     }
     builder.start().map_err(start_failure)
+}
+
+/// Chat, as configured.
+fn chat_options(config: &Config) -> ChatOptions {
+    let chat = &config.chat;
+    let mut options = ChatOptions::default();
+    options.payload_bytes_max = size(chat.payload_bytes_max);
+    options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
+    options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
+    options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
+    options
 }
 
 /// The bounds of sessions and messages, as configured.
