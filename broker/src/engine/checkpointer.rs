@@ -95,6 +95,11 @@ impl Checkpointer {
         hub.uncovered_bytes.fetch_sub(uncovered, Ordering::AcqRel);
         hub.behind.store(false, Ordering::Release);
         hub.stir();
+        // Freeing a million rows takes a while: here, and not in a shard's thread.
+        for lane in &hub.lanes {
+            hub.gate.wait_until(|| lock(&lane.desk).release == 0 || self.ended());
+        }
+        drop(shards);
         Ok(())
     }
 }

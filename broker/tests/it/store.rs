@@ -26,8 +26,8 @@ use tidings_core::record::{KeyRange, Op, Position, Query, Record};
 use tidings_core::slot::Slot;
 
 use crate::support::{
-    Model, PATIENCE, Random, Shards, apply, copy, delete, everything, options, put, query, scan,
-    urgent,
+    Model, PATIENCE, Random, Shards, apply, assert_same, copy, delete, everything, options, put,
+    query, scan, urgent,
 };
 
 fn open(options: EngineOptions) -> (Engine, Shards) {
@@ -92,7 +92,7 @@ fn another_number_of_shards_finds_every_row() {
     let mut model = Model::new();
     for (round, shards) in [1_u16, 3, 256, 2].into_iter().enumerate() {
         let (engine, mut driver) = open(EngineOptions { shards, ..options(dir.path()) });
-        assert_eq!(scan(&engine), model);
+        assert_same(&scan(&engine), &model, "after a start");
         for slot in 0..=255_u8 {
             let shard = usize::from(Slot(slot).shard(shards).0);
             let ops = vec![put(&[slot, round as u8], &[round as u8])];
@@ -409,9 +409,9 @@ fn a_checkpoint_killed_at_any_step_loses_and_revives_nothing() {
         drop((engine, shards));
         for _ in 0..2 {
             let (engine, mut shards) = open(options(dir.path()));
-            assert_eq!(scan(&engine), model, "killed at step {fails}");
+            assert_same(&scan(&engine), &model, format!("killed at step {fails}"));
             shards.checkpoint(&engine);
-            assert_eq!(scan(&engine), model, "after a checkpoint");
+            assert_same(&scan(&engine), &model, "after a checkpoint");
         }
         if !failed {
             assert!(fails > 15, "the checkpoints had {fails} steps");
@@ -439,7 +439,7 @@ fn the_disk_at_any_moment_of_a_checkpoint_holds_everything_stored() {
         for copied in fs::read_dir(copies.path()).unwrap() {
             let copied = copied.unwrap().path();
             let (engine, _) = open(options(&copied));
-            assert_eq!(scan(&engine), model, "{copied:?}");
+            assert_same(&scan(&engine), &model, copied.display());
             drop(engine);
             fs::remove_dir_all(copied).unwrap();
             seen += 1;
@@ -529,7 +529,7 @@ fn values_of_any_length_are_stored_rewritten_and_deleted() {
         }
         let rows = read::read(&store, [], &query(everything())).unwrap().rows;
         let rows: Model = rows.into_iter().map(|row| (row.key, row.value)).collect();
-        assert_eq!(rows, model);
+        assert_same(&rows, &model, format!("after change {step}"));
     }
     for key in keys {
         store.put(key, &value(70_000, 1)).unwrap();
@@ -694,7 +694,7 @@ fn random_changes_checkpoints_kills_and_reads_agree_with_a_map() {
                 ..options(dir.path())
             };
             let (engine, mut driver) = open(options);
-            assert_eq!(scan(&engine), model, "SEED={seed}");
+            assert_same(&scan(&engine), &model, format!("SEED={seed}"));
             for _ in 0..200 {
                 let slot = random.below(256) as u8;
                 let shard = usize::from(Slot(slot & 0xc3).shard(shards).0);
@@ -725,7 +725,7 @@ fn random_changes_checkpoints_kills_and_reads_agree_with_a_map() {
             }
         }
         let (engine, _) = open(options(dir.path()));
-        assert_eq!(scan(&engine), model, "SEED={seed}");
+        assert_same(&scan(&engine), &model, format!("SEED={seed}"));
     }
 }
 

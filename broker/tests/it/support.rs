@@ -65,6 +65,22 @@ pub(crate) fn scan(engine: &Engine) -> Model {
     rows.into_iter().collect()
 }
 
+/// Says which rows differ, not all of them with their values.
+#[track_caller]
+pub(crate) fn assert_same(found: &Model, expected: &Model, context: impl std::fmt::Display) {
+    let lacks: Vec<_> = expected.keys().filter(|key| !found.contains_key(*key)).collect();
+    let too_many: Vec<_> = found.keys().filter(|key| !expected.contains_key(*key)).collect();
+    let differs: Vec<_> = found
+        .iter()
+        .filter(|(key, value)| expected.get(*key).is_some_and(|other| other != *value))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(
+        lacks.is_empty() && too_many.is_empty() && differs.is_empty(),
+        "{context}: lacks {lacks:?}, has {too_many:?} besides, differs in {differs:?}"
+    );
+}
+
 /// Numbers from a seed, the same on every machine.
 pub(crate) struct Random(pub(crate) u64);
 
