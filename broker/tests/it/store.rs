@@ -504,6 +504,17 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
 }
 
 #[test]
+fn a_shard_that_waits_for_checkpoints_is_woken_when_it_need_not_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, mut shards) = open(EngineOptions { checkpoint_bytes: 1, ..options(dir.path()) });
+    for number in 0..20_u8 {
+        shards.store(0, vec![put(&[number], b"")]);
+        shards.until(|shards| !shards.stores[0].backlog().behind);
+    }
+    assert!(engine.stats().checkpoints > 0);
+}
+
+#[test]
 fn values_of_any_length_are_stored_rewritten_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStore::open(dir.path(), 1 << 20).unwrap();
