@@ -1,0 +1,12 @@
+//! Behaviour tests of the shell, one binary: real threads, real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on fails"
+)]
+
+mod journal;
+mod store;
+mod support;
