@@ -525,6 +525,15 @@ impl World {
         self.property(serial, "seq").map(|seq| seq.parse().unwrap())
     }
 
+    /// Topics and bodies of what the client has and has not acknowledged.
+    pub(crate) fn in_flight(&mut self, id: SessionId) -> Vec<(String, String)> {
+        let text = |message: &Arc<Message>| {
+            let body = String::from_utf8(message.payload.to_vec()).unwrap();
+            (message.topic.to_string(), body)
+        };
+        self.session(id).in_flight.iter().map(|(message, _)| text(message)).collect()
+    }
+
     /// The client acknowledges the oldest delivery that it has.
     pub(crate) fn acknowledge(&mut self, id: SessionId, reason: ReasonCode) -> bool {
         self.acknowledge_at(id, 0, reason)
