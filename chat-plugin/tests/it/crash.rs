@@ -64,8 +64,8 @@ struct Ledger {
     read: BTreeMap<(Pair, &'static str), u64>,
     reads_open: BTreeMap<u64, (Pair, &'static str, u64)>,
     reads_done: BTreeMap<(Pair, &'static str), u64>,
-    /// The last tick each user heard of another.
-    ticks: BTreeMap<(&'static str, &'static str), (u64, u64)>,
+    /// The last tick each device heard of another user.
+    ticks: BTreeMap<((&'static str, &'static str), &'static str), (u64, u64)>,
 }
 
 struct Sim {
@@ -187,12 +187,7 @@ impl Sim {
         self.note_acknowledged(device, &topic, &body);
     }
 
-    fn note_acknowledged(
-        &mut self,
-        device: (&'static str, &'static str),
-        topic: &str,
-        body: &str,
-    ) {
+    fn note_acknowledged(&mut self, device: (&'static str, &'static str), topic: &str, body: &str) {
         let Some(peer) = peer_of(topic, "message") else { return };
         let key = (pair(device.0, peer), number(body, "seq").unwrap());
         let device = self.ledger.devices.get_mut(&device).unwrap();
@@ -367,7 +362,8 @@ impl Ledger {
                 || device.heard.contains(&(chat, before));
             assert!(
                 has || self.is_own(id, chat, before),
-                "{id:?} hears {seq} of {chat:?} before {before}"
+                "{id:?} hears {seq} of {chat:?} before {before}, {:?}",
+                self.entries.get(&(chat, before))
             );
         }
     }
@@ -397,12 +393,11 @@ impl Ledger {
         );
         let wrote = self.sends.iter().any(|send| send.from == id.0 && send.chat == chat);
         assert!(wrote, "{id:?} wrote nothing and is told of {about}");
-        // To each device it never goes back; a device that was away hears the present.
-        let last = self.ticks.entry((id.0, about)).or_default();
+        // To no device it goes back, over crashes neither.
+        let last = self.ticks.entry((id, about)).or_default();
         assert!(
             delivered >= last.0 && read >= last.1,
-            "{} was told {last:?} of {about} and now {body}",
-            id.0
+            "{id:?} was told {last:?} of {about} and now {body}"
         );
         *last = (delivered, read);
     }

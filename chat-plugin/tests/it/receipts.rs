@@ -80,16 +80,10 @@ fn reading_is_told_clamped_and_never_goes_back() {
     assert_eq!(world.answer(read), Some(ReasonCode::Success));
     world.publish(bob, "chat/@alice/read", b"1");
     world.settle();
-    assert_eq!(
-        world.take_heard(alice, "receipt"),
-        [r#"{"user":"bob","delivered":3,"read":2}"#]
-    );
+    assert_eq!(world.take_heard(alice, "receipt"), [r#"{"user":"bob","delivered":3,"read":2}"#]);
     world.publish_qos0(bob, "chat/@alice/read", b"99");
     world.settle();
-    assert_eq!(
-        world.take_heard(alice, "receipt"),
-        [r#"{"user":"bob","delivered":3,"read":3}"#]
-    );
+    assert_eq!(world.take_heard(alice, "receipt"), [r#"{"user":"bob","delivered":3,"read":3}"#]);
     // Bob's other device hears what he has read, the one that said so does not.
     let own = world.take_heard(tablet, "receipt");
     assert_eq!(own, [r#"{"user":"bob","read":2}"#, r#"{"user":"bob","read":3}"#]);
@@ -101,13 +95,12 @@ fn reading_is_told_clamped_and_never_goes_back() {
     let ticks = world.take_heard(alice, "receipt");
     assert_eq!(ticks.last().unwrap(), r#"{"user":"bob","delivered":3,"read":3}"#);
     send(&mut world, alice, "bob", 1);
-    let bob = world.device("bob", "phone");
+    world.device("bob", "phone");
     world.settle();
     assert_eq!(
         world.take_heard(alice, "receipt").last().unwrap(),
         r#"{"user":"bob","delivered":4,"read":3}"#
     );
-    drop(bob);
 }
 
 #[test]
@@ -119,10 +112,7 @@ fn reading_implies_delivery() {
     world.settle();
     world.publish(bob, "chat/@alice/read", b"3");
     world.settle();
-    assert_eq!(
-        world.take_heard(alice, "receipt"),
-        [r#"{"user":"bob","delivered":3,"read":3}"#]
-    );
+    assert_eq!(world.take_heard(alice, "receipt"), [r#"{"user":"bob","delivered":3,"read":3}"#]);
 }
 
 #[test]
@@ -160,10 +150,7 @@ fn an_author_who_comes_back_hears_how_far_the_other_is() {
     world.session(alice).heard.clear();
     let alice = world.device("alice", "laptop");
     world.settle();
-    assert_eq!(
-        world.take_heard(alice, "receipt"),
-        [r#"{"user":"bob","delivered":2,"read":0}"#]
-    );
+    assert_eq!(world.take_heard(alice, "receipt"), [r#"{"user":"bob","delivered":2,"read":0}"#]);
     // Bob never wrote: there is nothing to tell him.
     world.disconnect(bob, Disconnection::Abrupt);
     let bob = world.device("bob", "phone");
