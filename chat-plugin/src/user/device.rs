@@ -206,7 +206,7 @@ impl UserSide {
             index += 1;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let Some(feed) = &mut session.feed else {
-                if session.hears().is_some() && !is_own(session, entry) {
+                if session.hears() == Some(QoS::AtMostOnce) && !is_own(session, entry) {
                     // QoS 0: a session that is full goes without.
                     let message = shown.message(entry, host);
                     let _ = host.deliver(id, &message, None);
