@@ -128,27 +128,33 @@ impl Chat {
         if self.receipts_at.is_none_or(|at| at > now) {
             return;
         }
+        let mut told = false;
         for at in 0..self.members.len() {
-            self.tell(at, cx);
+            told |= self.tell(at, cx);
         }
         let behind = |member: &super::cursor::Member| {
             member.far != member.told || member.far.read != member.own_told
         };
-        self.receipts_at = None;
-        if self.members.iter().any(behind) {
+        if !self.members.iter().any(behind) {
+            self.receipts_at = None;
+        } else if told {
+            self.receipts_at = None;
             self.receipts_later(cx);
         }
+        // Otherwise it is overdue, and told as soon as it is stored.
     }
 
-    fn tell(&mut self, at: usize, cx: &mut Cx<'_>) {
-        let Some(user) = self.place.members().get(at) else { return };
+    /// Tells how far a member is. Returns whether there was news.
+    fn tell(&mut self, at: usize, cx: &mut Cx<'_>) -> bool {
+        let Some(user) = self.place.members().get(at) else { return false };
         let other = (0..self.members.len()).find(|other| *other != at);
         let author = other.filter(|other| self.writes(*other));
         let author = author.and_then(|other| self.place.members().get(other));
-        let Some(member) = self.members.get_mut(at) else { return };
+        let Some(member) = self.members.get_mut(at) else { return false };
         if let Some(author) = author {
             let (told, safe) = (member.told, member.safe);
-            let news = !member.failed.is_empty()
+            // What failed is told with the cursor that passes it.
+            let news = (!member.failed.is_empty() && safe == member.far)
                 || self.log.wrote(author, told.delivered, safe.delivered)
                 || self.log.wrote(author, told.read, safe.read);
             if news {
@@ -166,7 +172,10 @@ impl Chat {
                 cx.to_user(author, receipt);
             }
         }
-        member.failed.clear();
+        if member.safe == member.far {
+            member.failed.clear();
+        }
+        let mut news = member.told != member.safe;
         member.told = member.safe;
         if member.safe.read > member.own_told {
             member.own_told = member.safe.read;
@@ -178,7 +187,9 @@ impl Chat {
                 except: member.read_on.take(),
             };
             cx.to_user(user, receipt);
+            news = true;
         }
+        news
     }
 }
 

@@ -135,8 +135,19 @@ impl UserSide {
             let key = chat.to_key();
             let first = Tag { key, seq: 0 };
             let last = Tag { key, seq: u64::MAX };
-            let in_flight = session.in_flight.range(first..=last).map(|tag| tag.seq);
-            feed.lanes.insert(*chat, Lane::new(Arc::clone(place), in_flight));
+            let in_flight = session.in_flight.range(first..=last);
+            let answered = in_flight.clone().filter(|(_, reason)| reason.is_some());
+            let waiting = in_flight.clone().filter(|(_, reason)| reason.is_none());
+            let lane = Lane::new(
+                Arc::clone(place),
+                waiting.map(|(tag, _)| tag.seq),
+                answered.clone().map(|(tag, _)| tag.seq),
+            );
+            feed.lanes.insert(*chat, lane);
+            for (tag, _) in answered.filter(|(_, reason)| reason.is_some_and(|r| r.is_error())) {
+                let failed = ChatInput::Failed { user: Arc::clone(&session.user), seq: tag.seq };
+                to_chat(place, failed, host);
+            }
             feed.attaching += 1;
             let attach = ChatInput::Attach {
                 device: device.clone(),
@@ -195,7 +206,7 @@ impl UserSide {
             index += 1;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let Some(feed) = &mut session.feed else {
-                if session.hears().is_some() && !is_own(session, entry) {
+                if session.hears() == Some(QoS::AtMostOnce) && !is_own(session, entry) {
                     // QoS 0: a session that is full goes without.
                     let message = shown.message(entry, host);
                     let _ = host.deliver(id, &message, None);
@@ -302,11 +313,15 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.in_flight.remove(&tag);
         let chat = ChatId::from_key(tag.key);
         let name = Arc::clone(&session.user);
-        let Some(feed) = &mut session.feed else { return };
-        let Some(lane) = feed.lanes.get_mut(&chat) else { return };
+        let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&chat));
+        let Some(lane) = lane else {
+            if let Some(answered) = session.in_flight.get_mut(&tag) {
+                *answered = Some(reason);
+            }
+            return;
+        };
         if !lane.acknowledge(tag.seq) {
             return;
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::codec::{QoS, Version};
+use tidings_core::codec::{QoS, ReasonCode, Version};
 use tidings_core::hook::{Client, Disconnection, Host, Refused, SessionId, Tag};
 use tidings_core::message::Message;
 use tidings_core::record::{Op, Position, Query, Record, Row};
@@ -102,8 +102,8 @@ struct Session {
     kept: bool,
     /// Whose presence it watches.
     watching: BTreeSet<Arc<str>>,
-    /// Deliveries that it sends again by itself, by chat.
-    in_flight: BTreeSet<Tag>,
+    /// Deliveries that it sends again by itself, and what came back before their lane was there.
+    in_flight: BTreeMap<Tag, Option<ReasonCode>>,
     /// Its messages, if it is a device.
     feed: Option<Feed>,
     /// Whether it takes nothing at present.
@@ -177,7 +177,7 @@ impl UserSide {
                 filters: Vec::new(),
                 kept: false,
                 watching: BTreeSet::new(),
-                in_flight: in_flight.iter().copied().collect(),
+                in_flight: in_flight.iter().map(|tag| (*tag, None)).collect(),
                 feed: None,
                 full: false,
                 answers: VecDeque::new(),
