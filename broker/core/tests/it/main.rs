@@ -1,1 +1,4 @@
 //! Behaviour tests of the core, one binary.
+
+mod connect;
+mod harness;
