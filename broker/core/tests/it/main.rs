@@ -8,3 +8,5 @@
 )]
 
 mod codec;
+mod connect;
+mod harness;

@@ -1,0 +1,951 @@
+//! A broker without a network: shards, a store double, a clock, and Clients that speak in packets.
+//!
+//! Rows are visible to reads as soon as a shard has asked for them to be kept, and *safe* only
+//! after [`Cluster::sync`]: what a crash leaves is what was safe. Everything happens at once unless
+//! a test takes a part of it into its own hands ([`Cluster::lazy`], [`Cluster::hold_peers`],
+//! [`Cluster::hold_reads`]). What a Client received reads as text, one line a packet, so that a test
+//! is a list of inputs and a list of lines.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::admission::admit;
+use tidings_core::codec::{
+    Ack, Connect, Disconnect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, Version, Will, decode,
+    put_subscribe_filter, put_unsubscribe_filter,
+};
+use tidings_core::hook::Event;
+use tidings_core::limits::Limits;
+use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
+use tidings_core::peer::PeerMessage;
+use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
+use tidings_core::shard::{
+    Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
+};
+use tidings_core::slot::{ShardId, Slot};
+use tidings_core::time::Time;
+
+/// A connection of a Client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link(usize);
+
+/// What a Client got, in its own memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Got {
+    Connack { present: bool, reason: ReasonCode, properties: PropertiesBuf },
+    Publish(Delivery),
+    Puback(u16, ReasonCode, PropertiesBuf),
+    Pubrec(u16, ReasonCode),
+    Pubrel(u16, ReasonCode),
+    Pubcomp(u16, ReasonCode),
+    Suback(u16, Vec<u8>),
+    Unsuback(u16, Vec<u8>),
+    Pingresp,
+    Disconnect(ReasonCode),
+}
+
+/// A PUBLISH that came to a Client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub(crate) id: u16,
+    pub(crate) qos: u8,
+    pub(crate) dup: bool,
+    pub(crate) retain: bool,
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) expiry: Option<u32>,
+    pub(crate) subscription: Option<u32>,
+}
+
+/// How a Client connects.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) version: Version,
+    pub(crate) name: String,
+    pub(crate) user: String,
+    pub(crate) clean: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) properties: PropertiesBuf,
+    pub(crate) will: Option<TheWill>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct TheWill {
+    topic: String,
+    payload: String,
+    qos: u8,
+    retain: bool,
+    properties: PropertiesBuf,
+}
+
+/// MQTT 5, clean start, no expiry.
+pub(crate) fn v5(name: &str) -> Options {
+    Options {
+        version: Version::V5,
+        name: name.to_owned(),
+        user: String::new(),
+        clean: true,
+        keep_alive: 0,
+        properties: PropertiesBuf::new(),
+        will: None,
+    }
+}
+
+/// MQTT 5, a session that is resumed and outlives its connection by `expiry` seconds.
+pub(crate) fn lasting(name: &str, expiry: u32) -> Options {
+    v5(name).resume().with(Property::SessionExpiry(expiry))
+}
+
+/// MQTT 3.1.1, clean session.
+pub(crate) fn v311(name: &str) -> Options {
+    Options { version: Version::V311, ..v5(name) }
+}
+
+impl Options {
+    pub(crate) fn resume(mut self) -> Self {
+        self.clean = false;
+        self
+    }
+
+    pub(crate) fn clean(mut self) -> Self {
+        self.clean = true;
+        self
+    }
+
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        self.user = user.to_owned();
+        self
+    }
+
+    pub(crate) fn keep_alive(mut self, seconds: u16) -> Self {
+        self.keep_alive = seconds;
+        self
+    }
+
+    pub(crate) fn with(mut self, property: Property<'_>) -> Self {
+        self.properties.push(property);
+        self
+    }
+
+    pub(crate) fn will(mut self, topic: &str, payload: &str, qos: u8, delay: u32) -> Self {
+        let mut properties = PropertiesBuf::new();
+        if delay > 0 {
+            properties.push(Property::WillDelay(delay));
+        }
+        let (topic, payload) = (topic.to_owned(), payload.to_owned());
+        self.will = Some(TheWill { topic, payload, qos, retain: false, properties });
+        self
+    }
+
+    pub(crate) fn will_retained(mut self) -> Self {
+        self.will.as_mut().unwrap().retain = true;
+        self
+    }
+}
+
+/// A filter and its options.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    pub(crate) filter: String,
+    pub(crate) options: SubscriptionOptions,
+}
+
+/// A filter with a QoS and nothing else.
+pub(crate) fn filter(filter: &str, qos: u8) -> Filter {
+    let qos = QoS::from_u8(qos).unwrap();
+    let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+    Filter { filter: filter.to_owned(), options }
+}
+
+impl Filter {
+    pub(crate) fn no_local(mut self) -> Self {
+        self.options.no_local = true;
+        self
+    }
+
+    pub(crate) fn as_published(mut self) -> Self {
+        self.options.retain_as_published = true;
+        self
+    }
+
+    pub(crate) fn handling(mut self, handling: RetainHandling) -> Self {
+        self.options.retain_handling = handling;
+        self
+    }
+}
+
+/// A message to publish.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) qos: u8,
+    pub(crate) id: u16,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) properties: PropertiesBuf,
+}
+
+/// A message with this packet identifier, 0 for QoS 0.
+pub(crate) fn message(topic: &str, payload: &str, qos: u8, id: u16) -> Sent {
+    Sent {
+        topic: topic.to_owned(),
+        payload: payload.to_owned(),
+        qos,
+        id,
+        retain: false,
+        dup: false,
+        properties: PropertiesBuf::new(),
+    }
+}
+
+impl Sent {
+    pub(crate) fn retained(mut self) -> Self {
+        self.retain = true;
+        self
+    }
+
+    pub(crate) fn again(mut self) -> Self {
+        self.dup = true;
+        self
+    }
+
+    pub(crate) fn with(mut self, property: Property<'_>) -> Self {
+        self.properties.push(property);
+        self
+    }
+}
+
+/// One end of a Network Connection, as the Client sees it.
+#[derive(Debug)]
+struct Peer {
+    version: Version,
+    shard: usize,
+    opened: bool,
+    closed: Option<CloseCause>,
+    /// The Client, or a crash, ended it.
+    gone: bool,
+    /// Bytes from before the session was ready.
+    early: Vec<Vec<u8>>,
+    got: Vec<Got>,
+}
+
+#[derive(Debug)]
+struct Node {
+    shard: Shard,
+    inbox: VecDeque<(ShardId, PeerMessage)>,
+    reads: VecDeque<(u64, Vec<Row>, bool)>,
+    /// Kept and not yet safe.
+    unsynced: VecDeque<Record>,
+    stored: u64,
+    told: u64,
+}
+
+/// The broker and everybody around it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    links: Vec<Peer>,
+    rows: BTreeMap<Bytes, Bytes>,
+    safe: BTreeMap<Bytes, Bytes>,
+    pub(crate) now: Time,
+    pub(crate) events: Vec<Event>,
+    limits: Arc<Limits>,
+    hooks: Hooks,
+    restarts: u64,
+    auto_sync: bool,
+    auto_peers: bool,
+    auto_reads: bool,
+    /// A digest of all that happened.
+    pub(crate) trace: u64,
+}
+
+impl Cluster {
+    /// `shards` shards with the default limits and no plugins.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self::with(shards, Limits::default(), Hooks::default())
+    }
+
+    pub(crate) fn with(shards: u16, limits: Limits, hooks: Hooks) -> Self {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            links: Vec::new(),
+            rows: BTreeMap::new(),
+            safe: BTreeMap::new(),
+            now: Time::from_millis(1_000_000),
+            events: Vec::new(),
+            limits: Arc::new(limits),
+            hooks,
+            restarts: 0,
+            auto_sync: true,
+            auto_peers: true,
+            auto_reads: true,
+            trace: 0,
+        };
+        cluster.start(shards);
+        cluster
+    }
+
+    /// Nothing is safe from now on before [`Cluster::sync`].
+    pub(crate) fn lazy(&mut self) {
+        self.auto_sync = false;
+    }
+
+    /// Everything is safe at once from now on.
+    pub(crate) fn eager(&mut self) {
+        self.auto_sync = true;
+        self.settle();
+    }
+
+    /// Messages between shards wait from now on for [`Cluster::pass_peer`].
+    pub(crate) fn hold_peers(&mut self, hold: bool) {
+        self.auto_peers = !hold;
+        self.settle();
+    }
+
+    /// Rows that were read wait from now on for [`Cluster::answer_read`].
+    pub(crate) fn hold_reads(&mut self, hold: bool) {
+        self.auto_reads = !hold;
+        self.settle();
+    }
+
+    /// The shard of a session.
+    pub(crate) fn shard_of(&self, user: &str, name: &str) -> usize {
+        usize::from(session_slot(user, name).shard(self.count()).0)
+    }
+
+    /// The shard of a topic's retained message.
+    pub(crate) fn owner_of(&self, topic: &str) -> usize {
+        usize::from(Slot::of(topic.as_bytes()).shard(self.count()).0)
+    }
+
+    /// A name beginning with `prefix` whose session lies on `shard`.
+    pub(crate) fn name_on(&self, prefix: &str, shard: usize) -> String {
+        let mut names = (0..).map(|number| format!("{prefix}{number}"));
+        names.find(|name| self.shard_of("", name) == shard).unwrap()
+    }
+
+    /// A topic beginning with `prefix` whose retained message lies on `shard`.
+    pub(crate) fn topic_on(&self, prefix: &str, shard: usize) -> String {
+        let mut topics = (0..).map(|number| format!("{prefix}{number}"));
+        topics.find(|topic| self.owner_of(topic) == shard).unwrap()
+    }
+
+    fn count(&self) -> u16 {
+        u16::try_from(self.nodes.len()).unwrap()
+    }
+
+    // What Clients do.
+
+    /// Connects; the session may still be opening when this returns.
+    pub(crate) fn connect(&mut self, options: &Options) -> Link {
+        let link = Link(self.links.len());
+        let connection = ConnectionId(link.0 as u64);
+        let user = options.user.clone();
+        let connect = Connect {
+            version: options.version,
+            clean_start: options.clean,
+            keep_alive: options.keep_alive,
+            client_id: &options.name,
+            properties: options.properties.as_properties(),
+            will: options.will.as_ref().map(|will| Will {
+                qos: QoS::from_u8(will.qos).unwrap(),
+                retain: will.retain,
+                properties: will.properties.as_properties(),
+                topic: &will.topic,
+                payload: will.payload.as_bytes(),
+            }),
+            user_name: None,
+            password: None,
+        };
+        let mut bytes = Vec::new();
+        Packet::Connect(connect).encode(options.version, &mut bytes).unwrap();
+        let limits = Arc::clone(&self.limits);
+        let (packet, _) =
+            decode(&bytes, Version::V5, limits.packet_bytes_max).unwrap().unwrap();
+        let Packet::Connect(connect) = packet else { panic!("{packet:?}") };
+        let admitted = admit(&connect, &limits, || format!("assigned-{}", link.0));
+        let name = admitted.as_ref().map_or("", |it| &it.client_id).to_owned();
+        let shard = self.shard_of(&user, &name);
+        self.links.push(Peer {
+            version: options.version,
+            shard,
+            opened: false,
+            closed: None,
+            gone: false,
+            early: Vec::new(),
+            got: Vec::new(),
+        });
+        match admitted {
+            Ok(it) => {
+                let (client_id, assigned) = (&it.client_id[..], it.assigned);
+                let open = Open { connection, user: &user, client_id, assigned, connect };
+                self.input(shard, Input::Open(open));
+            }
+            Err(reason) => {
+                let mut out = Outbox::default();
+                refuse_connect(connection, &connect, reason, &mut out);
+                self.outputs(shard, &mut out);
+            }
+        }
+        self.settle();
+        link
+    }
+
+    /// Connects and forgets the CONNACK, which must have come and be a success.
+    pub(crate) fn join(&mut self, options: &Options) -> Link {
+        let link = self.connect(options);
+        let got = self.got(link);
+        assert!(
+            matches!(got.first(), Some(Got::Connack { reason: ReasonCode::Success, .. })),
+            "{got:?}"
+        );
+        self.links[link.0].got = got[1..].to_vec();
+        link
+    }
+
+    /// Hands bytes in as if they had come over the network.
+    pub(crate) fn raw(&mut self, link: Link, bytes: Vec<u8>) {
+        let peer = &mut self.links[link.0];
+        if peer.closed.is_some() || peer.gone {
+            return;
+        }
+        if !peer.opened {
+            peer.early.push(bytes);
+            return;
+        }
+        let connection = ConnectionId(link.0 as u64);
+        let (version, shard) = (peer.version, peer.shard);
+        self.note(&(1, link.0, &bytes));
+        match decode(&bytes, version, self.limits.packet_bytes_max) {
+            Ok(Some((packet, taken))) => {
+                assert_eq!(taken, bytes.len(), "one packet at a time");
+                self.input(shard, Input::Received { connection, packet });
+            }
+            Ok(None) => panic!("half a packet: {bytes:?}"),
+            Err(cause) => self.input(shard, Input::Malformed { connection, cause }),
+        }
+        self.settle();
+    }
+
+    pub(crate) fn send(&mut self, link: Link, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        packet.encode(self.links[link.0].version, &mut bytes).unwrap();
+        self.raw(link, bytes);
+    }
+
+    pub(crate) fn publish(&mut self, link: Link, sent: &Sent) {
+        self.send(
+            link,
+            &Packet::Publish(Publish {
+                dup: sent.dup,
+                qos: QoS::from_u8(sent.qos).unwrap(),
+                retain: sent.retain,
+                topic: &sent.topic,
+                packet_id: PacketId::new(sent.id),
+                properties: sent.properties.as_properties(),
+                payload: sent.payload.as_bytes(),
+            }),
+        );
+    }
+
+    pub(crate) fn subscribe(&mut self, link: Link, id: u16, filters: &[Filter]) {
+        self.subscribe_with(link, id, filters, None);
+    }
+
+    pub(crate) fn subscribe_with(
+        &mut self,
+        link: Link,
+        id: u16,
+        filters: &[Filter],
+        identifier: Option<u32>,
+    ) {
+        let version = self.links[link.0].version;
+        let mut bytes = Vec::new();
+        for it in filters {
+            put_subscribe_filter(&mut bytes, &it.filter, it.options, version);
+        }
+        let mut properties = PropertiesBuf::new();
+        if let Some(identifier) = identifier {
+            properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        let subscribe =
+            Subscribe::new(packet_id(id), properties.as_properties(), &bytes, version).unwrap();
+        self.send(link, &Packet::Subscribe(subscribe));
+    }
+
+    /// Subscribes to one filter and forgets SUBACK, which must have come and grant it.
+    pub(crate) fn listen(&mut self, link: Link, wanted: &str, qos: u8) {
+        self.subscribe(link, 60_000, &[filter(wanted, qos)]);
+        let got = self.got(link);
+        let suback = got.iter().position(|it| *it == Got::Suback(60_000, vec![qos]));
+        let suback = suback.unwrap_or_else(|| panic!("no SUBACK: {got:?}"));
+        self.links[link.0].got = got;
+        self.links[link.0].got.remove(suback);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, link: Link, id: u16, filters: &[&str]) {
+        let version = self.links[link.0].version;
+        let mut bytes = Vec::new();
+        for it in filters {
+            put_unsubscribe_filter(&mut bytes, it);
+        }
+        let properties = Properties::default();
+        let packet = Unsubscribe::new(packet_id(id), properties, &bytes, version).unwrap();
+        self.send(link, &Packet::Unsubscribe(packet));
+    }
+
+    pub(crate) fn puback(&mut self, link: Link, id: u16) {
+        self.send(link, &Packet::Puback(Ack::success(packet_id(id))));
+    }
+
+    pub(crate) fn pubrec(&mut self, link: Link, id: u16) {
+        self.send(link, &Packet::Pubrec(Ack::success(packet_id(id))));
+    }
+
+    pub(crate) fn pubrel(&mut self, link: Link, id: u16) {
+        self.send(link, &Packet::Pubrel(Ack::success(packet_id(id))));
+    }
+
+    pub(crate) fn pubcomp(&mut self, link: Link, id: u16) {
+        self.send(link, &Packet::Pubcomp(Ack::success(packet_id(id))));
+    }
+
+    pub(crate) fn disconnect(&mut self, link: Link, reason: ReasonCode) {
+        self.disconnect_with(link, reason, &PropertiesBuf::new());
+    }
+
+    pub(crate) fn disconnect_with(
+        &mut self,
+        link: Link,
+        reason: ReasonCode,
+        properties: &PropertiesBuf,
+    ) {
+        let properties = properties.as_properties();
+        self.send(link, &Packet::Disconnect(Disconnect { reason, properties }));
+    }
+
+    /// The network fails.
+    pub(crate) fn lose(&mut self, link: Link) {
+        let peer = &mut self.links[link.0];
+        if peer.closed.is_some() || peer.gone {
+            return;
+        }
+        peer.gone = true;
+        let shard = peer.shard;
+        self.input(shard, Input::Closed { connection: ConnectionId(link.0 as u64) });
+        self.settle();
+    }
+
+    pub(crate) fn congest(&mut self, link: Link, congested: bool) {
+        let peer = &self.links[link.0];
+        if peer.closed.is_some() || peer.gone {
+            return;
+        }
+        let (shard, connection) = (peer.shard, ConnectionId(link.0 as u64));
+        self.input(shard, Input::Congested { connection, congested });
+        self.settle();
+    }
+
+    /// What a Client received since it was last asked.
+    pub(crate) fn got(&mut self, link: Link) -> Vec<Got> {
+        std::mem::take(&mut self.links[link.0].got)
+    }
+
+    /// The same as lines of text.
+    pub(crate) fn received(&mut self, link: Link) -> Vec<String> {
+        self.got(link).iter().map(line).collect()
+    }
+
+    /// Why the server closed a connection, if it did.
+    pub(crate) fn closed(&self, link: Link) -> Option<&CloseCause> {
+        self.links[link.0].closed.as_ref()
+    }
+
+    pub(crate) fn is_open(&self, link: Link) -> bool {
+        let peer = &self.links[link.0];
+        peer.opened && !peer.gone && peer.closed.is_none()
+    }
+
+    // What the world does.
+
+    /// Everything kept so far is safe now.
+    pub(crate) fn sync(&mut self) {
+        for shard in 0..self.nodes.len() {
+            let all = self.nodes[shard].unsynced.len();
+            self.sync_some(shard, all);
+        }
+        self.settle();
+    }
+
+    /// The next `records` of a shard are safe now, and it is told.
+    pub(crate) fn sync_some(&mut self, shard: usize, records: usize) {
+        self.make_safe(shard, records);
+        let node = &mut self.nodes[shard];
+        if node.stored > node.told {
+            node.told = node.stored;
+            let position = Position(node.stored);
+            self.input(shard, Input::Stored(position));
+        }
+    }
+
+    fn make_safe(&mut self, shard: usize, records: usize) {
+        for _ in 0..records {
+            let node = &mut self.nodes[shard];
+            let Some(record) = node.unsynced.pop_front() else { break };
+            node.stored += 1;
+            apply(&mut self.safe, &record);
+        }
+    }
+
+    /// How many records of a shard are not safe.
+    pub(crate) fn unsynced(&self, shard: usize) -> usize {
+        self.nodes[shard].unsynced.len()
+    }
+
+    /// Hands one message to `shard`; `false` if there is none.
+    pub(crate) fn pass_peer(&mut self, shard: usize) -> bool {
+        let Some((from, message)) = self.nodes[shard].inbox.pop_front() else { return false };
+        self.input(shard, Input::Peer { from, message });
+        self.settle();
+        true
+    }
+
+    /// Hands the rows of the oldest read to `shard`; `false` if there is none.
+    pub(crate) fn answer_read(&mut self, shard: usize) -> bool {
+        let Some((token, rows, more)) = self.nodes[shard].reads.pop_front() else { return false };
+        self.input(shard, Input::Rows { token, rows, more });
+        self.settle();
+        true
+    }
+
+    /// Time passes, and every deadline in it.
+    pub(crate) fn advance(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        loop {
+            let due = self.nodes.iter().filter_map(|node| node.shard.next_timeout()).min();
+            let Some(due) = due.filter(|due| *due <= end) else { break };
+            self.now = self.now.max(due);
+            for shard in 0..self.nodes.len() {
+                if self.nodes[shard].shard.next_timeout().is_some_and(|due| due <= self.now) {
+                    self.input(shard, Input::TimedOut);
+                }
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Time passes, and nobody looks at the deadlines.
+    pub(crate) fn advance_unnoticed(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    /// The process dies: what was not safe is gone. It starts again.
+    pub(crate) fn crash(&mut self) {
+        let shards = self.count();
+        self.restart(shards);
+    }
+
+    /// The process dies, but the first `records[shard]` unsafe ones had reached the disk.
+    pub(crate) fn crash_keeping(&mut self, records: &[usize]) {
+        for (shard, records) in records.iter().enumerate() {
+            self.make_safe(shard, *records);
+        }
+        self.crash();
+    }
+
+    /// Dies and comes back with another number of shards.
+    pub(crate) fn restart(&mut self, shards: u16) {
+        self.rows = self.safe.clone();
+        for peer in &mut self.links {
+            peer.gone = true;
+        }
+        self.start(shards);
+    }
+
+    /// Tells every shard to stop, and lets everything be stored.
+    pub(crate) fn stop(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Stop);
+        }
+        self.sync();
+    }
+
+    fn start(&mut self, shards: u16) {
+        self.restarts += 1;
+        self.nodes.clear();
+        for id in (0..shards).map(ShardId) {
+            let seed = self.restarts << 16 | u64::from(id.0);
+            let limits = Arc::clone(&self.limits);
+            let config = ShardConfig { id, shards, limits, seed };
+            let mut shard = Shard::new(config, self.hooks.clone());
+            for kind in Shard::RECOVERED {
+                for row in self.rows_of(kind) {
+                    let own = Slot(row.key[0]).shard(shards) == id;
+                    if own || kind == RowKind::Meta {
+                        shard.recover(&row, self.now).unwrap();
+                    }
+                }
+            }
+            self.nodes.push(Node {
+                shard,
+                inbox: VecDeque::new(),
+                reads: VecDeque::new(),
+                unsynced: VecDeque::new(),
+                stored: 0,
+                told: 0,
+            });
+        }
+        for shard in 0..usize::from(shards) {
+            self.input(shard, Input::Started);
+        }
+        // No listener opens before every shard knows what the others want.
+        for shard in 0..usize::from(shards) {
+            while let Some((from, message)) = self.nodes[shard].inbox.pop_front() {
+                self.input(shard, Input::Peer { from, message });
+            }
+        }
+        for row in self.rows_of(RowKind::Garbage) {
+            let shard = usize::from(Slot(row.key[0]).shard(shards).0);
+            let mut out = Outbox::default();
+            self.nodes[shard].shard.resume_sweep(&row, &mut out).unwrap();
+            self.outputs(shard, &mut out);
+        }
+        self.settle();
+    }
+
+    /// The rows of a kind, safe or not.
+    pub(crate) fn rows_of(&self, kind: RowKind) -> Vec<Row> {
+        let of_kind = self.rows.iter().filter(|(key, _)| key[1] == kind as u8);
+        of_kind.map(|(key, value)| Row { key: key.clone(), value: value.clone() }).collect()
+    }
+
+    /// How many rows there are of each kind that belongs to sessions.
+    pub(crate) fn session_rows(&self) -> [usize; 5] {
+        [
+            RowKind::Session,
+            RowKind::Subscription,
+            RowKind::Queued,
+            RowKind::InFlight,
+            RowKind::Garbage,
+        ]
+        .map(|kind| self.rows_of(kind).len())
+    }
+
+    /// Does all that happens by itself until nothing is left to do.
+    fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            for shard in 0..self.nodes.len() {
+                if self.auto_reads
+                    && let Some((token, rows, more)) = self.nodes[shard].reads.pop_front()
+                {
+                    self.input(shard, Input::Rows { token, rows, more });
+                    quiet = false;
+                }
+                if self.auto_peers
+                    && let Some((from, message)) = self.nodes[shard].inbox.pop_front()
+                {
+                    self.input(shard, Input::Peer { from, message });
+                    quiet = false;
+                }
+                let all = self.nodes[shard].unsynced.len();
+                if self.auto_sync && all > 0 {
+                    self.sync_some(shard, all);
+                    quiet = false;
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+    }
+
+    fn input(&mut self, shard: usize, input: Input<'_>) {
+        let mut out = Outbox::default();
+        self.nodes[shard].shard.handle(input, self.now, &mut out);
+        self.outputs(shard, &mut out);
+    }
+
+    fn outputs(&mut self, shard: usize, out: &mut Outbox) {
+        let outputs = std::mem::take(&mut out.outputs);
+        let mut opened = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Opened { connection } => opened.push(link_of(connection)),
+                Output::Send { connection, frame } => {
+                    let (head, payload) = out.frame(&frame);
+                    let bytes = [head, payload].concat();
+                    self.arrived(link_of(connection), &bytes);
+                }
+                Output::Close { connection, cause } => {
+                    let peer = &mut self.links[link_of(connection).0];
+                    assert!(peer.closed.is_none(), "closed twice: {cause}");
+                    peer.closed = Some(cause);
+                }
+                Output::Store(record) => {
+                    self.note(&(2, shard, &record));
+                    apply(&mut self.rows, &record);
+                    self.nodes[shard].unsynced.push_back(record);
+                }
+                Output::Read { token, query } => {
+                    let (rows, more) = self.look_up(&query);
+                    self.nodes[shard].reads.push_back((token, rows, more));
+                }
+                Output::Peer { shard: to, message } => {
+                    let from = ShardId(u16::try_from(shard).unwrap());
+                    self.nodes[usize::from(to.0)].inbox.push_back((from, message));
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+        for link in opened {
+            let peer = &mut self.links[link.0];
+            peer.opened = true;
+            for bytes in std::mem::take(&mut peer.early) {
+                self.raw(link, bytes);
+            }
+        }
+    }
+
+    fn arrived(&mut self, link: Link, mut bytes: &[u8]) {
+        self.note(&(3, link.0, bytes));
+        let peer = &mut self.links[link.0];
+        assert!(peer.closed.is_none(), "sent behind Close: {bytes:?}");
+        while !bytes.is_empty() {
+            let (packet, taken) = decode(bytes, peer.version, usize::MAX).unwrap().unwrap();
+            peer.got.push(owned(&packet));
+            bytes = &bytes[taken..];
+        }
+    }
+
+    fn look_up(&self, query: &Query) -> (Vec<Row>, bool) {
+        assert!(!query.backwards, "no reader goes backwards yet");
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in self.rows.range(query.range.start.clone()..) {
+            if !query.range.contains(key) {
+                break;
+            }
+            if rows.len() >= query.rows_max || bytes >= query.bytes_max {
+                return (rows, true);
+            }
+            bytes += value.len();
+            rows.push(Row { key: key.clone(), value: value.clone() });
+        }
+        (rows, false)
+    }
+
+    fn note(&mut self, what: &impl std::fmt::Debug) {
+        let mut text = String::new();
+        write!(text, "{what:?}").unwrap();
+        for byte in text.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
+    for op in &record.ops {
+        match op {
+            Op::Put { key, value } => {
+                rows.insert(key.clone(), value.clone());
+            }
+            Op::PutAll { keys, value } => {
+                rows.extend(keys.iter().map(|key| (key.clone(), value.clone())));
+            }
+            Op::Delete { key } => {
+                rows.remove(key);
+            }
+        }
+    }
+}
+
+fn link_of(connection: ConnectionId) -> Link {
+    Link(usize::try_from(connection.0).unwrap())
+}
+
+pub(crate) fn packet_id(id: u16) -> PacketId {
+    PacketId::new(id).unwrap()
+}
+
+fn kept(properties: Properties<'_>) -> PropertiesBuf {
+    let mut kept = PropertiesBuf::new();
+    for property in properties.iter() {
+        kept.push(property);
+    }
+    kept
+}
+
+fn owned(packet: &Packet<'_>) -> Got {
+    match packet {
+        Packet::Connack(it) => Got::Connack {
+            present: it.session_present,
+            reason: it.reason,
+            properties: kept(it.properties),
+        },
+        Packet::Publish(it) => Got::Publish(Delivery {
+            id: it.packet_id.map_or(0, PacketId::get),
+            qos: it.qos.as_u8(),
+            dup: it.dup,
+            retain: it.retain,
+            topic: it.topic.to_owned(),
+            payload: String::from_utf8_lossy(it.payload).into_owned(),
+            expiry: it.properties.message_expiry(),
+            subscription: it.properties.subscription_identifier(),
+        }),
+        Packet::Puback(it) => Got::Puback(it.packet_id.get(), it.reason, kept(it.properties)),
+        Packet::Pubrec(it) => Got::Pubrec(it.packet_id.get(), it.reason),
+        Packet::Pubrel(it) => Got::Pubrel(it.packet_id.get(), it.reason),
+        Packet::Pubcomp(it) => Got::Pubcomp(it.packet_id.get(), it.reason),
+        Packet::Suback(it) => Got::Suback(it.packet_id.get(), it.reasons.to_vec()),
+        Packet::Unsuback(it) => Got::Unsuback(it.packet_id.get(), it.reasons.to_vec()),
+        Packet::Pingresp => Got::Pingresp,
+        Packet::Disconnect(it) => Got::Disconnect(it.reason),
+        other => panic!("not for a server to send: {other:?}"),
+    }
+}
+
+/// One packet as a line: kind, identifier, and what is not as usual.
+pub(crate) fn line(got: &Got) -> String {
+    let ack = |name: &str, id: &u16, reason: &ReasonCode| match reason {
+        ReasonCode::Success => format!("{name} {id}"),
+        reason => format!("{name} {id} {:02x}", reason.as_u8()),
+    };
+    match got {
+        Got::Connack { present, reason, .. } => match (present, reason) {
+            (true, ReasonCode::Success) => "CONNACK present".to_owned(),
+            (false, ReasonCode::Success) => "CONNACK".to_owned(),
+            (_, reason) => format!("CONNACK {:02x}", reason.as_u8()),
+        },
+        Got::Publish(it) => {
+            let mut line = format!("PUBLISH q{}", it.qos);
+            if it.id > 0 {
+                write!(line, " {}", it.id).unwrap();
+            }
+            line.push_str(if it.dup { " dup" } else { "" });
+            line.push_str(if it.retain { " retain" } else { "" });
+            if let Some(id) = it.subscription {
+                write!(line, " sub={id}").unwrap();
+            }
+            if let Some(expiry) = it.expiry {
+                write!(line, " expiry={expiry}").unwrap();
+            }
+            write!(line, " {}={}", it.topic, it.payload).unwrap();
+            line
+        }
+        Got::Puback(id, reason, _) => ack("PUBACK", id, reason),
+        Got::Pubrec(id, reason) => ack("PUBREC", id, reason),
+        Got::Pubrel(id, reason) => ack("PUBREL", id, reason),
+        Got::Pubcomp(id, reason) => ack("PUBCOMP", id, reason),
+        Got::Suback(id, reasons) => format!("SUBACK {id} {reasons:02x?}"),
+        Got::Unsuback(id, reasons) => format!("UNSUBACK {id} {reasons:02x?}"),
+        Got::Pingresp => "PINGRESP".to_owned(),
+        Got::Disconnect(reason) => format!("DISCONNECT {:02x}", reason.as_u8()),
+    }
+}
