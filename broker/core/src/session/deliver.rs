@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::packet_id::PacketIds;
 use super::rows;
 use super::window::{InFlight, State, Window};
-use super::{Cx, Session};
+use super::{Cx, ProtocolError, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
 use crate::hook::{Refused, Tag};
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
@@ -251,6 +251,10 @@ impl Session {
             }
             if front.message.is_expired(cx.now) {
                 if let Some(expired) = self.sending.pop() {
+                    // Its turn passes with an identifier: those behind it get the ones they would
+                    // have got, and a gap tells where something expired.
+                    let window = &self.sending.window;
+                    self.sending.ids.next(|id| window.is_in_use(id));
                     self.forget(&expired, None, cx);
                 }
                 continue;
@@ -387,33 +391,42 @@ impl Session {
         cx.out.send(self.link.connection, self.link.version, &Packet::Pubrel(ack));
     }
 
-    /// PUBACK, or the end of QoS 2: the message is done with. Returns it.
+    /// An acknowledgement that ends the delivery of a message of this QoS in this state. Returns
+    /// the message; `None` for an identifier that is not in use.
     pub(crate) fn finish(
         &mut self,
         packet_id: PacketId,
+        qos: QoS,
         state: State,
         cx: &mut Cx<'_>,
-    ) -> Option<Queued> {
-        let entry = self.sending.window.get(packet_id)?;
-        let done_by_puback = entry.queued.qos == QoS::AtLeastOnce;
-        let expected = if done_by_puback { State::Publish } else { state };
-        if entry.state != expected || !entry.sent {
-            return None;
+    ) -> Result<Option<Queued>, ProtocolError> {
+        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(None) };
+        if entry.queued.qos != qos || entry.state != state || !entry.sent {
+            return Err(ProtocolError::OutOfTurn(packet_id));
         }
-        let entry = self.sending.window.remove(packet_id)?;
+        let Some(entry) = self.sending.window.remove(packet_id) else { return Ok(None) };
         self.link.quota.give_back();
         self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
-        Some(entry.queued)
+        Ok(Some(entry.queued))
     }
 
-    /// PUBREC: the Client has the message; PUBREL follows, once a crash cannot undo that.
-    pub(crate) fn handle_pubrec(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) -> bool {
-        let Some(entry) = self.sending.window.get(packet_id) else { return false };
+    /// PUBREC: the Client has the message; PUBREL follows, once a crash cannot undo that. Whether
+    /// the identifier is in use.
+    pub(crate) fn handle_pubrec(
+        &mut self,
+        packet_id: PacketId,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, ProtocolError> {
+        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(false) };
         if entry.queued.qos != QoS::ExactlyOnce || (!entry.sent && entry.state == State::Publish) {
-            return false;
+            return Err(ProtocolError::OutOfTurn(packet_id));
         }
         if entry.state == State::Pubrel {
-            return true; // It repeats what it said; PUBREL is on its way.
+            // It repeats what it said, and so do we.
+            if entry.sent {
+                self.send_pubrel(packet_id, ReasonCode::Success, cx);
+            }
+            return Ok(true);
         }
         let mut after = Position::START;
         if self.is_persistent() {
@@ -430,7 +443,7 @@ impl Session {
             }
         }
         self.sending.window.release(packet_id, after);
-        true
+        Ok(true)
     }
 
     /// Deletes the rows of a message that is done with; the store may take its time.

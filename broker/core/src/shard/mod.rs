@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use input::{Hooks, Input, Open, ShardConfig};
 pub use open::refuse_connect;
 
-use crate::codec::{Disconnect, Packet, Properties, ReasonCode, Version};
+use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
 use crate::hook::{Event, SessionId};
 use crate::ledger::Ledger;
@@ -185,27 +185,24 @@ impl Shard {
         match packet {
             Packet::Publish(publish) => return self.publish(id, &publish, now, out),
             Packet::Puback(ack) => {
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Pubrel, cx)
-                });
-                self.acknowledged(id, done.flatten(), ack.reason, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::AtLeastOnce, State::Publish);
+                self.finish(id, &ack, due, ack.reason, now, out)?;
             }
             Packet::Pubrec(ack) if ack.reason.is_error() => {
                 // [MQTT-4.4.0-2]: it is over, and nobody else gets it.
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Publish, cx)
-                });
-                self.acknowledged(id, done.flatten(), ack.reason, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::ExactlyOnce, State::Publish);
+                self.finish(id, &ack, due, ack.reason, now, out)?;
             }
             Packet::Pubrec(ack) => {
-                self.with(id, now, out, |session, cx| {
-                    if !session.handle_pubrec(ack.packet_id, cx) {
+                let known = self.with(id, now, out, |session, cx| {
+                    let known = session.handle_pubrec(ack.packet_id, cx)?;
+                    if !known {
                         let reason = ReasonCode::PacketIdentifierNotFound;
                         session.send_pubrel(ack.packet_id, reason, cx);
                     }
+                    Ok::<_, ProtocolError>(())
                 });
+                known.transpose()?;
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
@@ -216,11 +213,8 @@ impl Shard {
                 self.after(id, Pumped { wait: wait == Some(true), ..Pumped::default() }, out);
             }
             Packet::Pubcomp(ack) => {
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Pubrel, cx)
-                });
-                self.acknowledged(id, done.flatten(), ReasonCode::Success, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::ExactlyOnce, State::Pubrel);
+                self.finish(id, &ack, due, ReasonCode::Success, now, out)?;
             }
             Packet::Subscribe(subscribe) => return self.subscribe(id, &subscribe, now, out),
             Packet::Unsubscribe(unsubscribe) => {
@@ -236,6 +230,23 @@ impl Shard {
                 return Err(ProtocolError::NotForClients(packet.name()).into());
             }
         }
+        Ok(())
+    }
+
+    /// The acknowledgement that ends the delivery of a message, in the state that is due for it.
+    fn finish(
+        &mut self,
+        id: SessionId,
+        ack: &Ack<'_>,
+        (qos, state): (QoS, State),
+        reason: ReasonCode,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let done =
+            self.with(id, now, out, |session, cx| session.finish(ack.packet_id, qos, state, cx));
+        self.acknowledged(id, done.transpose()?.flatten(), reason, now, out);
+        self.advance(id, now, out);
         Ok(())
     }
 

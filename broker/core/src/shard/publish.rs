@@ -22,7 +22,7 @@ use crate::time::Time;
 struct NoRoom;
 
 /// What became of a message on this shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Routed {
     /// Safe here when this is stored.
     ready: Position,
@@ -30,6 +30,8 @@ struct Routed {
     matched: bool,
     /// The one recipient there is has no room.
     full: bool,
+    /// Who gets it: the number of each copy, and the row it has.
+    places: Vec<(Copy, u64, Option<Bytes>)>,
 }
 
 impl Shard {
@@ -177,7 +179,7 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.route(message, Some(id), others.is_empty(), ops, noted, now, out);
+        let routed = self.place(message, Some(id), others.is_empty(), ops, noted, out);
         if routed.full {
             self.interested = others;
             return self.answer_publish(id, publish, Err(ReasonCode::QuotaExceeded), now, out);
@@ -193,7 +195,10 @@ impl Shard {
             }
             Some((id, serial))
         });
+        // The answer goes before the deliveries: a Client that hears itself expects it first.
+        self.release(id, now, out);
         let only = others.len() == 1 && !routed.matched;
+        self.hand_out(message, routed, now, out);
         for shard in others.drain(..) {
             let token = tokens.map(|answer| self.token(answer));
             let message = Arc::clone(message);
@@ -207,7 +212,6 @@ impl Shard {
             let message = PeerMessage::Retain { message: Arc::clone(message), token };
             out.outputs.push(Output::Peer { shard, message });
         }
-        self.release(id, now, out);
         Ok(())
     }
 
@@ -257,37 +261,64 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
-    /// Gives a message to the sessions of this shard, after `ops` and in one record with them.
-    /// `only`: no other shard gets it. `noted`: kept as well, if anything has to be.
-    #[expect(clippy::too_many_arguments, reason = "each is another fact about the message")]
+    /// Gives a message to the sessions of this shard.
     fn route(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        only: bool,
+        ops: Vec<Op>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> (Position, ReasonCode) {
+        let routed = self.place(message, publisher, only, ops, None, out);
+        let reason = match (routed.full, routed.matched) {
+            (true, _) => ReasonCode::QuotaExceeded,
+            (_, true) => ReasonCode::Success,
+            (_, false) => ReasonCode::NoMatchingSubscribers,
+        };
+        let ready = routed.ready;
+        self.hand_out(message, routed, now, out);
+        (ready, reason)
+    }
+
+    /// Finds the sessions of this shard that get a message, and has it kept for those that need
+    /// it, after `ops` and in one record with them. `only`: no other shard gets it. `noted`: kept
+    /// as well, if anything has to be.
+    fn place(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
         only: bool,
         mut ops: Vec<Op>,
         noted: Option<Op>,
-        now: Time,
         out: &mut Outbox,
     ) -> Routed {
         let mut copies = std::mem::take(&mut self.copies);
         self.router.copies(message, publisher, &mut copies);
+        let mut routed = Routed {
+            ready: Position::START,
+            matched: !copies.is_empty(),
+            full: false,
+            places: Vec::new(),
+        };
         if only
             && let [copy] = copies[..]
             && copy.qos > QoS::AtMostOnce
             && !self.has_room(copy, message)
         {
+            copies.clear();
             self.copies = copies;
-            return Routed { ready: Position::START, matched: true, full: true };
+            routed.full = true;
+            return routed;
         }
-        // First the rows, so that everybody knows what to wait for, then the deliveries.
         let mut keys = Vec::new();
-        let mut numbers = Vec::new();
         for copy in &copies {
             let number = self.ledger.number(out);
-            let place = self.queue_row(*copy, number, message, &mut ops);
-            keys.extend(place.clone().ok().flatten());
-            numbers.push((number, place));
+            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops) {
+                keys.extend(key.clone());
+                routed.places.push((*copy, number, key));
+            }
         }
         match keys.len() {
             0 => {}
@@ -296,17 +327,17 @@ impl Shard {
         }
         if !ops.is_empty() {
             ops.extend(noted);
+            routed.ready = self.ledger.append(ops, true, out);
         }
-        let ready =
-            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
-        for (copy, (number, place)) in copies.iter().zip(numbers) {
-            if let Ok(key) = place {
-                self.deliver(*copy, number, key, message, ready, now, out);
-            }
-        }
-        let matched = !copies.is_empty();
         self.copies = copies;
-        Routed { ready, matched, full: false }
+        routed
+    }
+
+    /// Delivers a message to those that [`Shard::place`] found.
+    fn hand_out(&mut self, message: &Arc<Message>, routed: Routed, now: Time, out: &mut Outbox) {
+        for (copy, number, key) in routed.places {
+            self.deliver(copy, number, key, message, routed.ready, now, out);
+        }
     }
 
     fn has_room(&self, copy: Copy, message: &Message) -> bool {
@@ -420,7 +451,7 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.route(message, publisher, false, ops, None, now, out);
+        self.route(message, publisher, false, ops, now, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -443,13 +474,8 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let routed = self.route(message, publisher, only, Vec::new(), None, now, out);
-        let reason = match (routed.full, routed.matched) {
-            (true, _) => ReasonCode::QuotaExceeded,
-            (_, true) => ReasonCode::Success,
-            (_, false) => ReasonCode::NoMatchingSubscribers,
-        };
-        self.owe(from, token, routed.ready, reason, out);
+        let (ready, reason) = self.route(message, publisher, only, Vec::new(), now, out);
+        self.owe(from, token, ready, reason, out);
     }
 
     /// Tells another shard that its part is done, as soon as it is safe.

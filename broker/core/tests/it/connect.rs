@@ -1,6 +1,6 @@
 //! CONNECT: which session a Client gets, takeover, and how connections and sessions end.
 
-use tidings_core::codec::{Property, PropertiesBuf, ReasonCode};
+use tidings_core::codec::{PropertiesBuf, Property, ReasonCode};
 use tidings_core::record::RowKind;
 
 use crate::harness::{Cluster, filter, lasting, message, v5, v311};
