@@ -15,7 +15,7 @@ mod retention;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidings_core::hook::Host;
+use tidings_core::hook::{Host, SessionId};
 use tidings_core::record::{Op, Position, Query, Record, Row};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
@@ -23,7 +23,7 @@ use tidings_core::time::Time;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, Outcome, Peer, Refusal, ToChat, ToUser};
+use crate::peer::{ChatInput, FeedId, Origin, Outcome, Peer, Refusal, ToChat, ToUser};
 use crate::rows::MemberRow;
 use crate::topics::{ChatId, Place, user_slot};
 use load::{Load, Loading};
@@ -77,11 +77,19 @@ enum Reading {
     /// To know whether the foremost send's id is known.
     Id,
     /// For a device: everything up to `visible`.
-    Fetch { shard: ShardId, session: tidings_core::hook::SessionId, visible: u64 },
+    Fetch { to: Fetcher, visible: u64 },
     /// To find ids that have expired.
     SweepIds,
     /// To find entries that have expired.
     SweepLog,
+}
+
+/// The device that fetches.
+#[derive(Debug, Clone, Copy)]
+struct Fetcher {
+    shard: ShardId,
+    session: SessionId,
+    feed: FeedId,
 }
 
 /// What waits for a record to be safe.
@@ -128,12 +136,12 @@ impl Cx<'_> {
         self.shared.stored.push_back((position, chat, waiting));
     }
 
-    fn to_user(&mut self, user: &str, what: ToUser) {
+    fn tell_user(&mut self, user: &str, what: ToUser) {
         let shard = user_slot(user).shard(self.host.shards());
-        self.to_shard(shard, what);
+        self.tell_shard(shard, what);
     }
 
-    fn to_shard(&mut self, shard: ShardId, what: ToUser) {
+    fn tell_shard(&mut self, shard: ShardId, what: ToUser) {
         self.host.send(shard, Box::new(Peer::User(what)));
     }
 
@@ -146,7 +154,7 @@ impl Cx<'_> {
     ) {
         let (id, made) = id.map_or((None, false), |(id, made)| (Some(id), made));
         let place = Arc::clone(place);
-        self.to_shard(origin.shard, ToUser::Answered { place, origin, id, made, outcome });
+        self.tell_shard(origin.shard, ToUser::Answered { place, origin, id, made, outcome });
     }
 
     /// Refuses what can be refused; what cannot needs no answer.
@@ -250,9 +258,7 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
-            Reading::Fetch { shard, session, visible } => {
-                chat.fetched(shard, session, visible, &rows, more, cx);
-            }
+            Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
             Reading::Whole | Reading::End => {}

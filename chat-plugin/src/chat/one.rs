@@ -7,16 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidings_core::hook::SessionId;
 use tidings_core::record::{Op, Query, Row};
-use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use super::cursor::Member;
 use super::ids::Ids;
 use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX, Log};
-use super::{Cx, Reading, Timer, Waiting};
-use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, Tick, ToUser};
+use super::{Cx, Fetcher, Reading, Timer, Waiting};
+use crate::peer::{ChatInput, DeviceOf, FeedId, Origin, Outcome, Post, Refusal, Tick, ToUser};
 use crate::rows::{
     CursorRow, Entry, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id,
     head_key, id_key, log_key, log_range, only, split_chat_key,
@@ -128,10 +126,12 @@ impl Chat {
             ChatInput::Read { user, device, seq, origin } => {
                 self.read(&user, &device, seq, origin, cx);
             }
-            ChatInput::Attach { device, since, sole, resumed } => {
-                self.attach(&device, since, sole, resumed, cx);
+            ChatInput::Attach { device, feed, since, sole, resumed } => {
+                self.attach(&device, feed, since, sole, resumed, cx);
             }
-            ChatInput::Fetch { shard, session, from } => self.fetch(shard, session, from, cx),
+            ChatInput::Fetch { shard, session, feed, from } => {
+                self.fetch(Fetcher { shard, session, feed }, from, cx);
+            }
             ChatInput::Progress { device, cursor } => self.progress(&device, cursor, cx),
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
             ChatInput::Detach { device } => self.detach(&device, cx),
@@ -186,7 +186,7 @@ impl Chat {
                 user: Arc::clone(user),
                 since: cx.now(),
             };
-            cx.to_user(user, begin);
+            cx.tell_user(user, begin);
         }
     }
 
@@ -313,7 +313,7 @@ impl Chat {
                 user: Arc::clone(user),
                 entry: Arc::clone(&entry),
             };
-            cx.to_user(user, deliver);
+            cx.tell_user(user, deliver);
         }
         if matches!(self.blocked, Some(Blocked::Full)) {
             self.blocked = None;
@@ -321,7 +321,15 @@ impl Chat {
         }
     }
 
-    fn attach(&mut self, of: &DeviceOf, since: Time, sole: bool, resumed: bool, cx: &mut Cx<'_>) {
+    fn attach(
+        &mut self,
+        of: &DeviceOf,
+        feed: FeedId,
+        since: Time,
+        sole: bool,
+        resumed: bool,
+        cx: &mut Cx<'_>,
+    ) {
         let Some(at) = self.place.member(&of.user) else { return };
         let kept_from = self.log.floor.saturating_sub(1);
         let begins_later = self.created.is_none_or(|created| created >= since);
@@ -349,13 +357,14 @@ impl Chat {
         let attached = ToUser::Attached {
             place: Arc::clone(&self.place),
             session: of.session,
+            feed,
             cursor: cursor.max(kept_from),
             head: self.log.visible,
             time: self.log.last_time,
             peer: self.tick_for(at),
             own_read: self.members.get(at).map_or(0, |member| member.safe.read),
         };
-        cx.to_user(&of.user, attached);
+        cx.tell_user(&of.user, attached);
         self.flush_later(cx);
     }
 
@@ -372,12 +381,11 @@ impl Chat {
         }
     }
 
-    fn fetch(&mut self, shard: ShardId, session: SessionId, from: u64, cx: &mut Cx<'_>) {
+    fn fetch(&mut self, to: Fetcher, from: u64, cx: &mut Cx<'_>) {
         let visible = self.log.visible;
         if let Some(entries) = self.log.from(from) {
             let upto = entries.last().map_or(visible, |entry| entry.seq);
-            let place = Arc::clone(&self.place);
-            return cx.to_shard(shard, ToUser::Entries { place, session, entries, upto });
+            return self.give(to, entries, upto, cx);
         }
         let query = Query {
             range: log_range(self.id(), from.max(self.log.floor), visible),
@@ -385,13 +393,18 @@ impl Chat {
             bytes_max: FETCH_BYTES_MAX,
             backwards: false,
         };
-        cx.read(self.id(), query, Reading::Fetch { shard, session, visible });
+        cx.read(self.id(), query, Reading::Fetch { to, visible });
+    }
+
+    fn give(&self, to: Fetcher, entries: Vec<Arc<Entry>>, upto: u64, cx: &mut Cx<'_>) {
+        let place = Arc::clone(&self.place);
+        let Fetcher { shard, session, feed } = to;
+        cx.tell_shard(shard, ToUser::Entries { place, session, feed, entries, upto });
     }
 
     pub(super) fn fetched(
         &mut self,
-        shard: ShardId,
-        session: SessionId,
+        to: Fetcher,
         visible: u64,
         rows: &[Row],
         more: bool,
@@ -406,13 +419,7 @@ impl Chat {
         let entries = rows
             .iter()
             .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new));
-        let entries = ToUser::Entries {
-            place: Arc::clone(&self.place),
-            session,
-            entries: entries.collect(),
-            upto: last.unwrap_or(visible),
-        };
-        cx.to_shard(shard, entries);
+        self.give(to, entries.collect(), last.unwrap_or(visible), cx);
     }
 
     /// How far the other member is, if this one writes.

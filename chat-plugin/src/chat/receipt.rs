@@ -169,7 +169,7 @@ impl Chat {
                     },
                     except: None,
                 };
-                cx.to_user(author, receipt);
+                cx.tell_user(author, receipt);
             }
         }
         if member.safe == member.far {
@@ -186,7 +186,7 @@ impl Chat {
                 tick: Tick { read: Some(member.safe.read), ..Tick::default() },
                 except: member.read_on.take(),
             };
-            cx.to_user(user, receipt);
+            cx.tell_user(user, receipt);
             news = true;
         }
         news

@@ -18,7 +18,7 @@ use tidings_core::time::Time;
 use super::lane::Lane;
 use super::{Session, Timer, UserSide, message, put, to_chat};
 use crate::map::{Map, map};
-use crate::peer::{ChatInput, Tick};
+use crate::peer::{ChatInput, FeedId, Tick};
 use crate::rows::{DeviceRow, Entry, RowValue, device_key};
 use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
 use crate::view;
@@ -26,6 +26,7 @@ use crate::view;
 /// The messages of one device.
 #[derive(Debug)]
 pub(super) struct Feed {
+    id: FeedId,
     since: Time,
     sole: bool,
     lanes: Map<ChatId, Lane>,
@@ -60,6 +61,12 @@ enum Flow {
 }
 
 impl UserSide {
+    /// Whether an answer is for the present stay of a device, and not for an earlier one.
+    pub(super) fn is_present(&self, id: SessionId, feed: FeedId) -> bool {
+        let present = self.sessions.get(&id).and_then(|session| session.feed.as_ref());
+        present.is_some_and(|present| present.id == feed)
+    }
+
     /// A session's subscriptions have changed, or its user's rows are there.
     pub(super) fn refresh(&mut self, id: SessionId, host: &mut dyn Host) {
         let Some(session) = self.sessions.get(&id) else { return };
@@ -100,7 +107,10 @@ impl UserSide {
                 .iter()
                 .filter(|(client_id, row)| !row.leaving && **client_id != session.client_id);
             let sole = others.count() == 0 && !other_feeds;
+            let id = FeedId(self.next_feed);
+            self.next_feed += 1;
             session.feed = Some(Feed {
+                id,
                 since,
                 sole,
                 lanes: map(),
@@ -151,6 +161,7 @@ impl UserSide {
             feed.attaching += 1;
             let attach = ChatInput::Attach {
                 device: device.clone(),
+                feed: feed.id,
                 since: feed.since,
                 sole: feed.sole,
                 resumed: session.resumed,
@@ -255,7 +266,8 @@ impl UserSide {
                 continue;
             };
             feed.fetching = Some(chat);
-            let fetch = ChatInput::Fetch { shard: host.shard(), session: id, from: lane.next };
+            let (shard, from) = (host.shard(), lane.next);
+            let fetch = ChatInput::Fetch { shard, session: id, feed: feed.id, from };
             return to_chat(&lane.place, fetch, host);
         }
     }
@@ -272,7 +284,6 @@ impl UserSide {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(feed) = &mut session.feed else { return };
         if feed.fetching != Some(place.id) {
-            // Asked for by an earlier connection of this session.
             return;
         }
         feed.fetching = None;

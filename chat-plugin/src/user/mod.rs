@@ -40,9 +40,10 @@ pub(crate) struct UserSide {
     sessions: Map<SessionId, Session>,
     reads: Map<u64, Arc<str>>,
     next_read: u64,
+    next_feed: u64,
     timers: Deadlines<Timer>,
     /// Chats that begin and wait for the index row to be safe.
-    begins: VecDeque<(Position, Arc<Place>, Arc<str>, Vec<DeviceOf>)>,
+    begins: VecDeque<(Position, Arc<Place>, ChatInput)>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -137,6 +138,7 @@ impl UserSide {
             sessions: map(),
             reads: map(),
             next_read: 1,
+            next_feed: 1,
             timers: Deadlines::new(),
             begins: VecDeque::new(),
             dirty: Vec::new(),
@@ -293,8 +295,8 @@ impl UserSide {
     /// Records up to `position` are safe.
     pub(crate) fn stored(&mut self, position: Position, host: &mut dyn Host) {
         while self.begins.front().is_some_and(|(at, ..)| *at <= position) {
-            let Some((_, place, user, devices)) = self.begins.pop_front() else { return };
-            to_chat(&place, ChatInput::Begun { user, taken: true, devices }, host);
+            let Some((_, place, begun)) = self.begins.pop_front() else { return };
+            to_chat(&place, begun, host);
         }
     }
 
@@ -339,13 +341,17 @@ impl UserSide {
             ToUser::Answered { place, origin, id, made, outcome } => {
                 self.answered(&place, &origin, id.as_deref(), made, outcome, host);
             }
-            ToUser::Attached { place, session, cursor, head, time, peer, own_read } => {
-                self.receipts_at_attach(&place, session, peer, own_read, host);
-                self.attached(place.id, session, cursor, head, time, host);
+            ToUser::Attached { place, session, feed, cursor, head, time, peer, own_read } => {
+                if self.is_present(session, feed) {
+                    self.receipts_at_attach(&place, session, peer, own_read, host);
+                    self.attached(place.id, session, cursor, head, time, host);
+                }
             }
             ToUser::Deliver { place, user, entry } => self.deliver(&place, &user, &entry, host),
-            ToUser::Entries { place, session, entries, upto } => {
-                self.entries(&place, session, &entries, upto, host);
+            ToUser::Entries { place, session, feed, entries, upto } => {
+                if self.is_present(session, feed) {
+                    self.entries(&place, session, &entries, upto, host);
+                }
             }
             ToUser::Receipt { place, to, about, tick, except } => {
                 self.receipt(&place, &to, &about, &tick, except.as_deref(), host);
@@ -442,7 +448,9 @@ impl UserSide {
             session: SessionId(row.session),
             persistent: true,
         });
-        self.begins.push_back((position, place, Arc::clone(name), devices.collect()));
+        let begun =
+            ChatInput::Begun { user: Arc::clone(name), taken: true, devices: devices.collect() };
+        self.begins.push_back((position, place, begun));
         for id in user.sessions.clone() {
             self.attach_more(id, host);
         }

@@ -19,6 +19,9 @@ const STEPS: usize = 1_500;
 /// A chat by the names of its members, in order.
 type Pair = (&'static str, &'static str);
 
+/// A device by its user and its Client Identifier.
+type DeviceId = (&'static str, &'static str);
+
 fn pair(one: &'static str, other: &'static str) -> Pair {
     if one <= other { (one, other) } else { (other, one) }
 }
@@ -51,10 +54,10 @@ struct Send {
 /// Everything that was promised, and to whom.
 #[derive(Default)]
 struct Ledger {
-    devices: BTreeMap<(&'static str, &'static str), Device>,
+    devices: BTreeMap<DeviceId, Device>,
     sends: Vec<Send>,
     /// Which devices tried a send: they may not hear it.
-    tried: BTreeMap<(Pair, String), BTreeSet<(&'static str, &'static str)>>,
+    tried: BTreeMap<(Pair, String), BTreeSet<DeviceId>>,
     open: BTreeMap<u64, usize>,
     /// The place each acknowledged send got.
     places: BTreeMap<(Pair, &'static str, String), u64>,
@@ -65,7 +68,7 @@ struct Ledger {
     reads_open: BTreeMap<u64, (Pair, &'static str, u64)>,
     reads_done: BTreeMap<(Pair, &'static str), u64>,
     /// The last tick each device heard of another user.
-    ticks: BTreeMap<((&'static str, &'static str), &'static str), (u64, u64)>,
+    ticks: BTreeMap<(DeviceId, &'static str), (u64, u64)>,
 }
 
 struct Sim {
@@ -99,11 +102,11 @@ impl Sim {
         Self { world, rng, ledger }
     }
 
-    fn any_device(&mut self) -> (&'static str, &'static str) {
+    fn any_device(&mut self) -> DeviceId {
         (USERS[self.rng.below(USERS.len())], DEVICES[self.rng.below(DEVICES.len())])
     }
 
-    fn connected(&mut self, device: (&'static str, &'static str)) -> Option<SessionId> {
+    fn connected(&mut self, device: DeviceId) -> Option<SessionId> {
         let session = self.ledger.devices[&device].session?;
         self.world.session(session).connected.then_some(session)
     }
@@ -114,7 +117,8 @@ impl Sim {
             15..=19 => self.retry(),
             20..=44 => self.acknowledge(),
             45..=47 => self.disconnect(),
-            48..=53 => self.connect(),
+            48..=49 => self.bounce(),
+            50..=53 => self.connect(),
             54..=57 => self.read(),
             58..=67 => {
                 let shard = self.rng.below(self.world.shards());
@@ -162,7 +166,7 @@ impl Sim {
         self.post(number, device, session);
     }
 
-    fn post(&mut self, number: usize, device: (&'static str, &'static str), session: SessionId) {
+    fn post(&mut self, number: usize, device: DeviceId, session: SessionId) {
         let send = self.ledger.sends[number].clone();
         let topic = format!("chat/@{}/send/{}", send.to, send.id);
         let serial = self.world.publish(session, &topic, send.payload.as_bytes());
@@ -187,7 +191,7 @@ impl Sim {
         self.note_acknowledged(device, &topic, &body);
     }
 
-    fn note_acknowledged(&mut self, device: (&'static str, &'static str), topic: &str, body: &str) {
+    fn note_acknowledged(&mut self, device: DeviceId, topic: &str, body: &str) {
         let Some(peer) = peer_of(topic, "message") else { return };
         let key = (pair(device.0, peer), number(body, "seq").unwrap());
         let device = self.ledger.devices.get_mut(&device).unwrap();
@@ -201,11 +205,12 @@ impl Sim {
         let hows = [Disconnection::Clean, Disconnection::Abrupt, Disconnection::TakenOver];
         let how = hows[self.rng.below(3)];
         self.world.disconnect(session, how);
+        self.check();
         self.over(device);
     }
 
     /// A connection is over: what was not acknowledged may not have arrived.
-    fn over(&mut self, device: (&'static str, &'static str)) {
+    fn over(&mut self, device: DeviceId) {
         let device = self.ledger.devices.get_mut(&device).unwrap();
         device.epoch += 1;
         device.heard.clear();
@@ -215,6 +220,17 @@ impl Sim {
         let device = self.any_device();
         let session = self.ledger.devices[&device].session.unwrap();
         if !self.world.session(session).connected {
+            self.world.connect(device.0, device.1);
+        }
+    }
+
+    /// A device is away for no time at all: what was on its way to it still is.
+    fn bounce(&mut self) {
+        let device = self.any_device();
+        if let Some(session) = self.connected(device) {
+            self.world.disconnect(session, Disconnection::Abrupt);
+            self.check();
+            self.over(device);
             self.world.connect(device.0, device.1);
         }
     }
@@ -274,7 +290,7 @@ impl Sim {
         }
     }
 
-    fn check_device(&mut self, id: (&'static str, &'static str)) {
+    fn check_device(&mut self, id: DeviceId) {
         let Some(session) = self.ledger.devices[&id].session else { return };
         let heard = std::mem::take(&mut self.world.session(session).heard);
         for heard in heard {
@@ -340,7 +356,7 @@ impl Ledger {
     }
 
     /// A device may not hear what it sent, or tried to.
-    fn is_own(&self, id: (&'static str, &'static str), chat: Pair, seq: u64) -> bool {
+    fn is_own(&self, id: DeviceId, chat: Pair, seq: u64) -> bool {
         let Some((from, message, _)) = self.entries.get(&(chat, seq)) else {
             // Nobody was told of it: stored, its sender gone. It must be the device's own.
             return true;
@@ -349,7 +365,7 @@ impl Ledger {
         from == id.0 && tried.is_some_and(|tried| tried.contains(&id))
     }
 
-    fn note_heard(&mut self, id: (&'static str, &'static str), chat: Pair, seq: u64) {
+    fn note_heard(&mut self, id: DeviceId, chat: Pair, seq: u64) {
         let device = &self.devices[&id];
         let again = device.acknowledged.get(&(chat, seq));
         assert!(
@@ -368,7 +384,7 @@ impl Ledger {
         }
     }
 
-    fn note_receipt(&mut self, id: (&'static str, &'static str), peer: &'static str, body: &str) {
+    fn note_receipt(&mut self, id: DeviceId, peer: &'static str, body: &str) {
         let chat = pair(id.0, peer);
         let about = user(&text(body, "user").unwrap());
         let read = number(body, "read").unwrap_or_default();
@@ -490,4 +506,35 @@ fn an_acknowledged_read_survives_a_crash() {
             }
         }
     }
+}
+
+#[test]
+fn a_reconnect_at_any_moment_of_catching_up_loses_nothing() {
+    let mut caught_up = false;
+    for steps in (0..).take_while(|steps| *steps < 400) {
+        let mut world = World::new(2);
+        let bob = world.device("bob", "phone");
+        let alice = world.connect("alice", "laptop");
+        world.settle();
+        world.disconnect(bob, Disconnection::Abrupt);
+        for n in 0..150 {
+            world.publish(alice, &format!("chat/@bob/send/m{n}"), b"x");
+        }
+        world.settle();
+        // A short window and a long queue: what is lost with a connection is most of it.
+        world.session(bob).window = 3;
+        world.session(bob).queue_max = 100;
+        world.connect("bob", "phone");
+        caught_up |= !(0..steps).all(|_| world.step());
+        world.disconnect(bob, Disconnection::Abrupt);
+        world.session(bob).heard.clear();
+        world.connect("bob", "phone");
+        world.settle();
+        let seqs: BTreeSet<u64> = world.take_seqs(bob).into_iter().collect();
+        assert_eq!(seqs, (1..=150).collect(), "after {steps} steps");
+        if caught_up {
+            return;
+        }
+    }
+    panic!("400 steps are not enough to catch up");
 }

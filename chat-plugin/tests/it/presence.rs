@@ -119,7 +119,7 @@ fn last_seen_and_the_epoch_survive_a_crash() {
     let alice = world.connect("alice", "laptop");
     world.subscribe(alice, "presence/bob", QoS::AtMostOnce);
     world.settle();
-    assert_eq!(world.take_heard(alice, "presence/bob"), [before.clone()]);
+    assert_eq!(world.take_heard(alice, "presence/bob"), [&*before]);
     // Online when it crashed: offline now, as a later change.
     world.connect("bob", "phone");
     world.settle();
