@@ -28,8 +28,6 @@ struct Routed {
     ready: Position,
     /// Somebody on this shard gets it.
     matched: bool,
-    /// The one recipient there is has no room.
-    full: bool,
 }
 
 impl Shard {
@@ -110,6 +108,7 @@ impl Shard {
         let token = publish.packet_id.map(|packet_id| {
             let kind = reply_kind(publish.qos, note);
             let serial = session.receiving.expect(kind, packet_id, Position::START, 1);
+            session.receiving.note_service(serial);
             AnswerToken { session: id, serial }
         });
         let who = session.who();
@@ -155,13 +154,21 @@ impl Shard {
     ) -> Result<(), CloseCause> {
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
-        let own_retained = self.owns(&message.topic);
-        let remote_retain = message.retain && !own_retained;
+        let own_retain = message.retain && self.owns(&message.topic);
+        let remote_retain = message.retain && !own_retain;
         let waits = others.len() + usize::from(remote_retain);
+        if others.is_empty() && self.is_full_for(message, id) {
+            self.interested = others;
+            let refused = Err(ReasonCode::QuotaExceeded);
+            return self.answer_publish(id, publish, refused, now, out);
+        }
         let mut ops = Vec::new();
-        if message.retain && own_retained {
+        let mut ready = Position::START;
+        if own_retain {
             match self.router.retained.set(message, &self.limits) {
-                Ok(op) => ops.extend(op),
+                Ok(Some(op)) => ops.push(op),
+                // It was removed already, but perhaps not for good yet.
+                Ok(None) => ready = self.ledger.last(),
                 Err(_) => {
                     self.interested = others;
                     let refused = Err(ReasonCode::QuotaExceeded);
@@ -177,16 +184,13 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.route(message, Some(id), others.is_empty(), ops, noted, now, out);
-        if routed.full {
-            self.interested = others;
-            return self.answer_publish(id, publish, Err(ReasonCode::QuotaExceeded), now, out);
-        }
+        let routed = self.route(message, Some(id), ops, noted, now, out);
+        let ready = ready.max(routed.ready);
         let tokens = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
             let kind = reply_kind(publish.qos, note && waits > 0);
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
-            let serial = session.receiving.expect(kind, packet_id, routed.ready, waits);
+            let serial = session.receiving.expect(kind, packet_id, ready, waits);
             // "Nobody listens" holds until somebody says otherwise.
             if !routed.matched {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
@@ -225,6 +229,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let reason = result.err().unwrap_or(ReasonCode::Success);
         if session.link.version == Version::V311 && reason == ReasonCode::QuotaExceeded {
+            session.receiving.forget(packet_id);
             return Err(ProtocolError::Refused(reason).into());
         }
         let kind = reply_kind(publish.qos, false);
@@ -257,14 +262,24 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
+    /// Whether one session alone hears the message, and has no room for it.
+    fn is_full_for(&mut self, message: &Message, publisher: SessionId) -> bool {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, Some(publisher), &mut copies);
+        let full = match copies[..] {
+            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            _ => false,
+        };
+        self.copies = copies;
+        full
+    }
+
     /// Gives a message to the sessions of this shard, after `ops` and in one record with them.
-    /// `only`: no other shard gets it. `noted`: kept as well, if anything has to be.
-    #[expect(clippy::too_many_arguments, reason = "each is another fact about the message")]
+    /// `noted`: kept as well, if anything has to be.
     fn route(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
-        only: bool,
         mut ops: Vec<Op>,
         noted: Option<Op>,
         now: Time,
@@ -272,13 +287,8 @@ impl Shard {
     ) -> Routed {
         let mut copies = std::mem::take(&mut self.copies);
         self.router.copies(message, publisher, &mut copies);
-        if only
-            && let [copy] = copies[..]
-            && copy.qos > QoS::AtMostOnce
-            && !self.has_room(copy, message)
-        {
-            self.copies = copies;
-            return Routed { ready: Position::START, matched: true, full: true };
+        if message.retain && !self.retained_asked.is_empty() {
+            self.note_retained_passed(&message.topic);
         }
         // First the rows, so that everybody knows what to wait for, then the deliveries.
         let mut keys = Vec::new();
@@ -306,7 +316,7 @@ impl Shard {
         }
         let matched = !copies.is_empty();
         self.copies = copies;
-        Routed { ready, matched, full: false }
+        Routed { ready, matched }
     }
 
     fn has_room(&self, copy: Copy, message: &Message) -> bool {
@@ -420,7 +430,7 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.route(message, publisher, false, ops, None, now, out);
+        self.route(message, publisher, ops, None, now, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -443,11 +453,17 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let routed = self.route(message, publisher, only, Vec::new(), None, now, out);
-        let reason = match (routed.full, routed.matched) {
-            (true, _) => ReasonCode::QuotaExceeded,
-            (_, true) => ReasonCode::Success,
-            (_, false) => ReasonCode::NoMatchingSubscribers,
+        if only
+            && token.is_some()
+            && publisher.is_some_and(|publisher| self.is_full_for(message, publisher))
+        {
+            self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
+            return;
+        }
+        let routed = self.route(message, publisher, Vec::new(), None, now, out);
+        let reason = match routed.matched {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
         };
         self.owe(from, token, routed.ready, reason, out);
     }

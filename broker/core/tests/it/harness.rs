@@ -23,9 +23,7 @@ use tidings_core::limits::Limits;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
-use tidings_core::shard::{
-    Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
-};
+use tidings_core::shard::{Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 
@@ -365,8 +363,7 @@ impl Cluster {
         let mut bytes = Vec::new();
         Packet::Connect(connect).encode(options.version, &mut bytes).unwrap();
         let limits = Arc::clone(&self.limits);
-        let (packet, _) =
-            decode(&bytes, Version::V5, limits.packet_bytes_max).unwrap().unwrap();
+        let (packet, _) = decode(&bytes, Version::V5, limits.packet_bytes_max).unwrap().unwrap();
         let Packet::Connect(connect) = packet else { panic!("{packet:?}") };
         let admitted = admit(&connect, &limits, || format!("assigned-{}", link.0));
         let name = admitted.as_ref().map_or("", |it| &it.client_id).to_owned();
