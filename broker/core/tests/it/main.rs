@@ -1,5 +1,9 @@
 //! Behaviour tests of the core, one binary.
 
 mod connect;
+mod deliver;
 mod harness;
 mod publish;
+mod refused;
+mod retained;
+mod wills;
