@@ -772,9 +772,11 @@ impl Cluster {
     fn outputs(&mut self, shard: usize, out: &mut Outbox) {
         let outputs = std::mem::take(&mut out.outputs);
         let mut opened = Vec::new();
+        let mut throttled = Vec::new();
         for output in outputs {
             match output {
                 Output::Opened { connection } => opened.push(link_of(connection)),
+                Output::Throttled { connection } => throttled.push(connection),
                 Output::Send { connection, frame } => {
                     let (head, payload) = out.frame(&frame);
                     let bytes = [head, payload].concat();
@@ -807,6 +809,10 @@ impl Cluster {
             for bytes in std::mem::take(&mut peer.early) {
                 self.raw(link, bytes);
             }
+        }
+        // Here everything is written at once, unless a test says that the Client does not read.
+        for connection in throttled {
+            self.input(shard, Input::Congested { connection, congested: false });
         }
     }
 

@@ -9,4 +9,9 @@
 
 mod codec;
 mod connect;
+mod deliver;
 mod harness;
+mod publish;
+mod refused;
+mod retained;
+mod wills;
