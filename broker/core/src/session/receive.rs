@@ -73,10 +73,12 @@ pub(crate) enum Received<'a> {
 }
 
 impl Receiving {
-    pub(crate) fn new() -> Self {
+    /// Nothing yet. Other shards may still answer what was asked in an earlier `life` of the
+    /// session, so that serials never begin again.
+    pub(crate) fn new(life: u64) -> Self {
         Self {
             replies: VecDeque::new(),
-            first: 0,
+            first: life << 32,
             exactly_once: BTreeSet::new(),
             unacknowledged: 0,
         }

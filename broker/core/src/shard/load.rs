@@ -10,7 +10,7 @@ use crate::slot::Slot;
 use crate::time::Time;
 
 /// What a read is for. A session that was put away meanwhile and came back asks anew; its number of
-/// [`crate::session::Session::loads`] says which answers are its own.
+/// [`crate::session::Session::life`] says which answers are its own.
 #[derive(Debug)]
 pub(crate) enum ReadFor {
     /// The identifiers of a session that is being resumed.
@@ -42,10 +42,10 @@ impl Shard {
             }
             Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, out),
             Some(
-                ReadFor::InFlight(id, loads)
-                | ReadFor::FirstQueued(id, loads)
-                | ReadFor::Queue(id, loads),
-            ) if self.sessions.get(&id).is_none_or(|session| session.loads != loads) => {}
+                ReadFor::InFlight(id, life)
+                | ReadFor::FirstQueued(id, life)
+                | ReadFor::Queue(id, life),
+            ) if self.sessions.get(&id).is_none_or(|session| session.life != life) => {}
             Some(ReadFor::Queue(id, _)) => {
                 self.queue_rows(id, &rows, more);
                 self.advance(id, now, out);

@@ -77,6 +77,7 @@ pub struct Shard {
     ended: Position,
     reads: Map<u64, ReadFor>,
     next_read: u64,
+    lives: u64,
     copies: Vec<Copy>,
     interested: Vec<ShardId>,
 }
@@ -120,6 +121,7 @@ impl Shard {
             ended: Position::START,
             reads: Map::default(),
             next_read: 0,
+            lives: 0,
             copies: Vec::new(),
             interested: Vec::new(),
         }
@@ -311,8 +313,8 @@ impl Shard {
         }
         if let Some(number) = pumped.fetch_after {
             let range = rows::queued_after(session.slot, id, number);
-            let loads = session.loads;
-            self.read_rows(ReadFor::Queue(id, loads), range, QUEUE_ROWS_PER_READ, out);
+            let life = session.life;
+            self.read_rows(ReadFor::Queue(id, life), range, QUEUE_ROWS_PER_READ, out);
         }
         if pumped.room {
             self.services.push_all(|| ToService::Room { session: id });

@@ -46,6 +46,12 @@ impl Shard {
         self.advance(id, now, out);
     }
 
+    /// A number for each time that a session comes into memory.
+    fn next_life(&mut self) -> u64 {
+        self.lives += 1;
+        self.lives
+    }
+
     fn has_ended(&self, id: SessionId, now: Time) -> bool {
         self.offline.get(&id).is_some_and(|offline| offline.ends <= now)
     }
@@ -87,6 +93,7 @@ impl Shard {
         out: &mut Outbox,
     ) -> SessionId {
         let id = SessionId(self.ledger.number(out));
+        let life = self.next_life();
         let will = open.connect.will.as_ref().map(Will::new);
         let mut session = Session {
             id,
@@ -96,11 +103,11 @@ impl Shard {
             expiry,
             link: Link::new(open.connection, &open.connect, &self.limits, now),
             subscriptions: BTreeMap::new(),
-            receiving: Receiving::new(),
+            receiving: Receiving::new(life),
             sending: Sending::new(),
             will,
             opening: None,
-            loads: self.next_read,
+            life,
         };
         // A session that ended a moment ago must not be there again after a crash.
         let mut ready = after.max(self.ended);
@@ -172,6 +179,7 @@ impl Shard {
         };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         self.recall_will(id);
+        let life = self.next_life();
         let mut session = Session {
             id,
             slot: offline.slot,
@@ -180,24 +188,24 @@ impl Shard {
             expiry,
             link: Link::new(open.connection, &open.connect, &self.limits, now),
             subscriptions: offline.subscriptions.into_iter().collect(),
-            receiving: offline.receiving.map_or_else(Receiving::new, |receiving| *receiving),
+            receiving: offline.receiving.map_or_else(|| Receiving::new(life), |receiving| *receiving),
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
-            loads: self.next_read,
+            life,
         };
         session.sending.waiting = false;
-        let (slot, loads) = (session.slot, session.loads);
+        let slot = session.slot;
         self.sessions.insert(id, session);
         let mut reads = 0;
         if offline.in_flight {
             let range = rows::all(slot, RowKind::InFlight, id);
-            self.read_rows(ReadFor::InFlight(id, loads), range, IN_FLIGHT_ROWS_MAX, out);
+            self.read_rows(ReadFor::InFlight(id, life), range, IN_FLIGHT_ROWS_MAX, out);
             reads += 1;
         }
         if offline.rows > 0 {
             let range = rows::queued_after(slot, id, 0);
-            self.read_rows(ReadFor::FirstQueued(id, loads), range, QUEUE_ROWS_PER_READ * 2, out);
+            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
             reads += 1;
         }
         let mut opening = self.opening(open, expiry, true, Position::START);

@@ -313,3 +313,26 @@ fn topics_of_the_server_are_not_for_clients() {
     broker.publish(alice, &message("$SYS/x", "1", 1, 1));
     assert_eq!(broker.received(alice), ["PUBACK 1 87"]);
 }
+
+#[test]
+fn late_answers_of_other_shards_count_for_the_connection_that_asked() {
+    let mut broker = Cluster::new(2);
+    let bob = broker.join(&lasting(&broker.name_on("bob", 1), 100));
+    broker.listen(bob, "a", 1);
+    let alice = lasting(&broker.name_on("alice", 0), 100);
+    let link = broker.join(&alice);
+    broker.hold_peers(true);
+    broker.publish(link, &message("a", "1", 1, 1));
+    broker.lose(link);
+    let link = broker.join(&alice);
+    broker.lazy();
+    broker.pass_peer(1);
+    broker.sync();
+    broker.publish(link, &message("a", "2", 1, 2));
+    // What has come back is the answer to the first message.
+    while broker.pass_peer(0) {}
+    assert!(broker.received(link).is_empty());
+    broker.eager();
+    broker.hold_peers(false);
+    assert_eq!(broker.received(link), ["PUBACK 2"]);
+}
