@@ -279,6 +279,10 @@ impl Session {
                 ready = cx.ledger.append(vec![op], true, cx.out);
             }
         }
+        if !known && self.is_persistent() {
+            // It may have been forgotten a moment ago, on a connection that did not hear so.
+            ready = cx.ledger.last();
+        }
         let serial = self.receiving.expect(ReplyKind::Pubcomp, packet_id, ready, 0);
         if !known {
             self.receiving.set_reason(serial, ReasonCode::PacketIdentifierNotFound);

@@ -170,8 +170,12 @@ fn pubcomp_frees_the_identifier_only_when_that_is_stored() {
     broker.received(alice);
     broker.pubrel(alice, 1);
     assert!(broker.received(alice).is_empty());
+    // Nor where the Client asks again before.
+    let alice = broker.connect(&lasting("alice", 100));
+    broker.pubrel(alice, 1);
+    assert_eq!(broker.received(alice), ["CONNACK present"]);
     broker.sync();
-    assert_eq!(broker.received(alice), ["PUBCOMP 1"]);
+    assert_eq!(broker.received(alice), ["PUBCOMP 1 92"]);
 }
 
 #[test]
