@@ -350,9 +350,7 @@ impl Session {
         // Exactly once means that a crash must not give the message another identifier.
         if entry.queued.qos == QoS::ExactlyOnce && self.is_persistent() {
             entry.in_store = true;
-            // Whoever reads it does not know whether it was sent: then it is sent with DUP.
-            let op =
-                rows::in_flight(self.slot, self.id, &InFlight { again: true, ..entry.clone() });
+            let op = rows::in_flight(self.slot, self.id, &entry);
             entry.after = cx.ledger.append(vec![op], true, cx.out);
             self.sending.window.push(entry);
             return false;

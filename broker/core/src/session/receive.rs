@@ -279,6 +279,10 @@ impl Session {
                 ready = cx.ledger.append(vec![op], true, cx.out);
             }
         }
+        if !known && self.is_persistent() {
+            // It may have been forgotten a moment ago, on a connection that did not hear so.
+            ready = cx.ledger.last();
+        }
         let serial = self.receiving.expect(ReplyKind::Pubcomp, packet_id, ready, 0);
         if !known {
             self.receiving.set_reason(serial, ReasonCode::PacketIdentifierNotFound);
@@ -356,7 +360,9 @@ impl Session {
             reply.silent = false;
         } else {
             let kind = ReplyKind::Pubrec { note: false };
-            self.receiving.expect(kind, packet_id, Position::START, 0);
+            // The message may have come a moment ago, on a connection that did not hear so.
+            let ready = if self.is_persistent() { cx.ledger.last() } else { Position::START };
+            self.receiving.expect(kind, packet_id, ready, 0);
             self.release(cx);
         }
     }

@@ -30,6 +30,13 @@ pub(crate) struct InFlight {
     pub(crate) queued: Queued,
 }
 
+impl InFlight {
+    /// Whether the Client may have seen it, on this connection or an earlier one.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent || self.again || self.state == State::Pubrel
+    }
+}
+
 /// What the Client has to say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {

@@ -141,8 +141,13 @@ impl Shard {
         ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
-            in_flight = true;
-            ops.push(rows::in_flight(session.slot, id, &entry));
+            if entry.was_sent() {
+                in_flight = true;
+                ops.push(rows::in_flight(session.slot, id, &entry));
+            } else if entry.in_store {
+                // It goes back to the queue, where its row is; a service delivers its own again.
+                ops.push(rows::in_flight_gone(session.slot, id, entry.packet_id));
+            }
         }
         // They wait for the next group: whoever comes back reads them from memory till then.
         self.ledger.append(ops, false, out);

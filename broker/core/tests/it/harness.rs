@@ -260,6 +260,7 @@ pub(crate) struct Cluster {
     auto_reads: bool,
     /// A digest of all that happened.
     pub(crate) trace: u64,
+    verbose: bool,
 }
 
 impl Cluster {
@@ -283,6 +284,7 @@ impl Cluster {
             auto_peers: true,
             auto_reads: true,
             trace: 0,
+            verbose: std::env::var_os("TRACE").is_some(),
         };
         cluster.start(shards);
         cluster
@@ -360,6 +362,7 @@ impl Cluster {
             user_name: None,
             password: None,
         };
+        self.note(&("connect", link.0, &options.name));
         let mut bytes = Vec::new();
         Packet::Connect(connect).encode(options.version, &mut bytes).unwrap();
         let limits = Arc::clone(&self.limits);
@@ -417,8 +420,9 @@ impl Cluster {
         }
         let connection = ConnectionId(link.0 as u64);
         let (version, shard) = (peer.version, peer.shard);
-        self.note(&(1, link.0, &bytes));
-        match decode(&bytes, version, self.limits.packet_bytes_max) {
+        let decoded = decode(&bytes, version, self.limits.packet_bytes_max);
+        self.note(&("from", link.0, &decoded));
+        match decoded {
             Ok(Some((packet, taken))) => {
                 assert_eq!(taken, bytes.len(), "one packet at a time");
                 self.input(shard, Input::Received { connection, packet });
@@ -534,6 +538,7 @@ impl Cluster {
         }
         peer.gone = true;
         let shard = peer.shard;
+        self.note(&("lost", link.0));
         self.input(shard, Input::Closed { connection: ConnectionId(link.0 as u64) });
         self.settle();
     }
@@ -658,6 +663,7 @@ impl Cluster {
 
     /// Dies and comes back with another number of shards.
     pub(crate) fn restart(&mut self, shards: u16) {
+        self.note(&"crash");
         self.rows = self.safe.clone();
         for peer in &mut self.links {
             peer.gone = true;
@@ -788,7 +794,7 @@ impl Cluster {
                     peer.closed = Some(cause);
                 }
                 Output::Store(record) => {
-                    self.note(&(2, shard, &record));
+                    self.note(&("store", shard, &record));
                     apply(&mut self.rows, &record);
                     self.nodes[shard].unsynced.push_back(record);
                 }
@@ -817,12 +823,14 @@ impl Cluster {
     }
 
     fn arrived(&mut self, link: Link, mut bytes: &[u8]) {
-        self.note(&(3, link.0, bytes));
-        let peer = &mut self.links[link.0];
+        let peer = &self.links[link.0];
         assert!(peer.closed.is_none(), "sent behind Close: {bytes:?}");
         while !bytes.is_empty() {
-            let (packet, taken) = decode(bytes, peer.version, usize::MAX).unwrap().unwrap();
-            peer.got.push(owned(&packet));
+            let version = self.links[link.0].version;
+            let (packet, taken) = decode(bytes, version, usize::MAX).unwrap().unwrap();
+            let got = owned(&packet);
+            self.note(&("to", link.0, line(&got)));
+            self.links[link.0].got.push(got);
             bytes = &bytes[taken..];
         }
     }
@@ -844,11 +852,15 @@ impl Cluster {
         (rows, false)
     }
 
+    /// Digests what happened; with `TRACE` in the environment, says it.
     fn note(&mut self, what: &impl std::fmt::Debug) {
         let mut text = String::new();
         write!(text, "{what:?}").unwrap();
         for byte in text.bytes() {
             self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.verbose {
+            eprintln!("{} {text}", self.now);
         }
     }
 }

@@ -14,4 +14,5 @@ mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod sim;
 mod wills;

@@ -170,8 +170,12 @@ fn pubcomp_frees_the_identifier_only_when_that_is_stored() {
     broker.received(alice);
     broker.pubrel(alice, 1);
     assert!(broker.received(alice).is_empty());
+    // Nor where the Client asks again before.
+    let alice = broker.connect(&lasting("alice", 100));
+    broker.pubrel(alice, 1);
+    assert_eq!(broker.received(alice), ["CONNACK present"]);
     broker.sync();
-    assert_eq!(broker.received(alice), ["PUBCOMP 1"]);
+    assert_eq!(broker.received(alice), ["PUBCOMP 1 92"]);
 }
 
 #[test]
@@ -335,4 +339,20 @@ fn late_answers_of_other_shards_count_for_the_connection_that_asked() {
     broker.eager();
     broker.hold_peers(false);
     assert_eq!(broker.received(link), ["PUBACK 2"]);
+}
+
+#[test]
+fn pubrec_for_a_repeat_waits_until_the_message_is_stored() {
+    let mut broker = Cluster::new(1);
+    let bob = broker.join(&lasting("bob", 100));
+    broker.listen(bob, "a", 2);
+    let alice = broker.join(&lasting("alice", 100));
+    broker.lazy();
+    broker.publish(alice, &message("a", "1", 2, 1));
+    broker.lose(alice);
+    let alice = broker.connect(&lasting("alice", 100));
+    broker.publish(alice, &message("a", "1", 2, 1).again());
+    assert_eq!(broker.received(alice), ["CONNACK present"]);
+    broker.sync();
+    assert_eq!(broker.received(alice), ["PUBREC 1"]);
 }
