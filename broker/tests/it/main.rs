@@ -8,5 +8,8 @@
 )]
 
 mod journal;
+mod rumqtt;
+mod shell;
 mod store;
 mod support;
+mod wire;
