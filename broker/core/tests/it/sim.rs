@@ -416,7 +416,11 @@ impl Sim {
                     self.publisher_got(which, &got);
                 }
                 if self.broker.closed(link).is_some() {
-                    panic!("{}: {:?} closed", self.publishers[which].name, self.broker.closed(link));
+                    panic!(
+                        "{}: {:?} closed",
+                        self.publishers[which].name,
+                        self.broker.closed(link)
+                    );
                 }
             }
             for which in 0..self.subscribers.len() {
