@@ -188,7 +188,9 @@ impl Shard {
             expiry,
             link: Link::new(open.connection, &open.connect, &self.limits, now),
             subscriptions: offline.subscriptions.into_iter().collect(),
-            receiving: offline.receiving.map_or_else(|| Receiving::new(life), |receiving| *receiving),
+            receiving: offline
+                .receiving
+                .map_or_else(|| Receiving::new(life), |receiving| *receiving),
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
