@@ -6,6 +6,12 @@
 //! [`Cluster::hold_reads`]). What a Client received reads as text, one line a packet, so that a test
 //! is a list of inputs and a list of lines.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which fail where they panic"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -165,7 +171,7 @@ impl Filter {
         self
     }
 
-    pub(crate) fn as_published(mut self) -> Self {
+    pub(crate) fn retain_as_published(mut self) -> Self {
         self.options.retain_as_published = true;
         self
     }

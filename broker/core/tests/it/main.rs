@@ -14,5 +14,6 @@ mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod service;
 mod sim;
 mod wills;

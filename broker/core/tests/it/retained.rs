@@ -73,7 +73,7 @@ fn retain_flag_is_forwarded_where_the_subscription_asks() {
     let bob = broker.join(&v5("bob"));
     broker.subscribe(bob, 1, &[filter("a", 0)]);
     let eve = broker.join(&v5("eve"));
-    broker.subscribe(eve, 1, &[filter("a", 0).as_published()]);
+    broker.subscribe(eve, 1, &[filter("a", 0).retain_as_published()]);
     broker.publish(alice, &message("a", "1", 0, 0).retained());
     broker.publish(alice, &message("a", "2", 0, 0));
     assert_eq!(broker.received(bob)[1..], ["PUBLISH q0 a=1", "PUBLISH q0 a=2"]);
