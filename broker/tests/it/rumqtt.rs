@@ -153,10 +153,10 @@ macro_rules! interop {
             }
             let (mut bob, present) = away();
             assert!(present);
-            assert_eq!([bob.message(), bob.message()].map(|it| (it.1, it.2)), [
-                ("1".to_owned(), QoS::AtLeastOnce),
-                ("2".to_owned(), QoS::ExactlyOnce)
-            ]);
+            assert_eq!(
+                [bob.message(), bob.message()].map(|it| (it.1, it.2)),
+                [("1".to_owned(), QoS::AtLeastOnce), ("2".to_owned(), QoS::ExactlyOnce)]
+            );
             broker.stop().unwrap();
         }
 

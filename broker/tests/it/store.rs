@@ -448,6 +448,65 @@ fn the_disk_at_any_moment_of_a_checkpoint_holds_everything_stored() {
     }
 }
 
+/// A store that says when a row is put.
+#[derive(Debug)]
+struct Telling {
+    below: MemoryStore,
+    puts: Mutex<Sender<()>>,
+}
+
+impl Store for Telling {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreFailure> {
+        self.puts.lock().unwrap().send(()).unwrap();
+        self.below.put(key, value)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<bool, StoreFailure> {
+        self.below.delete(key)
+    }
+
+    fn visit(
+        &self,
+        range: &KeyRange,
+        backwards: bool,
+        visitor: &mut dyn Visitor,
+    ) -> Result<(), StoreFailure> {
+        self.below.visit(range, backwards, visitor)
+    }
+
+    fn flush(&self, complete_to: u64) -> Result<(), StoreFailure> {
+        self.below.flush(complete_to)
+    }
+
+    fn complete_to(&self) -> Result<u64, StoreFailure> {
+        self.below.complete_to()
+    }
+}
+
+#[test]
+fn a_row_reaches_the_store_only_once_its_record_is_safe() {
+    let (entered, groups) = channel();
+    let (allow, outcome) = channel();
+    let (puts, put_rows) = channel();
+    let store = Telling { below: MemoryStore::default(), puts: Mutex::new(puts) };
+    let journal = TestJournal { next: 1, entered, outcome };
+    let options = EngineOptions::new("unused");
+    let (engine, stores) = Engine::open_with(options, Box::new(journal), Arc::new(store)).unwrap();
+    // Dropped before the engine, which would wait for the journal if the test fails.
+    let allow = allow;
+    let mut shards = Shards::new(stores);
+    shards.stores[0].append(urgent(vec![put(b"a", b"1")]));
+    groups.recv_timeout(PATIENCE).unwrap();
+    engine.checkpoint();
+    // The shard freezes its rows when it is asked to, which is soon.
+    for _ in 0..20 {
+        shards.poll();
+        assert!(put_rows.recv_timeout(Duration::from_millis(5)).is_err(), "it is not synced");
+    }
+    allow.send(true).unwrap();
+    shards.until(|_| put_rows.try_recv().is_ok() || engine.stats().checkpoints > 0);
+}
+
 #[test]
 fn a_failed_checkpoint_is_a_failure() {
     let dir = tempfile::tempdir().unwrap();

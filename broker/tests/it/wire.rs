@@ -14,7 +14,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A packet from the broker. Properties are skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    Connack { present: bool, code: u8 },
+    Connack {
+        present: bool,
+        code: u8,
+    },
     Publish(Publish),
     /// PUBACK, PUBREC, PUBREL, PUBCOMP: the packet's type, its identifier, its Reason Code.
     Ack(u8, u16, u8),

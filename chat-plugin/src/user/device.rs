@@ -303,6 +303,10 @@ impl UserSide {
             if let Some(lane) = feed.lanes.get_mut(&place.id).filter(|_| flow == Flow::On) {
                 // What was not among them is gone.
                 lane.pass(upto);
+                if upto < lane.next && entries.is_empty() {
+                    // There is no more: never ask for the same nothing again.
+                    lane.head = upto.max(lane.next - 1);
+                }
             }
             feed.lags(place.id);
             session.moved(place.id, before)

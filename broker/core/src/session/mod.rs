@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) will: Option<Will>,
     /// CONNACK is not sent yet: nothing is taken from the Client and nothing sent to it.
     pub(crate) opening: Option<Opening>,
+    /// Tells this time in memory from earlier ones, whose reads may still be answered.
+    pub(crate) life: u64,
 }
 
 /// What CONNACK waits for, and what it says.

@@ -31,13 +31,14 @@ use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Copy, Router};
-use crate::session::{Cx, ProtocolError, Pumped, Session, State, rows};
+use crate::session::{Cx, Link, ProtocolError, Pumped, Session, State, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 use load::ReadFor;
 use recover::Offline;
 use service::{Services, ToService};
+use subscribe::Asked;
 use timers::Timers;
 use wills::PendingWill;
 
@@ -68,8 +69,15 @@ pub struct Shard {
     next_token: u64,
     /// Retained messages to send when an answer has everybody's part.
     retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
+    /// Retained messages that other shards were asked for.
+    retained_asked: BTreeMap<(SessionId, TopicFilter), Asked>,
+    /// Filters that other shards are being told of, by the token of their answer.
+    announcing: Map<u64, TopicFilter>,
+    /// The record that ended a session last.
+    ended: Position,
     reads: Map<u64, ReadFor>,
     next_read: u64,
+    lives: u64,
     copies: Vec<Copy>,
     interested: Vec<ShardId>,
 }
@@ -108,8 +116,12 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             retained_after: BTreeMap::new(),
+            retained_asked: BTreeMap::new(),
+            announcing: Map::default(),
+            ended: Position::START,
             reads: Map::default(),
             next_read: 0,
+            lives: 0,
             copies: Vec::new(),
             interested: Vec::new(),
         }
@@ -301,7 +313,8 @@ impl Shard {
         }
         if let Some(number) = pumped.fetch_after {
             let range = rows::queued_after(session.slot, id, number);
-            self.read_rows(ReadFor::Queue(id), range, QUEUE_ROWS_PER_READ, out);
+            let life = session.life;
+            self.read_rows(ReadFor::Queue(id, life), range, QUEUE_ROWS_PER_READ, out);
         }
         if pumped.room {
             self.services.push_all(|| ToService::Room { session: id });
@@ -356,14 +369,11 @@ impl Shard {
         mixed ^ (mixed >> 31)
     }
 
-    /// Says why in a DISCONNECT, where the version has one for servers. [MQTT-3.14.0-1]
-    fn say_goodbye(
-        connection: ConnectionId,
-        version: Version,
-        reason: ReasonCode,
-        out: &mut Outbox,
-    ) {
-        if version == Version::V5 {
+    /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
+    /// [MQTT-3.14.0-1]
+    fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        let Link { connection, version, .. } = session.link;
+        if version == Version::V5 && session.opening.is_none() {
             let goodbye = Disconnect { reason, properties: Properties::default() };
             out.send(connection, version, &Packet::Disconnect(goodbye));
         }

@@ -28,8 +28,6 @@ struct Routed {
     ready: Position,
     /// Somebody on this shard gets it.
     matched: bool,
-    /// The one recipient there is has no room.
-    full: bool,
     /// Who gets it: the number of each copy, and the row it has.
     places: Vec<(Copy, u64, Option<Bytes>)>,
 }
@@ -112,6 +110,7 @@ impl Shard {
         let token = publish.packet_id.map(|packet_id| {
             let kind = reply_kind(publish.qos, note);
             let serial = session.receiving.expect(kind, packet_id, Position::START, 1);
+            session.receiving.note_service(serial);
             AnswerToken { session: id, serial }
         });
         let who = session.who();
@@ -157,13 +156,21 @@ impl Shard {
     ) -> Result<(), CloseCause> {
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
-        let own_retained = self.owns(&message.topic);
-        let remote_retain = message.retain && !own_retained;
+        let own_retain = message.retain && self.owns(&message.topic);
+        let remote_retain = message.retain && !own_retain;
         let waits = others.len() + usize::from(remote_retain);
+        if others.is_empty() && self.is_full_for(message, id) {
+            self.interested = others;
+            let refused = Err(ReasonCode::QuotaExceeded);
+            return self.answer_publish(id, publish, refused, now, out);
+        }
         let mut ops = Vec::new();
-        if message.retain && own_retained {
+        let mut ready = Position::START;
+        if own_retain {
             match self.router.retained.set(message, &self.limits) {
-                Ok(op) => ops.extend(op),
+                Ok(Some(op)) => ops.push(op),
+                // It was removed already, but perhaps not for good yet.
+                Ok(None) => ready = self.ledger.last(),
                 Err(_) => {
                     self.interested = others;
                     let refused = Err(ReasonCode::QuotaExceeded);
@@ -179,16 +186,13 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.place(message, Some(id), others.is_empty(), ops, noted, out);
-        if routed.full {
-            self.interested = others;
-            return self.answer_publish(id, publish, Err(ReasonCode::QuotaExceeded), now, out);
-        }
+        let routed = self.place(message, Some(id), ops, noted, out);
+        let ready = ready.max(routed.ready);
         let tokens = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
             let kind = reply_kind(publish.qos, note && waits > 0);
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
-            let serial = session.receiving.expect(kind, packet_id, routed.ready, waits);
+            let serial = session.receiving.expect(kind, packet_id, ready, waits);
             // "Nobody listens" holds until somebody says otherwise.
             if !routed.matched {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
@@ -229,6 +233,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let reason = result.err().unwrap_or(ReasonCode::Success);
         if session.link.version == Version::V311 && reason == ReasonCode::QuotaExceeded {
+            session.receiving.forget(packet_id);
             return Err(ProtocolError::Refused(reason).into());
         }
         let kind = reply_kind(publish.qos, false);
@@ -261,21 +266,31 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
+    /// Whether one session alone hears the message, and has no room for it.
+    fn is_full_for(&mut self, message: &Message, publisher: SessionId) -> bool {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, Some(publisher), &mut copies);
+        let full = match copies[..] {
+            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            _ => false,
+        };
+        self.copies = copies;
+        full
+    }
+
     /// Gives a message to the sessions of this shard.
     fn route(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
-        only: bool,
         ops: Vec<Op>,
         now: Time,
         out: &mut Outbox,
     ) -> (Position, ReasonCode) {
-        let routed = self.place(message, publisher, only, ops, None, out);
-        let reason = match (routed.full, routed.matched) {
-            (true, _) => ReasonCode::QuotaExceeded,
-            (_, true) => ReasonCode::Success,
-            (_, false) => ReasonCode::NoMatchingSubscribers,
+        let routed = self.place(message, publisher, ops, None, out);
+        let reason = match routed.matched {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
         };
         let ready = routed.ready;
         self.hand_out(message, routed, now, out);
@@ -283,35 +298,22 @@ impl Shard {
     }
 
     /// Finds the sessions of this shard that get a message, and has it kept for those that need
-    /// it, after `ops` and in one record with them. `only`: no other shard gets it. `noted`: kept
-    /// as well, if anything has to be.
+    /// it, after `ops` and in one record with them. `noted`: kept as well, if anything has to be.
     fn place(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
-        only: bool,
         mut ops: Vec<Op>,
         noted: Option<Op>,
         out: &mut Outbox,
     ) -> Routed {
         let mut copies = std::mem::take(&mut self.copies);
         self.router.copies(message, publisher, &mut copies);
-        let mut routed = Routed {
-            ready: Position::START,
-            matched: !copies.is_empty(),
-            full: false,
-            places: Vec::new(),
-        };
-        if only
-            && let [copy] = copies[..]
-            && copy.qos > QoS::AtMostOnce
-            && !self.has_room(copy, message)
-        {
-            copies.clear();
-            self.copies = copies;
-            routed.full = true;
-            return routed;
+        if message.retain && !self.retained_asked.is_empty() {
+            self.note_retained_passed(&message.topic);
         }
+        let mut routed =
+            Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
         let mut keys = Vec::new();
         for copy in &copies {
             let number = self.ledger.number(out);
@@ -451,7 +453,7 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.route(message, publisher, false, ops, now, out);
+        self.route(message, publisher, ops, now, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -474,7 +476,14 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let (ready, reason) = self.route(message, publisher, only, Vec::new(), now, out);
+        if only
+            && token.is_some()
+            && publisher.is_some_and(|publisher| self.is_full_for(message, publisher))
+        {
+            self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
+            return;
+        }
+        let (ready, reason) = self.route(message, publisher, Vec::new(), now, out);
         self.owe(from, token, ready, reason, out);
     }
 

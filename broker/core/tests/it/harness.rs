@@ -6,6 +6,12 @@
 //! [`Cluster::hold_reads`]). What a Client received reads as text, one line a packet, so that a test
 //! is a list of inputs and a list of lines.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, which fail where they panic"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -165,7 +171,7 @@ impl Filter {
         self
     }
 
-    pub(crate) fn as_published(mut self) -> Self {
+    pub(crate) fn retain_as_published(mut self) -> Self {
         self.options.retain_as_published = true;
         self
     }
@@ -260,6 +266,7 @@ pub(crate) struct Cluster {
     auto_reads: bool,
     /// A digest of all that happened.
     pub(crate) trace: u64,
+    verbose: bool,
 }
 
 impl Cluster {
@@ -283,6 +290,7 @@ impl Cluster {
             auto_peers: true,
             auto_reads: true,
             trace: 0,
+            verbose: std::env::var_os("TRACE").is_some(),
         };
         cluster.start(shards);
         cluster
@@ -360,6 +368,7 @@ impl Cluster {
             user_name: None,
             password: None,
         };
+        self.note(&("connect", link.0, &options.name));
         let mut bytes = Vec::new();
         Packet::Connect(connect).encode(options.version, &mut bytes).unwrap();
         let limits = Arc::clone(&self.limits);
@@ -417,8 +426,9 @@ impl Cluster {
         }
         let connection = ConnectionId(link.0 as u64);
         let (version, shard) = (peer.version, peer.shard);
-        self.note(&(1, link.0, &bytes));
-        match decode(&bytes, version, self.limits.packet_bytes_max) {
+        let decoded = decode(&bytes, version, self.limits.packet_bytes_max);
+        self.note(&("from", link.0, &decoded));
+        match decoded {
             Ok(Some((packet, taken))) => {
                 assert_eq!(taken, bytes.len(), "one packet at a time");
                 self.input(shard, Input::Received { connection, packet });
@@ -534,6 +544,7 @@ impl Cluster {
         }
         peer.gone = true;
         let shard = peer.shard;
+        self.note(&("lost", link.0));
         self.input(shard, Input::Closed { connection: ConnectionId(link.0 as u64) });
         self.settle();
     }
@@ -658,6 +669,7 @@ impl Cluster {
 
     /// Dies and comes back with another number of shards.
     pub(crate) fn restart(&mut self, shards: u16) {
+        self.note(&"crash");
         self.rows = self.safe.clone();
         for peer in &mut self.links {
             peer.gone = true;
@@ -772,9 +784,11 @@ impl Cluster {
     fn outputs(&mut self, shard: usize, out: &mut Outbox) {
         let outputs = std::mem::take(&mut out.outputs);
         let mut opened = Vec::new();
+        let mut throttled = Vec::new();
         for output in outputs {
             match output {
                 Output::Opened { connection } => opened.push(link_of(connection)),
+                Output::Throttled { connection } => throttled.push(connection),
                 Output::Send { connection, frame } => {
                     let (head, payload) = out.frame(&frame);
                     let bytes = [head, payload].concat();
@@ -786,7 +800,7 @@ impl Cluster {
                     peer.closed = Some(cause);
                 }
                 Output::Store(record) => {
-                    self.note(&(2, shard, &record));
+                    self.note(&("store", shard, &record));
                     apply(&mut self.rows, &record);
                     self.nodes[shard].unsynced.push_back(record);
                 }
@@ -808,15 +822,21 @@ impl Cluster {
                 self.raw(link, bytes);
             }
         }
+        // Here everything is written at once, unless a test says that the Client does not read.
+        for connection in throttled {
+            self.input(shard, Input::Congested { connection, congested: false });
+        }
     }
 
     fn arrived(&mut self, link: Link, mut bytes: &[u8]) {
-        self.note(&(3, link.0, bytes));
-        let peer = &mut self.links[link.0];
+        let peer = &self.links[link.0];
         assert!(peer.closed.is_none(), "sent behind Close: {bytes:?}");
         while !bytes.is_empty() {
-            let (packet, taken) = decode(bytes, peer.version, usize::MAX).unwrap().unwrap();
-            peer.got.push(owned(&packet));
+            let version = self.links[link.0].version;
+            let (packet, taken) = decode(bytes, version, usize::MAX).unwrap().unwrap();
+            let got = owned(&packet);
+            self.note(&("to", link.0, line(&got)));
+            self.links[link.0].got.push(got);
             bytes = &bytes[taken..];
         }
     }
@@ -838,11 +858,15 @@ impl Cluster {
         (rows, false)
     }
 
+    /// Digests what happened; with `TRACE` in the environment, says it.
     fn note(&mut self, what: &impl std::fmt::Debug) {
         let mut text = String::new();
         write!(text, "{what:?}").unwrap();
         for byte in text.bytes() {
             self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.verbose {
+            eprintln!("{} {text}", self.now);
         }
     }
 }

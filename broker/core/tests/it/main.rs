@@ -9,4 +9,11 @@
 
 mod codec;
 mod connect;
+mod deliver;
 mod harness;
+mod publish;
+mod refused;
+mod retained;
+mod service;
+mod sim;
+mod wills;
