@@ -10,8 +10,9 @@ use super::timers::Timer;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, ProtocolError, Session, Who, rows};
+use crate::session::{InFlight, Session, Who, rows};
 use crate::time::Time;
 
 impl Shard {
