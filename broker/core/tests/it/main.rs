@@ -9,3 +9,4 @@ mod retained;
 mod service;
 mod sim;
 mod wills;
+mod words;
