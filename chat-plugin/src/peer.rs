@@ -89,6 +89,8 @@ pub(crate) enum ChatInput {
     Fetch { shard: ShardId, session: SessionId, feed: FeedId, from: u64 },
     /// A device has acknowledged everything up to `cursor`.
     Progress { device: DeviceOf, cursor: u64 },
+    /// A device has acknowledged these, ascending, and does not know its cursor.
+    Ahead { device: DeviceOf, seqs: Vec<u64> },
     /// A device of `user` has refused an entry.
     Failed { user: Arc<str>, seq: u64 },
     /// A device is no more.

@@ -133,6 +133,7 @@ impl Chat {
                 self.fetch(Fetcher { shard, session, feed }, from, cx);
             }
             ChatInput::Progress { device, cursor } => self.progress(&device, cursor, cx),
+            ChatInput::Ahead { device, seqs } => self.progress_ahead(&device, &seqs, cx),
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
             ChatInput::Detach { device } => self.detach(&device, cx),
             ChatInput::Begun { user, taken, devices } => self.begun(&user, taken, devices, cx),

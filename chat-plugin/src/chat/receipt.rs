@@ -14,6 +14,19 @@ use crate::rows::{MemberRow, RowValue, member_key};
 use crate::view::Code;
 
 impl Chat {
+    /// A device has acknowledged these. Its cursor passes those that follow it without a gap.
+    pub(super) fn progress_ahead(&mut self, of: &DeviceOf, seqs: &[u64], cx: &mut Cx<'_>) {
+        let kept_from = self.log.floor.saturating_sub(1);
+        let member = self.place.member(&of.user).and_then(|at| self.members.get_mut(at));
+        let Some(device) = member.and_then(|member| member.device(&of.client_id)) else { return };
+        let before = device.cursor.max(kept_from);
+        let passed = |cursor: u64, seq: &u64| if *seq == cursor + 1 { *seq } else { cursor };
+        let cursor = seqs.iter().fold(before, passed);
+        if cursor > before {
+            self.progress(of, cursor, cx);
+        }
+    }
+
     pub(super) fn progress(&mut self, of: &DeviceOf, cursor: u64, cx: &mut Cx<'_>) {
         let Some(at) = self.place.member(&of.user) else { return };
         let cursor = cursor.min(self.log.visible);

@@ -46,6 +46,17 @@ impl Feed {
         self.lanes.values().map(|lane| &lane.place)
     }
 
+    /// Those whose chats have not said where the cursor is.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Lane> {
+        // The order does not matter: each tells a chat of its own.
+        self.lanes.values().filter(|lane| !lane.attached)
+    }
+
+    /// Whether a chat was asked.
+    pub(super) fn knows(&self, chat: ChatId) -> bool {
+        self.lanes.contains_key(&chat)
+    }
+
     fn lags(&mut self, chat: ChatId) {
         if let Some(lane) = self.lanes.get(&chat).filter(|lane| lane.is_behind()) {
             self.behind.insert((Reverse(lane.time), chat));

@@ -97,6 +97,11 @@ impl Lane {
         }
     }
 
+    /// What was acknowledged and is not below the cursor, ascending.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = u64> {
+        self.ahead.iter().copied()
+    }
+
     fn pass_ahead(&mut self) {
         while self.ahead.remove(&self.next) {
             self.next += 1;

@@ -7,6 +7,7 @@
 mod command;
 mod device;
 mod lane;
+mod parting;
 mod presence;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -192,6 +193,7 @@ impl UserSide {
     pub(crate) fn disconnected(&mut self, id: SessionId, how: Disconnection, host: &mut dyn Host) {
         // Before the session is forgotten: its next connection builds on what the chats know.
         self.tell_progress(host);
+        self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Some(feed) = &session.feed
             && !session.persistent

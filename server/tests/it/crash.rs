@@ -89,7 +89,9 @@ fn publish_all(
                         if next < sent_before {
                             sent_again.insert(next);
                         }
-                        waiting.push_back(wire.queue_publish(&topic(next), next.to_string().as_bytes()));
+                        waiting.push_back(
+                            wire.queue_publish(&topic(next), next.to_string().as_bytes()),
+                        );
                         next += 1;
                     }
                     sent_before = sent_before.max(next);

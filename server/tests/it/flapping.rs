@@ -66,9 +66,9 @@ impl Bob {
     fn below(&self, publisher: usize) -> usize {
         let outages = self.outages.lock().unwrap();
         let counts = |at: Instant| {
-            !outages.iter().any(|(from, to)| {
-                at + WRITTEN_WITHIN >= *from && to.is_none_or(|to| at <= to)
-            })
+            !outages
+                .iter()
+                .any(|(from, to)| at + WRITTEN_WITHIN >= *from && to.is_none_or(|to| at <= to))
         };
         let confirmed = self.confirmed.iter().filter(|(at, _)| counts(*at));
         confirmed.map(|(_, below)| below[publisher]).max().unwrap_or(0)
@@ -141,8 +141,7 @@ fn play(
         back: vec![BTreeSet::new(); PUBLISHERS],
         read,
     };
-    let connection =
-        Connection { address: scene.address, progress: Arc::clone(&scene.progress) };
+    let connection = Connection { address: scene.address, progress: Arc::clone(&scene.progress) };
     let bob = thread::spawn(move || {
         while !bob.complete() {
             let starts = connection.progress.starts();

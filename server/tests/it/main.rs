@@ -8,9 +8,12 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod chat;
 mod config;
 mod crash;
 mod flapping;
+mod graceful;
+mod refusals;
 mod serve;
 mod support;
 mod user;
