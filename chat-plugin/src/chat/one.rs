@@ -14,13 +14,14 @@ use super::cursor::Member;
 use super::ids::Ids;
 use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX, Log};
 use super::{Cx, Fetcher, Reading, Timer, Waiting};
+use crate::code::Code;
+use crate::entry::Entry;
 use crate::peer::{ChatInput, DeviceOf, FeedId, Origin, Outcome, Post, Refusal, Tick, ToUser};
 use crate::rows::{
-    CursorRow, Entry, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id,
-    head_key, id_key, log_key, log_range, only, split_chat_key,
+    CursorRow, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id, head_key,
+    id_key, log_key, log_range, only, split_chat_key,
 };
 use crate::topics::{ChatId, Place};
-use crate::view::Code;
 
 /// A chat in memory.
 #[derive(Debug)]

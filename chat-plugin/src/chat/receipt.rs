@@ -9,9 +9,9 @@ use tidings_core::record::Op;
 
 use super::one::Chat;
 use super::{Cx, Timer, Waiting};
+use crate::code::Code;
 use crate::peer::{DeviceOf, Origin, Outcome, Refusal, Tick, ToUser};
 use crate::rows::{MemberRow, RowValue, member_key};
-use crate::view::Code;
 
 impl Chat {
     pub(super) fn progress(&mut self, of: &DeviceOf, cursor: u64, cx: &mut Cx<'_>) {

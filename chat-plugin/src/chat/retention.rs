@@ -9,8 +9,9 @@ use tidings_core::record::{Op, Query, Row};
 use super::cursor::Member;
 use super::one::Chat;
 use super::{Cx, Reading, Timer};
+use crate::entry::Entry;
 use crate::rows::{
-    ChatRow, Entry, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
+    ChatRow, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
 };
 
 impl Chat {
