@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tidings_core::record::{Query, Row};
 
 use super::cursor::Member;
+use super::cx::{Cx, Reading};
 use super::ids::Ids;
 use super::log::Log;
 use super::one::Chat;
-use super::{Cx, Reading};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};

@@ -11,9 +11,9 @@ use tidings_core::record::{Op, Query, Row};
 use tidings_core::time::Time;
 
 use super::cursor::Member;
+use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
 use super::ids::Ids;
 use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX, Log};
-use super::{Cx, Fetcher, Reading, Timer, Waiting};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, DeviceOf, FeedId, Origin, Outcome, Post, Refusal, Tick, ToUser};

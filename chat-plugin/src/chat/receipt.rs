@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tidings_core::record::Op;
 
+use super::cx::{Cx, Timer, Waiting};
 use super::one::Chat;
-use super::{Cx, Timer, Waiting};
 use crate::code::Code;
 use crate::peer::{DeviceOf, Origin, Outcome, Refusal, Tick, ToUser};
 use crate::rows::{MemberRow, RowValue, member_key};
