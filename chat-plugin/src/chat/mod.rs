@@ -4,6 +4,7 @@
 //! number of chats the one idle longest is dropped from memory: nothing is lost by that, all it
 //! knows is in rows or is known to the devices that are connected.
 
+mod attach;
 mod cursor;
 mod cx;
 mod ids;
