@@ -12,9 +12,9 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::rows::Entry;
+use crate::code::Code;
+use crate::entry::Entry;
 use crate::topics::{ChatId, Place};
-use crate::view::Code;
 
 /// A message between shards, or from a shard to itself.
 #[derive(Debug)]

@@ -115,8 +115,14 @@ mod tests {
     }
 
     #[test]
+    fn empty_name_is_an_anonymous_one() {
+        let anonymous = Decision::Accept { user: String::new() };
+        assert_eq!(decide(Some(""), Some("127.0.0.1:9")), anonymous);
+    }
+
+    #[test]
     fn name_that_is_no_user_name_is_refused() {
-        for name in ["", "a/b", "~room.1", "#"] {
+        for name in ["a/b", "~room.1", "#"] {
             assert_eq!(
                 decide(Some(name), Some("127.0.0.1:9")),
                 Decision::Refuse(Refusal::BadUserNameOrPassword)

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use tidings_core::record::Op;
 
+use super::cx::{Cx, Timer, Waiting};
 use super::one::Chat;
-use super::{Cx, Timer, Waiting};
+use crate::code::Code;
 use crate::peer::{DeviceOf, Origin, Outcome, Refusal, Tick, ToUser};
 use crate::rows::{MemberRow, RowValue, member_key};
-use crate::view::Code;
 
 impl Chat {
     /// A device has acknowledged these. Its cursor passes those that follow it without a gap.

@@ -17,9 +17,10 @@ use tidings_core::time::Time;
 
 use super::lane::Lane;
 use super::{Session, Timer, UserSide, message, put, to_chat};
+use crate::entry::Entry;
 use crate::map::{Map, map};
 use crate::peer::{ChatInput, FeedId, Tick};
-use crate::rows::{DeviceRow, Entry, RowValue, device_key};
+use crate::rows::{DeviceRow, RowValue, device_key};
 use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
 use crate::view;
 

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use super::packet_id::PacketIds;
 use super::rows;
 use super::window::{InFlight, State, Window};
-use super::{Cx, ProtocolError, Session};
+use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
 use crate::hook::{Refused, Tag};
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::output::Output;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::time::Time;
 

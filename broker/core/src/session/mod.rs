@@ -7,7 +7,6 @@
 mod alias;
 mod deliver;
 mod packet_id;
-mod protocol_error;
 mod quota;
 mod receive;
 pub(crate) mod rows;
@@ -18,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped, Queued, Sending};
-pub use protocol_error::ProtocolError;
 pub(crate) use receive::{Received, Receiving, ReplyKind};
 pub(crate) use window::{InFlight, State};
 

@@ -10,10 +10,11 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::rows;
-use super::{Cx, ProtocolError, Session};
+use super::{Cx, Session};
 use crate::codec::{
     Ack, Packet, PacketId, PacketKind, Properties, Publish, QoS, ReasonCode, Suback, Version,
 };
+use crate::protocol_error::ProtocolError;
 use crate::record::Position;
 
 /// What the Client has asked and not heard the answer to.

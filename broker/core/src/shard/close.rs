@@ -10,8 +10,9 @@ use super::timers::Timer;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, ProtocolError, Session, Who, rows};
+use crate::session::{InFlight, Session, Who, rows};
 use crate::time::Time;
 
 impl Shard {
@@ -80,7 +81,14 @@ impl Shard {
             .sessions
             .get(&id)
             .is_some_and(|session| session.is_persistent() && !session.link.ends_session);
-        if outlives {
+        // A new session of which its Client was not told ends as if it had never been: to find it
+        // later would make the Client believe that it still has an older one. [MQTT-3.2.2-3]
+        let unheard_of = self
+            .sessions
+            .get(&id)
+            .and_then(|session| session.opening.as_ref())
+            .is_some_and(|opening| !opening.session_present);
+        if outlives && !unheard_of {
             self.put_away(id, now, out);
         } else {
             self.end_session(id, now, out);
@@ -174,6 +182,8 @@ impl Shard {
         let Some(session) = self.sessions.remove(&id) else { return Position::START };
         let who = session.who();
         let persistent = session.is_persistent();
+        // Services hear of a session when its first connection has its CONNACK.
+        let known = session.opening.as_ref().is_none_or(|opening| opening.session_present);
         let Session { slot, user, client_id, subscriptions, .. } = session;
         let offline = Offline {
             slot,
@@ -186,7 +196,7 @@ impl Shard {
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
         };
-        self.over(id, offline, &who, persistent, now, out)
+        self.over(id, offline, known.then_some(&who), persistent, now, out)
     }
 
     /// Ends a session that has no connection.
@@ -195,15 +205,16 @@ impl Shard {
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         let who = Who::new(&offline.user, &offline.client_id, Version::V5);
         self.publish_pending_will(id, now, out);
-        self.over(id, offline, &who, true, now, out)
+        self.over(id, offline, Some(&who), true, now, out)
     }
 
-    /// Takes every trace of a session out of the shard and has its rows deleted.
+    /// Takes every trace of a session out of the shard and has its rows deleted. `who`: whose it
+    /// was, if services know of it.
     fn over(
         &mut self,
         id: SessionId,
         session: Offline,
-        who: &Who,
+        who: Option<&Who>,
         has_rows: bool,
         now: Time,
         out: &mut Outbox,
@@ -236,6 +247,7 @@ impl Shard {
             self.begin_sweep(sweep, out);
         }
         for service in self.services.all() {
+            let Some(who) = who else { break };
             let event = ServiceEvent::SessionEnded { session: id, client: who.client() };
             self.call(service, event, now, out);
         }

@@ -5,8 +5,8 @@ use super::service::ToService;
 use crate::codec::{ReasonCode, Version};
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::Position;
-use crate::session::ProtocolError;
 use crate::slot::ShardId;
 use crate::time::Time;
 

@@ -11,9 +11,10 @@ use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::router::Copy;
-use crate::session::{ProtocolError, Pumped, Queued, Received, ReplyKind, rows};
+use crate::session::{Pumped, Queued, Received, ReplyKind, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 

@@ -292,3 +292,15 @@ fn sessions_survive_a_change_of_the_number_of_shards() {
         }
     }
 }
+
+#[test]
+fn new_session_whose_client_never_had_connack_is_not_found_again() {
+    // [MQTT-3.2.2-3]
+    let mut broker = Cluster::new(1);
+    broker.lazy();
+    let bob = broker.connect(&lasting("bob", 100));
+    broker.lose(bob);
+    let bob = broker.connect(&lasting("bob", 100));
+    broker.sync();
+    assert_eq!(broker.received(bob), ["CONNACK"]);
+}

@@ -387,3 +387,21 @@ fn unsubscribed_messages_stop_and_those_begun_are_completed() {
     broker.pubrec(bob, 1);
     assert_eq!(broker.received(bob), ["PUBLISH q2 1 a=1", "UNSUBACK 1 [00]", "PUBREL 1"]);
 }
+
+#[test]
+fn identifier_in_use_is_passed_over_when_identifiers_begin_again() {
+    // [MQTT-2.2.1-4]
+    let (mut broker, alice, bob) = pair(1, &v5("bob"), 1);
+    broker.publish(alice, &message("a", "stuck", 1, 1));
+    assert_eq!(broker.received(bob), ["PUBLISH q1 1 a=stuck"]);
+    for _ in 0..65_534_u32 {
+        broker.publish(alice, &message("a", "x", 1, 1));
+        for it in broker.got(bob) {
+            let crate::harness::Got::Publish(delivery) = it else { panic!("{it:?}") };
+            broker.puback(bob, delivery.id);
+        }
+        broker.got(alice);
+    }
+    broker.publish(alice, &message("a", "again", 1, 1));
+    assert_eq!(broker.received(bob), ["PUBLISH q1 2 a=again"]);
+}

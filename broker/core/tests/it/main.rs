@@ -17,3 +17,4 @@ mod retained;
 mod service;
 mod sim;
 mod wills;
+mod words;

@@ -23,6 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_core::codec::{Property, ReasonCode};
+use tidings_core::output::CloseCause;
 use tidings_core::record::RowKind;
 
 use crate::harness::{Cluster, Delivery, Got, Link, filter, lasting, line, message, v5};
@@ -61,6 +62,8 @@ struct Publisher {
     name: String,
     link: Option<Link>,
     lasting: bool,
+    /// Its session may have expired.
+    may_be_gone: bool,
     pending: Vec<Pending>,
     next_id: u16,
 }
@@ -102,6 +105,8 @@ struct Subscriber {
     acknowledged: BTreeSet<usize>,
     /// Acknowledged and stored since.
     settled: BTreeSet<usize>,
+    /// Its session was to be replaced, or may have expired.
+    may_be_gone: bool,
     /// Messages heard on the present connection.
     on_this_link: BTreeSet<usize>,
 }
@@ -132,6 +137,7 @@ impl Sim {
             name: format!("publisher-{it}-{}", rng.below(100)),
             link: None,
             lasting: it != 2,
+            may_be_gone: false,
             pending: Vec::new(),
             next_id: 0,
         });
@@ -148,6 +154,7 @@ impl Sim {
             order: Vec::new(),
             acknowledged: BTreeSet::new(),
             settled: BTreeSet::new(),
+            may_be_gone: false,
             on_this_link: BTreeSet::new(),
         });
         let subscribers = subscribers.collect();
@@ -178,7 +185,7 @@ impl Sim {
     }
 
     fn step(&mut self) {
-        match self.rng.below(40) {
+        match self.rng.below(42) {
             0 => self.crash(),
             1..=3 => {
                 let which = self.rng.below(self.publishers.len());
@@ -223,10 +230,50 @@ impl Sim {
                 let which = self.rng.below(self.publishers.len());
                 self.publish(which);
             }
+            28 if self.rng.one_in(4) => {
+                self.broker.advance(6_000);
+                for subscriber in &mut self.subscribers {
+                    subscriber.may_be_gone = true;
+                }
+                for publisher in &mut self.publishers {
+                    publisher.may_be_gone = true;
+                }
+            }
+            29 if self.rng.one_in(2) => {
+                let which = self.rng.below(self.subscribers.len());
+                self.begin_anew(which);
+            }
             _ => {
                 let which = self.rng.below(self.subscribers.len());
                 self.acknowledge(which);
             }
+        }
+    }
+
+    /// A subscriber that has lost its memory: it wants a new session.
+    fn begin_anew(&mut self, which: usize) {
+        self.forget_subscriber(which);
+        self.subscribers[which].may_be_gone = true;
+        self.connect_subscriber(which, true);
+    }
+
+    /// Whatever a subscriber was owed belonged to a session that is over.
+    fn forget_subscriber(&mut self, which: usize) {
+        let subscriber = &mut self.subscribers[which];
+        subscriber.unacknowledged.clear();
+        subscriber.received.clear();
+        subscriber.heard.clear();
+        subscriber.order.clear();
+        subscriber.acknowledged.clear();
+        subscriber.settled.clear();
+        subscriber.on_this_link.clear();
+        self.release_promises(which);
+    }
+
+    fn release_promises(&mut self, which: usize) {
+        self.subscribers[which].granted = false;
+        for entry in &mut self.entries {
+            entry.owed.retain(|owed| *owed != which);
         }
     }
 
@@ -292,13 +339,14 @@ impl Sim {
                 self.broker.lose(link);
                 self.subscribers[which].link = None;
             }
-            _ => self.connect_subscriber(which),
+            _ => self.connect_subscriber(which, false),
         }
     }
 
-    fn connect_subscriber(&mut self, which: usize) {
+    fn connect_subscriber(&mut self, which: usize, clean: bool) {
         let subscriber = &mut self.subscribers[which];
-        let options = lasting(&subscriber.name, 5_000);
+        let mut options = lasting(&subscriber.name, 5_000);
+        options.clean = clean;
         let options = options.with(Property::ReceiveMaximum(subscriber.window));
         let (granted, qos) = (subscriber.granted, subscriber.qos);
         let link = self.broker.connect(&options);
@@ -368,6 +416,7 @@ impl Sim {
     fn publish_again(&mut self, which: usize, present: bool) {
         let link = self.publishers[which].link.unwrap();
         let pending = self.publishers[which].pending.clone();
+        let may_be_gone = std::mem::take(&mut self.publishers[which].may_be_gone);
         if !present {
             // Its state is gone, and with it what it was promised.
             for it in &mut self.publishers[which].pending {
@@ -376,7 +425,7 @@ impl Sim {
         }
         for it in pending {
             let entry = &mut self.entries[it.number];
-            entry.anew |= !present;
+            entry.anew |= !present || may_be_gone;
             if it.released && present {
                 self.broker.pubrel(link, it.id);
                 continue;
@@ -396,7 +445,7 @@ impl Sim {
 
     fn acknowledge(&mut self, which: usize) {
         let Some(link) = self.subscribers[which].link else {
-            self.connect_subscriber(which);
+            self.connect_subscriber(which, false);
             return;
         };
         let subscriber = &mut self.subscribers[which];
@@ -427,12 +476,9 @@ impl Sim {
                     quiet = false;
                     self.publisher_got(which, &got);
                 }
-                if self.broker.closed(link).is_some() {
-                    panic!(
-                        "{}: {:?} closed",
-                        self.publishers[which].name,
-                        self.broker.closed(link)
-                    );
+                if let Some(cause) = self.broker.closed(link) {
+                    assert_eq!(*cause, CloseCause::KeepAliveTimedOut);
+                    self.publishers[which].link = None;
                 }
             }
             for which in 0..self.subscribers.len() {
@@ -441,8 +487,9 @@ impl Sim {
                     quiet = false;
                     self.subscriber_got(which, &got);
                 }
-                if self.broker.closed(link).is_some() {
-                    panic!("{}: {:?}", self.subscribers[which].name, self.broker.closed(link));
+                if let Some(cause) = self.broker.closed(link) {
+                    assert_eq!(*cause, CloseCause::KeepAliveTimedOut);
+                    self.subscribers[which].link = None;
                 }
             }
             if quiet {
@@ -477,6 +524,7 @@ impl Sim {
             Got::Pubcomp(id, _) => {
                 self.publishers[which].pending.retain(|it| it.id != *id);
             }
+            Got::Disconnect(ReasonCode::KeepAliveTimeout) => {}
             other => panic!("publisher got {}", line(other)),
         }
     }
@@ -501,8 +549,25 @@ impl Sim {
         let link = self.subscribers[which].link.unwrap();
         match got {
             Got::Connack { present, reason: ReasonCode::Success, .. } => {
-                assert!(*present || !self.subscribers[which].granted, "session lost");
+                let subscriber = &mut self.subscribers[which];
+                assert!(*present || !subscriber.granted || subscriber.may_be_gone, "session lost");
+                if subscriber.may_be_gone {
+                    // Also where there is one: it may be that of a connection whose CONNACK never
+                    // came.
+                    let (granted, qos) = (subscriber.granted, subscriber.qos);
+                    if *present {
+                        self.subscribers[which].received.clear();
+                        self.release_promises(which);
+                    } else {
+                        self.forget_subscriber(which);
+                    }
+                    if granted {
+                        self.broker.subscribe(link, 1, &[filter("t/#", qos)]);
+                    }
+                }
+                self.subscribers[which].may_be_gone = false;
             }
+            Got::Disconnect(ReasonCode::KeepAliveTimeout) => {}
             Got::Suback(..) => self.subscribers[which].granted = true,
             Got::Publish(delivery) => self.delivered(which, delivery),
             Got::Pubrel(id, _) => {
@@ -583,7 +648,7 @@ impl Sim {
             if let Some(link) = self.subscribers[which].link {
                 self.broker.lose(link);
             }
-            self.connect_subscriber(which);
+            self.connect_subscriber(which, false);
             self.listen();
         }
         loop {
