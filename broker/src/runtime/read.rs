@@ -1,0 +1,191 @@
+//! What comes in: a connection from the front, its task, and the packets that it brings.
+//!
+//! Only the beginning of an unfinished packet is kept from one read to the next. While much waits
+//! to be written, or for the store, a connection is not read at all.
+
+use std::task::{Context, Poll};
+
+use tidings_core::codec::{Packet, Version, decode};
+use tidings_core::output::ConnectionId;
+use tidings_core::shard::{Input, Open};
+use tokio::net::TcpStream;
+
+use super::Runtime;
+use crate::connection::{Connection, Phase};
+use crate::mail::Introduced;
+
+impl Runtime {
+    /// A connection that came from the front.
+    pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
+        let Introduced { stream, mut bytes, user, client_id, assigned } = introduced;
+        let stream = TcpStream::from_std(stream).ok()?;
+        let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
+        else {
+            return None;
+        };
+        let version = connect.version;
+        self.last_connection += 1;
+        let id = ConnectionId(self.last_connection);
+        // What came behind CONNECT waits until the session is open.
+        let input = bytes.get(used..).unwrap_or_default().to_vec();
+        self.connections.insert(id, Connection::new(Box::new(stream), version, input));
+        tracing::debug!(connection = id.0, user, client_id, "opening");
+        let open = Open { connection: id, user: &user, client_id: &client_id, assigned, connect };
+        self.handle(Input::Open(open));
+        bytes.clear();
+        Some(id)
+    }
+
+    /// The task of a connection.
+    pub(super) fn poll_connection(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(()) };
+        if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            connection.waker = Some(cx.waker().clone());
+        }
+        if connection.unwritten() > 0 && !self.write(id, cx) {
+            return Poll::Ready(());
+        }
+        for _ in 0..READS_PER_TURN {
+            match self.poll_phase(id, cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // The others are to have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One step of a connection: `Ready(true)`: there may be more to do, `false`: it is gone.
+    fn poll_phase(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(false) };
+        match connection.phase {
+            Phase::Opening => return Poll::Pending,
+            Phase::Closing => {
+                if connection.unwritten() > 0 {
+                    return Poll::Pending;
+                }
+                if connection.poll_shutdown(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                connection.phase = Phase::Lingering;
+                connection.stuck_since = None;
+                self.watch(id);
+                return Poll::Ready(true);
+            }
+            Phase::Lingering => {
+                return match connection.poll_read(cx, &mut self.scratch) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(1..)) => Poll::Ready(true),
+                    Poll::Ready(_) => Poll::Ready(self.forget(id)),
+                };
+            }
+            Phase::Open => {}
+        }
+        // Writing wakes the task again when there is room.
+        if connection.unwritten() > self.limits.outbound_soft_bytes {
+            return Poll::Pending;
+        }
+        if self.store.backlog().is_full() {
+            // Once each, however often its task is woken for something else.
+            if !std::mem::replace(&mut connection.stalled, true) {
+                self.stalled.push(id);
+            }
+            return Poll::Pending;
+        }
+        let input = std::mem::take(&mut connection.input);
+        if !input.is_empty() && !connection.waits_for_more {
+            self.receive(id, input, 0);
+            return Poll::Ready(true);
+        }
+        connection.input = input;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(false) };
+        let read = connection.poll_read(cx, &mut scratch);
+        let result = match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(read @ 1..)) => {
+                let bytes = scratch.get(..read).unwrap_or_default();
+                self.receive_bytes(id, bytes);
+                Poll::Ready(true)
+            }
+            Poll::Ready(end) => {
+                tracing::debug!(connection = id.0, ?end, "lost");
+                self.handle(Input::Closed { connection: id });
+                Poll::Ready(self.forget(id))
+            }
+        };
+        self.scratch = scratch;
+        result
+    }
+
+    /// Takes bytes behind what there is of an unfinished packet.
+    fn receive_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.input.is_empty() {
+            let used = self.receive_packets(id, bytes);
+            let rest = bytes.get(used..).unwrap_or_default();
+            self.keep_rest(id, rest.to_vec());
+        } else {
+            let mut input = std::mem::take(&mut connection.input);
+            input.extend_from_slice(bytes);
+            self.receive(id, input, 0);
+        }
+    }
+
+    fn receive(&mut self, id: ConnectionId, mut input: Vec<u8>, from: usize) {
+        let used = self.receive_packets(id, input.get(from..).unwrap_or_default());
+        input.drain(..from + used);
+        self.keep_rest(id, input);
+    }
+
+    fn keep_rest(&mut self, id: ConnectionId, rest: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.phase == Phase::Open
+        {
+            connection.waits_for_more = true;
+            // Idle connections hold no memory.
+            connection.input = if rest.is_empty() { Vec::new() } else { rest };
+        }
+    }
+
+    /// Hands every whole packet to the shard; how many bytes they were.
+    fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let Some(connection) = self.connections.get(&id) else { return bytes.len() };
+        let version = connection.version;
+        let now = self.clock.now();
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            match decode(rest, version, self.packet_bytes_max) {
+                Ok(None) => break,
+                Ok(Some((packet, length))) => {
+                    used += length;
+                    let input = Input::Received { connection: id, packet };
+                    self.shard.handle(input, now, &mut self.out);
+                }
+                Err(cause) => {
+                    used = bytes.len();
+                    let input = Input::Malformed { connection: id, cause };
+                    self.shard.handle(input, now, &mut self.out);
+                    break;
+                }
+            }
+            if self.out.outputs.len() >= OUTPUTS_PER_BATCH {
+                self.carry_out();
+            }
+        }
+        self.carry_out();
+        used
+    }
+}
+
+/// How often a connection is read before the others have their turn.
+const READS_PER_TURN: usize = 4;
+
+/// Outputs that gather before they are carried out.
+const OUTPUTS_PER_BATCH: usize = 1024;
