@@ -256,3 +256,38 @@ fn panic_in_the_front_ends_the_broker() {
     let Fatal::Panic(thread) = failure(&broker) else { panic!("another failure") };
     assert_eq!(thread, "front");
 }
+
+#[test]
+fn store_that_is_behind_only_holds_publishers_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // Every sixteenth message begins a checkpoint, and four checkpoints' worth is too much.
+    let broker = builder().data_dir(dir.path()).journal_bytes(1 << 16, 1 << 16).start().unwrap();
+    let phone = Connect::new("bob").persistent();
+    let mut bob = Wire::connect(address(&broker), &phone);
+    bob.subscribe("t/#", 1);
+    bob.disconnect();
+    let address = address(&broker);
+    let publish = |number: usize| {
+        thread::spawn(move || {
+            let mut wire = Wire::connect(address, &Connect::new(&format!("alice{number}")));
+            for _ in 0..10 {
+                let ids: Vec<_> =
+                    (0..50).map(|_| wire.queue_publish("t/x", &[b'x'; 4000])).collect();
+                wire.flush().unwrap();
+                for id in ids {
+                    assert_eq!(wire.next(), Packet::Ack(PUBACK, id, 0));
+                }
+            }
+        })
+    };
+    let publishers: Vec<_> = (0..4).map(publish).collect();
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+    let (mut bob, _) = Wire::resume(address, &phone);
+    for _ in 0..4 * 10 * 50 {
+        assert_eq!(bob.message().payload.len(), 4000);
+    }
+    bob.ping();
+    broker.stop().unwrap();
+}
