@@ -458,10 +458,12 @@ impl Session {
             let mut released = entry.clone();
             released.state = State::Pubrel;
             released.in_store = true;
-            let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
-            ops.extend(released.queued.key.clone().map(|key| Op::Delete { key }));
-            after = cx.ledger.append(ops, true, cx.out);
+            // Without the key: its row goes with this record, and is not to be counted again.
             self.sending.note_row_gone(&released.queued);
+            let key = released.queued.key.take();
+            let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
+            ops.extend(key.map(|key| Op::Delete { key }));
+            after = cx.ledger.append(ops, true, cx.out);
             for entry in self.sending.window.iter_mut().filter(|it| it.packet_id == packet_id) {
                 entry.in_store = true;
                 entry.queued.key = None;
