@@ -48,6 +48,10 @@ pub(crate) struct Connection {
     pub(crate) congested: bool,
     /// Since when nothing could be written; or since when it lingers.
     pub(crate) stuck_since: Option<Time>,
+    /// When it is looked at, whether it is stuck then or not.
+    pub(crate) watched_until: Option<Time>,
+    /// In the list of connections that wait for the store.
+    pub(crate) stalled: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -74,6 +78,8 @@ impl Connection {
             dirty: false,
             congested: false,
             stuck_since: None,
+            watched_until: None,
+            stalled: false,
         }
     }
 

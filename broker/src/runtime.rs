@@ -61,7 +61,7 @@ pub(crate) struct Runtime {
     last_connection: u64,
     dirty: Vec<ConnectionId>,
     /// Connections that are not read while the store is behind.
-    stalled: Vec<Waker>,
+    stalled: Vec<ConnectionId>,
     /// Connections that have to be looked at because they are stuck.
     stuck: BTreeSet<(Time, ConnectionId)>,
     posts: Vec<Post>,
@@ -145,11 +145,14 @@ impl Runtime {
 
         let shared = Rc::new(RefCell::new(runtime));
         let writer = Rc::clone(&shared);
-        tokio::task::spawn_local(poll_fn(move |cx| writer.borrow_mut().poll_writer(cx)));
-        tokio::task::spawn_local(run_store(Rc::clone(&shared), bell));
-        tokio::task::spawn_local(run_clock(Rc::clone(&shared)));
+        let write = poll_fn(move |cx| writer.borrow_mut().poll_writer(cx));
+        // It has an end of its own: what is dirty. With a budget it would put off the rest, and
+        // every connection beyond it would be written by its own task.
+        spawn(&shared, tokio::task::unconstrained(write));
+        spawn(&shared, run_store(Rc::clone(&shared), bell));
+        spawn(&shared, run_clock(Rc::clone(&shared)));
         let reader = Rc::clone(&shared);
-        tokio::task::spawn_local(async move {
+        spawn(&shared, async move {
             let mut batch = Vec::new();
             while mail.take(&mut batch).await {
                 for mail in batch.drain(..) {
@@ -159,6 +162,13 @@ impl Runtime {
             }
         });
         poll_fn(|cx| shared.borrow_mut().poll_end(cx)).await;
+    }
+
+    fn panicked(&mut self) {
+        self.failed = true;
+        self.connections.clear();
+        self.health.fail(Fatal::Panic(format!("shard-{}", self.id.0)));
+        wake(self.wake_end.as_ref());
     }
 
     fn poll_end(&mut self, cx: &Context<'_>) -> Poll<()> {
@@ -250,6 +260,7 @@ impl Runtime {
             tracing::debug!(connection = id.0, "closing: {cause}");
             connection.phase = Phase::Closing;
             connection.input = Vec::new();
+            connection.stuck_since = None;
             self.watch(id);
             self.mark_dirty(id);
         }
@@ -263,9 +274,15 @@ impl Runtime {
                 Phase::Opening | Phase::Open => self.limits.unsent_timeout,
                 Phase::Closing | Phase::Lingering => LINGER,
             };
-            if connection.stuck_since.is_none() || connection.phase > Phase::Open {
-                connection.stuck_since = Some(now);
-                self.stuck.insert((now + patience, id));
+            let since = *connection.stuck_since.get_or_insert(now);
+            // One entry each, however often it gets stuck and unstuck: at worst it is looked at
+            // early, and again.
+            let due = since + patience;
+            if connection.watched_until.is_none_or(|until| until > due) {
+                if let Some(until) = connection.watched_until.replace(due) {
+                    self.stuck.remove(&(until, id));
+                }
+                self.stuck.insert((due, id));
             }
         }
     }
@@ -325,6 +342,7 @@ impl Runtime {
                     return Poll::Pending;
                 }
                 connection.phase = Phase::Lingering;
+                connection.stuck_since = None;
                 self.watch(id);
                 return Poll::Ready(true);
             }
@@ -342,7 +360,10 @@ impl Runtime {
             return Poll::Pending;
         }
         if self.store.backlog().is_full() {
-            self.stalled.push(cx.waker().clone());
+            // Once each, however often its task is woken for something else.
+            if !std::mem::replace(&mut connection.stalled, true) {
+                self.stalled.push(id);
+            }
             return Poll::Pending;
         }
         let input = std::mem::take(&mut connection.input);
@@ -396,7 +417,8 @@ impl Runtime {
             && connection.phase == Phase::Open
         {
             connection.waits_for_more = true;
-            connection.input = rest;
+            // Idle connections hold no memory.
+            connection.input = if rest.is_empty() { Vec::new() } else { rest };
         }
     }
 
@@ -474,6 +496,9 @@ impl Runtime {
     /// Drops a connection; always `false`.
     fn forget(&mut self, id: ConnectionId) -> bool {
         if let Some(connection) = self.connections.remove(&id) {
+            if let Some(until) = connection.watched_until {
+                self.stuck.remove(&(until, id));
+            }
             wake(connection.waker.as_ref());
         }
         if self.stopping && self.connections.is_empty() {
@@ -522,8 +547,11 @@ impl Runtime {
             }
         }
         if !self.stalled.is_empty() && !self.store.backlog().is_full() {
-            for waker in self.stalled.drain(..) {
-                waker.wake();
+            for id in self.stalled.drain(..) {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.stalled = false;
+                    wake(connection.waker.as_ref());
+                }
             }
         }
         anything
@@ -557,12 +585,12 @@ impl Runtime {
 
     fn check_stuck(&mut self, id: ConnectionId, now: Time) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.watched_until = None;
         let Some(since) = connection.stuck_since else { return };
         let open = connection.phase <= Phase::Open;
         let patience = if open { self.limits.unsent_timeout } else { LINGER };
         if now.since(since) < patience {
-            self.stuck.insert((since + patience, id));
-            return;
+            return self.watch(id);
         }
         if open {
             tracing::debug!(connection = id.0, "client does not read: closed");
@@ -579,22 +607,45 @@ fn wake(waker: Option<&Waker>) {
     }
 }
 
+/// Runs a task of the shard. If it panics, nobody knows in which state the shard is: the broker is
+/// told, and this thread ends.
+fn spawn(shared: &Shared, task: impl Future<Output = ()> + 'static) {
+    let shared = Rc::clone(shared);
+    tokio::task::spawn_local(async move {
+        let mut task = pin!(task);
+        poll_fn(move |cx| {
+            let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
+            std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
+                shared.borrow_mut().panicked();
+                Poll::Ready(())
+            })
+        })
+        .await;
+    });
+}
+
 fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Connection(introduced) => {
             if let Some(id) = runtime.introduce(*introduced) {
-                let shared = Rc::clone(shared);
-                tokio::task::spawn_local(poll_fn(move |cx| {
-                    shared.borrow_mut().poll_connection(id, cx)
-                }));
+                let this = Rc::clone(shared);
+                spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);
             wake(runtime.wake_end.as_ref());
+            // A Client that takes its time, byte by byte, does not keep the broker from stopping.
+            let this = Rc::clone(shared);
+            spawn(shared, async move {
+                tokio::time::sleep(STOP_MAX).await;
+                let mut runtime = this.borrow_mut();
+                runtime.connections.clear();
+                wake(runtime.wake_end.as_ref());
+            });
         }
     }
 }
@@ -642,6 +693,9 @@ const READS_PER_TURN: usize = 4;
 
 /// Outputs that gather before they are carried out.
 const OUTPUTS_PER_BATCH: usize = 1024;
+
+/// How long a broker that stops waits for its Clients at the most.
+const STOP_MAX: Duration = Duration::from_secs(4);
 
 /// How long a closed connection may take to read the last words.
 const LINGER: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@
 mod journal;
 mod rumqtt;
 mod shell;
+mod sockets;
 mod store;
 mod support;
 mod wire;

@@ -14,6 +14,8 @@ mod crash;
 mod flapping;
 mod graceful;
 mod refusals;
+#[cfg(target_os = "linux")]
+mod resources;
 mod serve;
 mod support;
 mod user;

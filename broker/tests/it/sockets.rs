@@ -1,0 +1,241 @@
+//! What sockets do to a broker: pieces, lumps, halves, and readers that do not read.
+
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidings_broker::core::hook::{Authorize, Client, Verdict};
+use tidings_broker::core::topic::TopicFilter;
+use tidings_broker::{Broker, ConnectionLimits, Fatal};
+
+use crate::shell::{builder, memory};
+use crate::wire::{Connect, PATIENCE, PUBACK, Packet, Wire, packet, put_text};
+
+fn address(broker: &Broker) -> SocketAddr {
+    broker.addresses()[0]
+}
+
+fn subscribe_bytes(filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = vec![0, 7];
+    put_text(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
+}
+
+#[test]
+fn many_packets_in_one_segment_are_handled_in_order() {
+    let broker = memory();
+    let mut wire = Wire::open(address(&broker), 4).unwrap();
+    let mut bytes = Connect::new("lump").bytes();
+    bytes.extend(subscribe_bytes("t", 1));
+    for number in 0..50_u16 {
+        bytes.extend(wire.publish_bytes("t", number.to_string().as_bytes(), 1, false, number + 1));
+    }
+    bytes.extend([0xc0, 0]);
+    wire.send(&bytes).unwrap();
+    assert_eq!(wire.next(), Packet::Connack { present: false, code: 0 });
+    // Of one kind each, in order; a message may overtake the SUBACK (§3.8.4).
+    let (mut acknowledged, mut delivered, mut others) = (0, 0, 0);
+    while acknowledged + delivered + others < 102 {
+        match wire.next() {
+            Packet::Suback(7, codes) => {
+                others += 1;
+                assert_eq!(codes, [1]);
+            }
+            Packet::Ack(PUBACK, id, 0) => {
+                acknowledged += 1;
+                assert_eq!(id, acknowledged);
+            }
+            Packet::Publish(publish) => {
+                assert_eq!(publish.text(), delivered.to_string());
+                wire.queue_ack(PUBACK, publish.id);
+                wire.flush().unwrap();
+                delivered += 1;
+            }
+            Packet::Pingresp => others += 1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn packets_that_come_byte_by_byte_are_the_same_packets() {
+    let broker = memory();
+    let mut wire = Wire::open(address(&broker), 4).unwrap();
+    let drip = |wire: &mut Wire, bytes: Vec<u8>| {
+        for byte in bytes {
+            wire.send(&[byte]).unwrap();
+        }
+    };
+    drip(&mut wire, [Connect::new("drop by drop").bytes(), subscribe_bytes("t", 0)].concat());
+    assert_eq!(wire.next(), Packet::Connack { present: false, code: 0 });
+    assert_eq!(wire.next(), Packet::Suback(7, vec![0]));
+    let long = wire.publish_bytes("t", &[b'x'; 300], 0, false, 0);
+    let last = wire.publish_bytes("t", b"last", 0, false, 0);
+    drip(&mut wire, [long, last].concat());
+    assert_eq!(wire.message().text(), "x".repeat(300));
+    assert_eq!(wire.message().text(), "last");
+}
+
+#[test]
+fn half_closed_connection_is_lost_after_what_it_sent() {
+    let broker = memory();
+    let mut bob = Wire::connect(address(&broker), &Connect::new("bob"));
+    bob.subscribe("t/#", 1);
+    let with_will = Connect::new("alice").will("t/gone", "alice");
+    let mut alice = Wire::connect(address(&broker), &with_will);
+    let bytes = alice.publish_bytes("t/last", b"words", 1, false, 1);
+    alice.send(&bytes).unwrap();
+    alice.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bob.message().topic, "t/last");
+    assert_eq!(bob.message().topic, "t/gone");
+    // Whether PUBACK still made it or not: the end comes.
+    while let Ok(packet) = alice.try_next() {
+        assert_eq!(packet, Packet::Ack(PUBACK, 1, 0));
+    }
+}
+
+fn limits(unsent: Duration) -> ConnectionLimits {
+    let mut limits = ConnectionLimits::default();
+    limits.unsent_timeout = unsent;
+    limits.outbound_soft_bytes = 32 * 1024;
+    limits.outbound_hard_bytes = 64 * 1024;
+    limits
+}
+
+#[test]
+fn reader_that_does_not_read_is_closed_when_the_time_is_over_and_others_hear_all() {
+    let unsent = Duration::from_millis(500);
+    let broker = builder().connection_limits(limits(unsent)).start().unwrap();
+    let mut watch = Wire::connect(address(&broker), &Connect::new("watch"));
+    watch.subscribe("gone", 0);
+    let sleepy = Connect::new("sleepy").will("gone", "sleepy");
+    let mut sleepy = Wire::connect(address(&broker), &sleepy);
+    sleepy.subscribe("t", 0);
+    let mut bob = Wire::connect(address(&broker), &Connect::new("bob"));
+    bob.subscribe("t", 1);
+    let mut alice = Wire::connect(address(&broker), &Connect::new("alice"));
+    let payload = vec![b'x'; 16 * 1024];
+    let began = Instant::now();
+    // More than the system's buffers take, and each heard by bob before the next.
+    for _ in 0..1024 {
+        alice.publish("t", &payload, 1, false);
+        assert_eq!(bob.message().payload.len(), payload.len());
+    }
+    assert_eq!(watch.message().text(), "sleepy");
+    assert!(began.elapsed() >= unsent);
+    drop(sleepy);
+}
+
+#[test]
+fn reader_that_keeps_up_is_not_closed_by_a_burst_of_many() {
+    let limits = limits(Duration::from_secs(30));
+    let broker = builder().shards(1).connection_limits(limits).start().unwrap();
+    let mut bob = Wire::connect(address(&broker), &Connect::new("bob"));
+    bob.subscribe("t", 0);
+    let reader = thread::spawn(move || {
+        while bob.message().payload != b"end" {}
+        bob.ping();
+    });
+    let address = address(&broker);
+    let together = Arc::new(Barrier::new(16));
+    let burst = |number: usize| {
+        let mut wire = Wire::connect(address, &Connect::new(&format!("alice{number}")));
+        let one = wire.publish_bytes("t", &[b'x'; 1000], 0, false, 0);
+        let together = Arc::clone(&together);
+        thread::spawn(move || {
+            together.wait();
+            wire.send(&one.repeat(1024)).unwrap();
+            wire.ping();
+        })
+    };
+    let bursts: Vec<_> = (0..16).map(burst).collect();
+    for burst in bursts {
+        burst.join().unwrap();
+    }
+    // QoS 0 may be lost on the way to a reader who is behind, so it is said until it is heard.
+    let mut alice = Wire::connect(address, &Connect::new("alice"));
+    while !reader.is_finished() {
+        alice.publish("t", b"end", 0, false);
+        alice.ping();
+    }
+    reader.join().unwrap();
+}
+
+#[test]
+fn strangers_beyond_the_bound_of_an_address_are_closed_and_make_room_again() {
+    let mut limits = ConnectionLimits::default();
+    limits.unauthenticated_per_address_max = 3;
+    let broker = builder().connection_limits(limits).start().unwrap();
+    let connect = || TcpStream::connect(address(&broker)).unwrap();
+    let inside: Vec<_> = (0..3).map(|_| connect()).collect();
+    let mut one_too_many = connect();
+    one_too_many.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(one_too_many.read(&mut [0]).unwrap_or(0), 0);
+    drop(inside);
+    // The broker hears of it before long.
+    let begin = Instant::now();
+    while Wire::try_connect(address(&broker), &Connect::new("in")).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "nobody is let in any more");
+    }
+}
+
+#[test]
+fn stop_is_not_kept_waiting_by_who_reads_byte_by_byte_or_not_at_all() {
+    let broker = builder().connection_limits(limits(Duration::from_secs(30))).start().unwrap();
+    let mut clients = Vec::new();
+    for name in ["slow", "asleep"] {
+        let mut wire = Wire::connect(address(&broker), &Connect::new(name).v5());
+        wire.subscribe("t", 0);
+        clients.push(wire);
+    }
+    let mut alice = Wire::connect(address(&broker), &Connect::new("alice"));
+    for _ in 0..256 {
+        alice.publish("t", &vec![b'x'; 64 * 1024], 0, false);
+    }
+    alice.ping();
+    let mut slow = clients[0].stream.try_clone().unwrap();
+    let reader = thread::spawn(move || {
+        // So little at a time that it takes minutes.
+        let mut bytes = [0; 4096];
+        while matches!(slow.read(&mut bytes), Ok(read) if read > 0) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let begin = Instant::now();
+    broker.stop().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    clients[0].stream.shutdown(Shutdown::Both).unwrap();
+    reader.join().unwrap();
+}
+
+/// Defective.
+#[derive(Debug)]
+struct PanicsAt(&'static str);
+
+impl Authorize for PanicsAt {
+    fn publish(&self, _: &Client<'_>, topic: &str) -> Verdict {
+        assert_ne!(topic, self.0, "a defect");
+        Verdict::Allow
+    }
+
+    fn subscribe(&self, _: &Client<'_>, _: &TopicFilter) -> Verdict {
+        Verdict::Allow
+    }
+}
+
+#[test]
+fn panic_in_a_shard_ends_the_broker_and_not_only_a_connection() {
+    let broker = builder().authorize(Arc::new(PanicsAt("bad"))).start().unwrap();
+    let mut alice = Wire::connect(address(&broker), &Connect::new("alice"));
+    alice.publish("good", b"", 1, false);
+    let bytes = alice.publish_bytes("bad", b"", 1, false, 9);
+    alice.send(&bytes).unwrap();
+    match broker.wait() {
+        Err(Fatal::Panic(thread)) => assert!(thread.starts_with("shard-"), "{thread}"),
+        other => panic!("expected a panic to be told, found {other:?}"),
+    }
+    alice.ends();
+}
