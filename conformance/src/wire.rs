@@ -1,0 +1,566 @@
+//! A raw connection: sends any bytes, reads whole packets with a deadline.
+//!
+//! Sending never fails: a broker may close while a case still writes, and the case learns of it
+//! when it reads, where it says whether that is what it expects. Absence is not shown by waiting:
+//! a case sends a marker after what must not arrive, and reads up to the marker.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::case::{Fail, Log, Outcome};
+use crate::packet::{
+    CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, Props,
+    Publish, Reader, SUBACK, UNSUBACK, Version, frame, hex, properties, text,
+};
+
+/// A connection to the broker under test.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    version: Version,
+    label: String,
+    log: Log,
+    patience: Duration,
+    input: Vec<u8>,
+    /// Read while another packet was waited for.
+    waiting: VecDeque<Packet>,
+    next_id: u16,
+    accepted: bool,
+}
+
+/// What a CONNACK says (§3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connack {
+    /// The Connect Acknowledge Flags.
+    pub flags: u8,
+    /// The reason code, or the return code.
+    pub code: u8,
+    /// The properties, each with the bytes of its value.
+    pub props: Vec<(u8, Vec<u8>)>,
+}
+
+impl Connack {
+    /// The number in a property of up to four bytes.
+    pub fn number(&self, id: u8) -> Option<u32> {
+        let (_, value) = self.props.iter().find(|it| it.0 == id)?;
+        Some(value.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+    }
+
+    /// Whether there was a session.
+    pub fn session_present(&self) -> bool {
+        self.flags & 1 != 0
+    }
+}
+
+/// What the stream holds next.
+enum Next {
+    Packet(Packet),
+    Closed,
+    Silent,
+}
+
+impl Wire {
+    pub(crate) fn new(
+        stream: TcpStream,
+        version: Version,
+        label: &str,
+        log: Log,
+        patience: Duration,
+    ) -> Self {
+        let label = label.to_owned();
+        let (input, waiting) = (Vec::new(), VecDeque::new());
+        Self { stream, version, label, log, patience, input, waiting, next_id: 1, accepted: false }
+    }
+
+    /// How long an answer may take from now on, if the case knows better than the target.
+    pub fn patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Sends bytes, whatever they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let unsent = self.stream.write_all(bytes).is_err();
+        let note = if unsent { " (could not be sent)" } else { "" };
+        self.log.push(format!("{}> {}{note}", self.label, hex(bytes)));
+    }
+
+    /// Sends bytes in pieces of `size`, each in a write of its own.
+    pub fn send_split(&mut self, bytes: &[u8], size: usize) {
+        for piece in bytes.chunks(size.max(1)) {
+            let _closed_already = self.stream.write_all(piece);
+        }
+        self.log.push(format!("{}> {} (in pieces of {size})", self.label, hex(bytes)));
+    }
+
+    /// Closes the connection without a DISCONNECT.
+    pub fn drop_connection(self) {
+        let _closed_already = self.stream.shutdown(Shutdown::Both);
+        self.log.push(format!("{}| connection dropped", self.label));
+    }
+
+    /// Sends a DISCONNECT 00 and closes.
+    pub fn disconnect(mut self) {
+        self.send(&[0xE0, 0]);
+        let _closed_already = self.stream.shutdown(Shutdown::Write);
+        // Until the Server has closed too, it may not have looked at the DISCONNECT.
+        while matches!(self.poll(self.patience), Ok(Next::Packet(_))) {}
+    }
+
+    /// A Packet Identifier that this connection has not used.
+    pub fn fresh_id(&mut self) -> u16 {
+        let id = self.next_id;
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        id
+    }
+
+    /// The next packet.
+    ///
+    /// # Errors
+    /// The connection is closed, or nothing comes in time, or bytes that are no packet.
+    pub fn next(&mut self) -> Result<Packet, Fail> {
+        match self.poll(self.patience)? {
+            Next::Packet(packet) => Ok(packet),
+            Next::Closed => self.fail("expected a packet, found the connection closed"),
+            Next::Silent => self.fail("expected a packet, found none in time"),
+        }
+    }
+
+    /// The next packet, of a type.
+    ///
+    /// # Errors
+    /// As [`Wire::next`], and for a packet of another type.
+    pub fn next_of(&mut self, kind: u8) -> Result<Packet, Fail> {
+        let packet = self.next()?;
+        self.of(kind, packet)
+    }
+
+    /// The CONNACK, accepting or not.
+    ///
+    /// # Errors
+    /// Another packet, none, or a malformed one.
+    pub fn connack(&mut self) -> Result<Connack, Fail> {
+        let packet = self.next_of(CONNACK)?;
+        let connack = self.parse_connack(&packet).or_else(|wrong| self.fail(wrong))?;
+        self.accepted = connack.code == 0;
+        Ok(connack)
+    }
+
+    /// Holds [MQTT-3.2.2-1] and, for the properties, [MQTT-3.2.2-8] on every CONNACK.
+    fn parse_connack(&self, packet: &Packet) -> Result<Connack, String> {
+        let mut reader = Reader(&packet.body);
+        let (flags, code) = (reader.byte()?, reader.byte()?);
+        let props = match self.version {
+            Version::V311 => Vec::new(),
+            Version::V5 => {
+                let length = reader.var_int()?;
+                properties(reader.take(length)?)?
+            }
+        };
+        let codes = match self.version {
+            Version::V311 => &[0, 1, 2, 3, 4, 5][..],
+            Version::V5 => CONNACK_CODES,
+        };
+        if packet.first != 0x20 || flags > 1 || !reader.0.is_empty() || !codes.contains(&code) {
+            return Err(format!("a CONNACK that is not allowed: {packet}"));
+        }
+        Ok(Connack { flags, code, props })
+    }
+
+    /// That the Server closes: it says why, or nothing, and no more. Returns its reason code.
+    ///
+    /// MQTT 3.1.1 has no words for it, so anything before the end is a failure there.
+    ///
+    /// # Errors
+    /// Another packet, or a connection that stays open.
+    pub fn closed(&mut self) -> Result<Option<u8>, Fail> {
+        let mut said = None;
+        loop {
+            match self.poll(self.patience)? {
+                Next::Closed => return Ok(said),
+                Next::Silent => return self.fail("expected a closed connection, found it open"),
+                Next::Packet(packet) => {
+                    let reason = self.last_word(&packet).or_else(|wrong| self.fail(wrong))?;
+                    if said.replace(reason).is_some() {
+                        return self.fail(format!("expected the end, found {packet}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Holds [MQTT-3.14.2-1] and [MQTT-3.14.2-2] on every DISCONNECT.
+    fn last_word(&self, packet: &Packet) -> Result<u8, String> {
+        let kind = if self.accepted { DISCONNECT } else { CONNACK };
+        if packet.kind() != kind || self.version == Version::V311 {
+            return Err(format!("expected a closed connection, found {packet}"));
+        }
+        if kind == CONNACK {
+            let connack = self.parse_connack(packet)?;
+            let refused = connack.code >= 0x80 && connack.flags == 0;
+            return if refused { Ok(connack.code) } else { Err(format!("not closed: {packet}")) };
+        }
+        let code = packet.body.first().copied().unwrap_or(0);
+        let mut reader = Reader(packet.body.get(1..).unwrap_or_default());
+        let length = if reader.0.is_empty() { 0 } else { reader.var_int()? };
+        let props = properties(reader.take(length)?)?;
+        let expiry = props.iter().any(|it| it.0 == crate::packet::SESSION_EXPIRY);
+        if packet.first != 0xE0 || !DISCONNECT_CODES.contains(&code) || expiry {
+            return Err(format!("a DISCONNECT that is not allowed of a Server: {packet}"));
+        }
+        Ok(code)
+    }
+
+    /// That the CONNECT is refused: a CONNACK that says so, then the end. Returns its code.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn refused(&mut self) -> Result<u8, Fail> {
+        let connack = self.connack()?;
+        if connack.code == 0 || connack.flags != 0 {
+            return self.fail(format!("expected a refusal, found {connack:?}"));
+        }
+        match self.poll(self.patience)? {
+            Next::Closed => Ok(connack.code),
+            Next::Silent => self.fail("expected a close after the refusal, found it open"),
+            Next::Packet(packet) => self.fail(format!("after the refusal, found {packet}")),
+        }
+    }
+
+    /// That the CONNECT is not accepted, whether or not a CONNACK says so.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn turned_away(&mut self) -> Outcome {
+        match self.poll(self.patience)? {
+            Next::Closed => Ok(()),
+            Next::Silent => self.fail("expected a closed connection, found it open"),
+            Next::Packet(packet) => {
+                self.waiting.push_front(packet);
+                self.refused().map(drop)
+            }
+        }
+    }
+
+    /// That the connection is closed, in MQTT 3.1.1 after a refusal.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn closed_or_refused(&mut self) -> Result<Option<u8>, Fail> {
+        match self.version {
+            Version::V311 => self.refused().map(Some),
+            Version::V5 => self.closed(),
+        }
+    }
+
+    /// Sends SUBSCRIBE with one filter and the byte of its options, and sees it granted.
+    ///
+    /// # Errors
+    /// Anything but a SUBACK with the QoS that was asked for.
+    pub fn subscribe(&mut self, filter: &str, options: u8) -> Result<(), Fail> {
+        let codes = self.subscribe_all(&[(filter, options)], Props::new())?;
+        if codes == [options & 3] {
+            return Ok(());
+        }
+        self.fail(format!("expected SUBACK {:02x}, found {}", options & 3, hex(&codes)))
+    }
+
+    /// Sends SUBSCRIBE, and returns the codes of its SUBACK.
+    ///
+    /// # Errors
+    /// Another packet, or one that does not answer.
+    pub fn subscribe_all(&mut self, filters: &[(&str, u8)], props: Props) -> Result<Vec<u8>, Fail> {
+        let id = self.fresh_id();
+        self.send(&subscribe(self.version, id, filters, props));
+        self.answer(SUBACK, id)
+    }
+
+    /// Sends UNSUBSCRIBE, and returns the codes of its UNSUBACK; none in MQTT 3.1.1.
+    ///
+    /// # Errors
+    /// Another packet, or one that does not answer.
+    pub fn unsubscribe(&mut self, filters: &[&str]) -> Result<Vec<u8>, Fail> {
+        let id = self.fresh_id();
+        self.send(&unsubscribe(self.version, id, filters));
+        self.answer(UNSUBACK, id)
+    }
+
+    /// A SUBACK or UNSUBACK for this identifier, in the right form.
+    ///
+    /// # Errors
+    /// Another packet, or another identifier.
+    pub fn answer(&mut self, kind: u8, id: u16) -> Result<Vec<u8>, Fail> {
+        let packet = self.among_messages(kind)?;
+        let parsed = || -> Result<(u16, Vec<u8>), String> {
+            let mut reader = Reader(&packet.body);
+            let found = reader.two()?;
+            if self.version == Version::V5 {
+                let length = reader.var_int()?;
+                properties(reader.take(length)?)?;
+            }
+            Ok((found, reader.0.to_vec()))
+        };
+        let (found, codes) = parsed().or_else(|wrong| self.fail(wrong))?;
+        let allowed = match (self.version, kind) {
+            (Version::V311, SUBACK) => &[0, 1, 2, 0x80][..],
+            (Version::V311, _) => &[],
+            (Version::V5, SUBACK) => SUBACK_CODES,
+            (Version::V5, _) => UNSUBACK_CODES,
+        };
+        if found != id || packet.first & 15 != 0 || codes.iter().any(|it| !allowed.contains(it)) {
+            return self.fail(format!("expected an answer to {id}, found {packet}"));
+        }
+        Ok(codes)
+    }
+
+    /// Sends a PUBLISH and sees its acknowledgements through. Returns the first one's code.
+    ///
+    /// # Errors
+    /// Another packet, or an acknowledgement of something else.
+    pub fn publish(&mut self, publish: &Publish) -> Result<u8, Fail> {
+        let mut publish = publish.clone();
+        if publish.qos > 0 && publish.id == 0 {
+            publish.id = self.fresh_id();
+        }
+        if publish.retain {
+            self.log.retained(&publish.topic);
+        }
+        self.send(&publish.bytes(self.version));
+        match publish.qos {
+            0 => Ok(0),
+            1 => self.acked(PUBACK, publish.id),
+            _ => {
+                let code = self.acked(PUBREC, publish.id)?;
+                if code < 0x80 {
+                    self.release(publish.id)?;
+                }
+                Ok(code)
+            }
+        }
+    }
+
+    /// Sends PUBREL, and sees it completed.
+    ///
+    /// # Errors
+    /// Anything but its PUBCOMP.
+    pub fn release(&mut self, id: u16) -> Result<(), Fail> {
+        self.send(&ack(PUBREL, id));
+        self.acked(PUBCOMP, id).map(drop)
+    }
+
+    /// The acknowledgement of this type for this identifier, in the right form. Returns its code.
+    ///
+    /// Holds the lists of codes of §3.4 to §3.7 on every acknowledgement.
+    ///
+    /// # Errors
+    /// Another packet.
+    pub fn acked(&mut self, kind: u8, id: u16) -> Result<u8, Fail> {
+        let packet = self.among_messages(kind)?;
+        let parsed = || -> Result<(u16, u8), String> {
+            let mut reader = Reader(&packet.body);
+            let found = reader.two()?;
+            let code = if reader.0.is_empty() { 0 } else { reader.byte()? };
+            let length = if reader.0.is_empty() { 0 } else { reader.var_int()? };
+            properties(reader.take(length)?)?;
+            if self.version == Version::V311 && packet.body.len() != 2 {
+                return Err(format!("expected two bytes, found {packet}"));
+            }
+            Ok((found, code))
+        };
+        let (found, code) = parsed().or_else(|wrong| self.fail(wrong))?;
+        let codes = if matches!(kind, PUBACK | PUBREC) { RECEIVED_CODES } else { RELEASE_CODES };
+        let flags = if kind == PUBREL { 2 } else { 0 };
+        if found != id || packet.first & 15 != flags || !codes.contains(&code) {
+            return self.fail(format!("expected it for the identifier {id}, found {packet}"));
+        }
+        Ok(code)
+    }
+
+    /// The next packet, a PUBLISH; it is not acknowledged.
+    ///
+    /// # Errors
+    /// Another packet, or a PUBLISH that a Server may not send.
+    pub fn message(&mut self) -> Result<Publish, Fail> {
+        let packet = self.next_of(PUBLISH)?;
+        Publish::parse(&packet, self.version).or_else(|wrong| self.fail(wrong))
+    }
+
+    /// The next packet, a PUBLISH with this payload; then acknowledges it to the end.
+    ///
+    /// # Errors
+    /// Another packet or payload.
+    pub fn take(&mut self, payload: &str) -> Result<Publish, Fail> {
+        let message = self.message()?;
+        self.acknowledge(&message)?;
+        if message.payload == payload.as_bytes() {
+            return Ok(message);
+        }
+        self.fail(format!("expected the message {payload:?}, found {:?}", message.text()))
+    }
+
+    /// Acknowledges a message as its QoS asks, to the end.
+    ///
+    /// # Errors
+    /// PUBREC is not followed by PUBREL.
+    pub fn acknowledge(&mut self, message: &Publish) -> Result<(), Fail> {
+        match message.qos {
+            0 => {}
+            1 => self.send(&ack(PUBACK, message.id)),
+            _ => {
+                self.send(&ack(PUBREC, message.id));
+                self.acked(PUBREL, message.id)?;
+                self.send(&ack(PUBCOMP, message.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next packet of a type; messages may come before it, and wait to be read after it.
+    ///
+    /// §3.8.4 lets a Server send them before the SUBACK, and nothing orders them among answers.
+    fn among_messages(&mut self, kind: u8) -> Result<Packet, Fail> {
+        let mut early = VecDeque::new();
+        let found = loop {
+            let packet = self.next()?;
+            if packet.kind() != PUBLISH || early.len() == WAITING_MAX {
+                break packet;
+            }
+            early.push_back(packet);
+        };
+        early.append(&mut self.waiting);
+        self.waiting = early;
+        self.of(kind, found)
+    }
+
+    fn of(&self, kind: u8, packet: Packet) -> Result<Packet, Fail> {
+        if packet.kind() == kind {
+            return Ok(packet);
+        }
+        self.fail(format!("expected {}, found {packet}", crate::packet::kind_name(kind)))
+    }
+
+    /// That the connection is open, and that nothing else waits in it.
+    ///
+    /// # Errors
+    /// Anything but a PINGRESP to a PINGREQ.
+    pub fn ping(&mut self) -> Result<(), Fail> {
+        self.send(&[0xC0, 0]);
+        let packet = self.next_of(PINGRESP)?;
+        if packet.first == 0xD0 && packet.body.is_empty() {
+            return Ok(());
+        }
+        self.fail(format!("expected d0 00, found {packet}"))
+    }
+
+    /// A failure of this connection.
+    ///
+    /// # Errors
+    /// Always: it is made for `return`.
+    pub fn fail<T>(&self, what: impl Into<String>) -> Result<T, Fail> {
+        Err(Fail::Failed(format!("{}: {}", self.label, what.into())))
+    }
+
+    fn poll(&mut self, patience: Duration) -> Result<Next, Fail> {
+        if let Some(packet) = self.waiting.pop_front() {
+            return Ok(Next::Packet(packet));
+        }
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(packet) = self.whole_packet()? {
+                self.log.push(format!("{}< {}", self.label, packet.hex()));
+                return Ok(Next::Packet(packet));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A timeout of zero would mean none at all.
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return Ok(Next::Silent);
+            }
+            let mut scratch = [0; 4096];
+            match self.stream.read(&mut scratch) {
+                Ok(0) => return Ok(self.end()),
+                Ok(count) => self.input.extend(scratch.iter().take(count)),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => return Ok(self.end()),
+                },
+            }
+        }
+    }
+
+    fn end(&self) -> Next {
+        self.log.push(format!("{}| closed by the broker", self.label));
+        Next::Closed
+    }
+
+    fn whole_packet(&mut self) -> Result<Option<Packet>, Fail> {
+        let Some((first, rest)) = self.input.split_first() else { return Ok(None) };
+        let header: Vec<u8> = rest.iter().take(4).copied().collect();
+        let Some(last) = header.iter().position(|byte| byte & 0x80 == 0) else {
+            if header.len() == 4 {
+                return self.fail(format!("a length without an end: {}", hex(&self.input)));
+            }
+            return Ok(None);
+        };
+        let length = Reader(&header).var_int().or_else(|wrong| self.fail(wrong))?;
+        let (begin, end) = (last + 2, last + 2 + length);
+        let Some(body) = self.input.get(begin..end) else { return Ok(None) };
+        let packet = Packet { first: *first, body: body.to_vec() };
+        self.input.drain(..end);
+        Ok(Some(packet))
+    }
+}
+
+/// A PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, of both versions.
+pub fn ack(kind: u8, id: u16) -> Vec<u8> {
+    let flags = if kind == PUBREL { 2 } else { 0 };
+    frame(kind << 4 | flags, &[&id.to_be_bytes()])
+}
+
+/// The same with a reason code, MQTT 5 only.
+pub fn ack_with(kind: u8, id: u16, code: u8) -> Vec<u8> {
+    let flags = if kind == PUBREL { 2 } else { 0 };
+    frame(kind << 4 | flags, &[&id.to_be_bytes(), &[code]])
+}
+
+/// A SUBSCRIBE (§3.8): filters with their options.
+pub fn subscribe(version: Version, id: u16, filters: &[(&str, u8)], props: Props) -> Vec<u8> {
+    let list: Vec<u8> = filters
+        .iter()
+        .flat_map(|(filter, options)| [text(filter), vec![*options]].concat())
+        .collect();
+    frame(0x82, &[&id.to_be_bytes(), &props.block(version), &list])
+}
+
+/// An UNSUBSCRIBE (§3.10).
+pub fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8> {
+    let list: Vec<u8> = filters.iter().flat_map(text).collect();
+    frame(0xA2, &[&id.to_be_bytes(), &Props::new().block(version), &list])
+}
+
+/// §3.2.2.2
+const CONNACK_CODES: &[u8] = &[
+    0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95, 0x97,
+    0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
+];
+
+/// §3.14.2.1, those that a Server sends.
+const DISCONNECT_CODES: &[u8] = &[
+    0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96,
+    0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+];
+
+/// §3.9.3
+const SUBACK_CODES: &[u8] = &[0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2];
+
+/// §3.11.3
+const UNSUBACK_CODES: &[u8] = &[0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91];
+
+/// §3.4.2.1, §3.5.2.1
+const RECEIVED_CODES: &[u8] = &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+
+/// §3.6.2.1, §3.7.2.1
+const RELEASE_CODES: &[u8] = &[0x00, 0x92];
+
+/// How many messages may come before an answer.
+const WAITING_MAX: usize = 1000;
