@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
@@ -14,39 +13,8 @@ use tidings_core::slot::SLOTS;
 
 use crate::auth::{Authenticate, OpenOnLoopback};
 use crate::engine::{Durability, EngineOptions, OpenError};
-use crate::start::{self, Broker};
+use crate::limits::ConnectionLimits;
 use crate::store::StoreFailure;
-
-/// The bounds of connections, as far as they are the shell's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
-    pub connect_timeout: Duration,
-    /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
-    pub unauthenticated_max: usize,
-    /// The same for one address; more are closed at once.
-    pub unauthenticated_per_address_max: usize,
-    /// Unwritten bytes of a connection above which nothing more is taken from its queue, QoS 0
-    /// messages are dropped, and nothing is read from it.
-    pub outbound_soft_bytes: usize,
-    /// Unwritten bytes of a connection above which it is closed.
-    pub outbound_hard_bytes: usize,
-    /// How long a Client may not read while bytes wait for it. Then: closed.
-    pub unsent_timeout: Duration,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            unauthenticated_max: 1024,
-            unauthenticated_per_address_max: 64,
-            outbound_soft_bytes: 256 * 1024,
-            outbound_hard_bytes: 1024 * 1024,
-            unsent_timeout: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Puts a broker together.
 ///
@@ -87,7 +55,7 @@ impl Builder {
         }
     }
 
-    /// Listens for MQTT over TCP. Port 0: any free one, see [`Broker::addresses`].
+    /// Listens for MQTT over TCP. Port 0: any free one, see [`crate::Broker::addresses`].
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
@@ -174,14 +142,6 @@ impl Builder {
     pub fn service(mut self, service: Arc<dyn ServiceFactory>) -> Self {
         self.hooks.services.push(service);
         self
-    }
-
-    /// Opens the store, recovers what it holds, and begins to serve on threads of its own.
-    ///
-    /// # Errors
-    /// See [`StartError`]; nothing is left running then.
-    pub fn start(self) -> Result<Broker, StartError> {
-        start::start(self)
     }
 
     pub(crate) fn shard_count(&self) -> u16 {

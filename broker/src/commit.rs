@@ -175,7 +175,6 @@ impl Hub {
 
     /// The first failure counts. Tells every shard.
     pub(crate) fn fail(&self, failure: StoreFailure) {
-        tracing::error!("{failure}");
         let _first = self.failure.set(failure);
         for lane in &self.lanes {
             lane.wake();

@@ -24,7 +24,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use crate::auth::{Authenticate, Credentials, Decision, Refusal};
-use crate::builder::ConnectionLimits;
+use crate::limits::ConnectionLimits;
 use crate::mail::{Introduced, Mail, Post};
 
 /// What the front is made of.

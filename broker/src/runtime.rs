@@ -25,13 +25,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify as Wakeup;
 use tokio::task::LocalSet;
 
-use crate::builder::ConnectionLimits;
 use crate::clock::Clock;
 use crate::connection::{Connection, Phase};
 use crate::engine::{Notify, ShardStore, StoreEvent};
+use crate::health::{Fatal, Health};
+use crate::limits::ConnectionLimits;
 use crate::mail::{Introduced, Mail, MailBox, Post};
 use crate::observer::Observers;
-use crate::start::{Fatal, Health};
 
 /// What a shard's thread begins with.
 pub(crate) struct RuntimeParts {

@@ -2,19 +2,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tidings_core::record::{KeyBuilder, Row, RowKind};
 use tidings_core::shard::{Shard, ShardConfig};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
-use tokio::sync::watch;
 
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle};
+use crate::health::{Fatal, Health};
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
@@ -31,18 +30,6 @@ pub struct Broker {
     health: Arc<Health>,
 }
 
-/// Why a broker cannot go on. The process should end: what is acknowledged is safe on disk.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fatal {
-    /// The store failed: nothing can be acknowledged any more.
-    #[error("the store failed: {0}")]
-    Store(StoreFailure),
-    /// A defect of the program, in this thread.
-    #[error("thread {0} panicked")]
-    Panic(String),
-}
-
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,44 +40,6 @@ pub enum StopError {
     /// It had failed before.
     #[error(transparent)]
     Fatal(#[from] Fatal),
-}
-
-/// Whether all is well, for whoever waits to hear otherwise.
-#[derive(Debug)]
-pub(crate) struct Health {
-    fatal: watch::Sender<Option<Fatal>>,
-    over: AtomicBool,
-    changed: Condvar,
-    lock: Mutex<()>,
-}
-
-impl Health {
-    fn new() -> Self {
-        Self {
-            fatal: watch::Sender::new(None),
-            over: AtomicBool::new(false),
-            changed: Condvar::new(),
-            lock: Mutex::new(()),
-        }
-    }
-
-    /// The first failure counts.
-    pub(crate) fn fail(&self, fatal: Fatal) {
-        self.fatal.send_if_modified(|first| {
-            let is_first = first.is_none();
-            if is_first {
-                *first = Some(fatal);
-            }
-            is_first
-        });
-        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.over.store(true, Ordering::Release);
-        self.changed.notify_all();
-    }
-
-    fn failure(&self) -> Option<Fatal> {
-        self.fatal.borrow().clone()
-    }
 }
 
 impl Broker {
@@ -104,12 +53,7 @@ impl Broker {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn failed(&self) -> Fatal {
-        let mut fatal = self.health.fatal.subscribe();
-        match fatal.wait_for(Option::is_some).await.map(|it| it.clone()) {
-            Ok(Some(fatal)) => fatal,
-            // The sender lives as long as this broker.
-            _ => std::future::pending().await,
-        }
+        self.health.failed().await
     }
 
     /// Blocks until the broker cannot go on.
@@ -117,11 +61,7 @@ impl Broker {
     /// # Errors
     /// Why not. There is no other way for it to end by itself.
     pub fn wait(&self) -> Result<(), Fatal> {
-        let mut held = self.health.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.health.over.load(Ordering::Acquire) {
-            held = self.health.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.health.failure().map_or(Ok(()), Err)
+        Err(self.health.wait())
     }
 
     /// Stops in order: no more connections, every Client told, every session put away, everything
@@ -158,7 +98,17 @@ impl Drop for Broker {
     }
 }
 
-pub(crate) fn start(builder: Builder) -> Result<Broker, StartError> {
+impl Builder {
+    /// Opens the store, recovers what it holds, and begins to serve on threads of its own.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start(self) -> Result<Broker, StartError> {
+        start(self)
+    }
+}
+
+fn start(builder: Builder) -> Result<Broker, StartError> {
     let mut engine_options = builder.engine.clone();
     engine_options.shards = builder.shard_count();
     if engine_options.durability != Durability::Memory && engine_options.dir.as_os_str().is_empty()

@@ -6,7 +6,9 @@
 //! has is a cursor.
 
 mod chat;
+mod code;
 mod deadline;
+mod entry;
 mod map;
 mod options;
 mod peer;

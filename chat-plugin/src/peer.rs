@@ -12,9 +12,9 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::rows::Entry;
+use crate::code::Code;
+use crate::entry::Entry;
 use crate::topics::{ChatId, Place};
-use crate::view::Code;
 
 /// A message between shards, or from a shard to itself.
 #[derive(Debug)]
@@ -55,6 +55,11 @@ pub(crate) struct DeviceOf {
     pub(crate) persistent: bool,
 }
 
+/// One stay of a device, from connect to disconnect: the answer to a question of an earlier stay
+/// would make the present one pass over what was lost with that connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FeedId(pub(crate) u64);
+
 /// What a chat is told.
 #[derive(Debug)]
 pub(crate) struct ToChat {
@@ -72,6 +77,7 @@ pub(crate) enum ChatInput {
     /// A device is there and wants what lies beyond its cursor.
     Attach {
         device: DeviceOf,
+        feed: FeedId,
         /// Since when it is a device.
         since: Time,
         /// Whether it is its user's only one.
@@ -80,9 +86,11 @@ pub(crate) enum ChatInput {
         resumed: bool,
     },
     /// A device wants entries from `from` on.
-    Fetch { shard: ShardId, session: SessionId, from: u64 },
+    Fetch { shard: ShardId, session: SessionId, feed: FeedId, from: u64 },
     /// A device has acknowledged everything up to `cursor`.
     Progress { device: DeviceOf, cursor: u64 },
+    /// A device has acknowledged these, ascending, and does not know its cursor.
+    Ahead { device: DeviceOf, seqs: Vec<u64> },
     /// A device of `user` has refused an entry.
     Failed { user: Arc<str>, seq: u64 },
     /// A device is no more.
@@ -160,6 +168,7 @@ pub(crate) enum ToUser {
     Attached {
         place: Arc<Place>,
         session: SessionId,
+        feed: FeedId,
         cursor: u64,
         /// The newest entry that can be delivered.
         head: u64,
@@ -173,7 +182,13 @@ pub(crate) enum ToUser {
     /// A new entry.
     Deliver { place: Arc<Place>, user: Arc<str>, entry: Arc<Entry> },
     /// The answer to a fetch: everything there is from what was asked for to `upto`.
-    Entries { place: Arc<Place>, session: SessionId, entries: Vec<Arc<Entry>>, upto: u64 },
+    Entries {
+        place: Arc<Place>,
+        session: SessionId,
+        feed: FeedId,
+        entries: Vec<Arc<Entry>>,
+        upto: u64,
+    },
     /// News of how far `about` is, for the devices of `to` but `except`.
     Receipt {
         place: Arc<Place>,

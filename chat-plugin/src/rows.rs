@@ -4,8 +4,6 @@
 //! one range holds a whole chat. Within it the head and the cursors come first and the log last, so
 //! that one short read opens a chat of any length. Numbers here are never given another meaning.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,6 +11,7 @@ use tidings_core::message::{BadRow, pack, unpack};
 use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
 use tidings_core::time::Time;
 
+use crate::entry::Entry;
 use crate::topics::{ChatId, user_slot};
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
@@ -156,31 +155,7 @@ fn hash(parts: &[&[u8]]) -> IdHash {
     short
 }
 
-/// One entry of a chat's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Its place in the log, from 1, without gaps.
-    pub(crate) seq: u64,
-    /// When the chat took it; never before the entry before it.
-    pub(crate) time: Time,
-    /// Who sent it.
-    pub(crate) from: Arc<str>,
-    /// From which device, which does not hear it again.
-    pub(crate) device: Arc<str>,
-    /// The sender's id for it, or the server's where the sender gave none.
-    pub(crate) id: Box<str>,
-    /// The Content Type (§3.3.2.3.9), if one was given.
-    pub(crate) content_type: Option<Box<str>>,
-    /// What was sent.
-    pub(crate) payload: Bytes,
-}
-
 impl Entry {
-    /// Roughly the memory it takes, in bytes.
-    pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.id.len() + self.payload.len()
-    }
-
     /// The row's value: the fields, and the payload as the rest.
     pub(crate) fn to_bytes(&self) -> Bytes {
         let fields = EntryRow {

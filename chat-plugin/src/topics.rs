@@ -11,7 +11,7 @@ use tidings_core::codec::ReasonCode;
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
-use crate::view::Code;
+use crate::code::Code;
 
 /// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

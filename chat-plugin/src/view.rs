@@ -7,50 +7,10 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
-use tidings_core::codec::ReasonCode;
 use tidings_core::time::Time;
 
-use crate::rows::Entry;
-
-/// Why a command was refused. The names are the protocol's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Code {
-    Forbidden,
-    UnknownChat,
-    Limit,
-    Size,
-    Format,
-    Conflict,
-    Unavailable,
-}
-
-impl Code {
-    /// The Reason Code of the PUBACK or PUBREC (§3.4.2.1) that comes nearest.
-    pub(crate) const fn reason(self) -> ReasonCode {
-        match self {
-            Self::Forbidden => ReasonCode::NotAuthorized,
-            Self::UnknownChat => ReasonCode::TopicNameInvalid,
-            Self::Limit | Self::Size => ReasonCode::QuotaExceeded,
-            Self::Format => ReasonCode::PayloadFormatInvalid,
-            Self::Conflict => ReasonCode::ImplementationSpecificError,
-            Self::Unavailable => ReasonCode::UnspecifiedError,
-        }
-    }
-
-    /// Its name, as in the body.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Forbidden => "forbidden",
-            Self::UnknownChat => "unknown_chat",
-            Self::Limit => "limit",
-            Self::Size => "size",
-            Self::Format => "format",
-            Self::Conflict => "conflict",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
+use crate::code::Code;
+use crate::entry::Entry;
 
 /// The body of `message`.
 pub(crate) fn entry(entry: &Entry) -> Bytes {
@@ -196,21 +156,5 @@ mod tests {
         assert_eq!(text(&body(&failed)), r#"{"user":"bob","failed":[7]}"#);
         let presence = Presence { state: "online", last_seen: time, epoch: 4 };
         assert_eq!(text(&body(&presence)), r#"{"state":"online","last_seen":5,"epoch":4}"#);
-    }
-
-    #[test]
-    fn every_code_has_the_name_it_is_written_with() {
-        for code in [
-            Code::Forbidden,
-            Code::UnknownChat,
-            Code::Limit,
-            Code::Size,
-            Code::Format,
-            Code::Conflict,
-            Code::Unavailable,
-        ] {
-            assert_eq!(text(&body(&code)), format!("\"{}\"", code.name()));
-            assert!(code.reason().is_error());
-        }
     }
 }

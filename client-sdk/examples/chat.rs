@@ -392,6 +392,7 @@ impl Screen {
             Event::Postponed { code, retry_in, .. } => {
                 self.note(&format!("the broker says {code}: again in {retry_in:?}"));
             }
+            Event::Refused { code, text, .. } => self.note(&format!("refused: {code}: {text}")),
             Event::SubscriptionRefused { filter, reason } => {
                 self.note(&format!("the broker refused {filter}: {reason}"));
             }

@@ -5,13 +5,13 @@
 
 use crate::entry::{Event, Presence, Receipt};
 use crate::error::NotStored;
-use crate::hub::{Hub, Tell, lock};
+use crate::hub::{Hub, lock};
 use crate::inbox::{Inbox, Received};
 use crate::options::ConnectOptions;
 use crate::outbox::OutboxDamage;
 use crate::pending::{Done, Pending};
 use crate::transport::{Happened, Link, Lost, Opened, Outgoing, Transport};
-use crate::wire::{self, FAILED_MAX, Heard};
+use crate::wire::{self, Heard};
 use crate::writer::{Accepted, Job};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,44 +83,6 @@ impl Shared {
             watched.hub.close();
         }
         self.ended.send_replace(true);
-    }
-}
-
-impl Tell for Event {
-    fn merge(&mut self, _newer: &Self) -> bool {
-        false
-    }
-}
-
-impl Tell for Presence {
-    fn merge(&mut self, newer: &Self) -> bool {
-        self.clone_from(newer);
-        true
-    }
-}
-
-impl Tell for Receipt {
-    fn merge(&mut self, newer: &Self) -> bool {
-        match (self, newer) {
-            (
-                Self::User { chat, user, delivered, read, failed },
-                Self::User { chat: c, user: u, delivered: d, read: r, failed: f },
-            ) if chat == c && user == u => {
-                *delivered = (*delivered).max(*d);
-                *read = (*read).max(*r);
-                failed.extend(f);
-                failed.drain(..failed.len().saturating_sub(FAILED_MAX));
-                true
-            }
-            (
-                Self::Counts { chat, seq, delivered, read, members },
-                Self::Counts { chat: c, seq: s, delivered: d, read: r, members: m },
-            ) if chat == c && seq == s => {
-                (*delivered, *read, *members) = ((*delivered).max(*d), (*read).max(*r), *m);
-                true
-            }
-            _ => false,
-        }
     }
 }
 
@@ -277,6 +239,9 @@ impl<T: Transport> Engine<T> {
         self.watch(online)?;
         self.report_reads(online)?;
         let now = Instant::now();
+        while let Some(done) = self.pending.next_settled(now) {
+            self.done(done);
+        }
         while self.pending.in_flight() + online.reading.len() < online.window {
             let token = self.next_token;
             let Some(send) = self.pending.next(token, now) else { break };
@@ -366,7 +331,12 @@ impl<T: Transport> Engine<T> {
                 let retry_after = property("retry_after").and_then(|ms| ms.parse().ok());
                 let text = text.unwrap_or_else(|| format!("reason code 0x{reason:02x}"));
                 let retry_after = retry_after.map(Duration::from_millis);
+                let doubtful = retry_after.is_none() && ["limit", "unavailable"].contains(&&*code);
                 let refused = NotStored::Refused { code, text, retry_after };
+                if doubtful {
+                    self.pending.handle_doubtful(token, refused, now);
+                    return;
+                }
                 self.pending.handle_answer(token, Err(refused), now)
             }
             (_, Some(seq)) => self.pending.handle_answer(token, Ok(seq), now),
@@ -418,6 +388,9 @@ impl<T: Transport> Engine<T> {
                 let now = Instant::now();
                 let done = self.pending.handle_answer_by_id(&chat, &id, answer, now);
                 self.done(done);
+            }
+            Ok(Heard::Refused { chat, code, text }) => {
+                self.shared.events.tell(&Event::Refused { chat, code, text });
             }
             Ok(Heard::Receipt(receipt)) => self.shared.receipts.tell(&receipt),
             Ok(Heard::Presence(presence)) => self.handle_presence(presence),

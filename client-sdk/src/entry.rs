@@ -1,6 +1,7 @@
 //! What the application hears: entries of chats, ticks, presence, and the client's own events.
 
 use crate::error::NotStored;
+use crate::hub::Tell;
 use crate::outbox::OutboxDamage;
 use crate::transport::Lost;
 use std::time::Duration;
@@ -165,6 +166,15 @@ pub enum Event {
         /// When it is repeated.
         retry_in: Duration,
     },
+    /// The broker refused something other than a message, such as a read position.
+    Refused {
+        /// The chat.
+        chat: String,
+        /// One of the codes of [`NotStored::Refused`].
+        code: String,
+        /// A sentence for people.
+        text: String,
+    },
     /// Entries wait for a stream that nobody has opened. They are not acknowledged, and as many as
     /// the Receive Maximum hold up every chat: open the chat's stream or the client's.
     Unclaimed {
@@ -193,3 +203,44 @@ pub enum Event {
     /// The outbox's file had been damaged; sends may be missing from it.
     OutboxDamaged(OutboxDamage),
 }
+
+impl Tell for Event {
+    fn merge(&mut self, _newer: &Self) -> bool {
+        false
+    }
+}
+
+impl Tell for Presence {
+    fn merge(&mut self, newer: &Self) -> bool {
+        self.clone_from(newer);
+        true
+    }
+}
+
+impl Tell for Receipt {
+    fn merge(&mut self, newer: &Self) -> bool {
+        match (self, newer) {
+            (
+                Self::User { chat, user, delivered, read, failed },
+                Self::User { chat: c, user: u, delivered: d, read: r, failed: f },
+            ) if chat == c && user == u => {
+                *delivered = (*delivered).max(*d);
+                *read = (*read).max(*r);
+                failed.extend(f);
+                failed.drain(..failed.len().saturating_sub(FAILED_MAX));
+                true
+            }
+            (
+                Self::Counts { chat, seq, delivered, read, members },
+                Self::Counts { chat: c, seq: s, delivered: d, read: r, members: m },
+            ) if chat == c && seq == s => {
+                (*delivered, *read, *members) = ((*delivered).max(*d), (*read).max(*r), *m);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Refused entries kept in one receipt; more than a Receive Maximum cannot be outstanding.
+pub(crate) const FAILED_MAX: usize = 64;

@@ -21,6 +21,9 @@ pub(crate) struct Pending {
     postponed: BTreeMap<String, Instant>,
     /// Acknowledged without a seq: sent again when it passes.
     overdue: BTreeMap<u64, Instant>,
+    /// Refused by PUBACK for a reason that may pass: the message that says for how long, or that it
+    /// will not, is still to come. When that time is over the PUBACK alone counts.
+    doubtful: BTreeMap<u64, (Instant, NotStored)>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl Pending {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.overdue.len()
+        self.in_flight.len() + self.overdue.len() + self.doubtful.len()
     }
 
     /// Everything unanswered is to be sent again, in order.
@@ -69,6 +72,7 @@ impl Pending {
         self.queue = self.sends.keys().copied().collect();
         self.in_flight.clear();
         self.overdue.clear();
+        self.doubtful.clear();
         for unanswered in self.sends.values_mut() {
             unanswered.token = None;
         }
@@ -97,7 +101,8 @@ impl Pending {
 
     /// When [`next`](Self::next) may have more without anything happening.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.postponed.values().chain(self.overdue.values()).min().copied()
+        let doubtful = self.doubtful.values().map(|(until, _)| until);
+        self.postponed.values().chain(self.overdue.values()).chain(doubtful).min().copied()
     }
 
     /// The broker acknowledged the publish without saying the seq: its answer is still to come.
@@ -105,6 +110,20 @@ impl Pending {
         if let Some(number) = self.in_flight.remove(&token) {
             self.overdue.insert(number, resend_at);
         }
+    }
+
+    /// The broker refused the publish for a reason that may pass, and did not say for how long.
+    pub(crate) fn handle_doubtful(&mut self, token: u64, refused: NotStored, now: Instant) {
+        if let Some(number) = self.in_flight.remove(&token) {
+            self.doubtful.insert(number, (now + DETAILS_WAIT, refused));
+        }
+    }
+
+    /// Settles a refusal whose details did not come in time: it may pass, so the send stays.
+    pub(crate) fn next_settled(&mut self, now: Instant) -> Option<Done> {
+        let (number, (_, refused)) = self.doubtful.iter().find(|(_, (until, _))| *until <= now)?;
+        let (number, refused) = (*number, refused.clone());
+        Some(self.finish(number, Err(refused), true, now))
     }
 
     /// The broker answered the publish itself (MQTT 5 PUBACK).
@@ -115,7 +134,7 @@ impl Pending {
         now: Instant,
     ) -> Done {
         match self.in_flight.get(&token) {
-            Some(number) => self.finish(*number, result, now),
+            Some(number) => self.finish(*number, result, false, now),
             None => Done::Unknown,
         }
     }
@@ -131,19 +150,26 @@ impl Pending {
         let number = self.by_id.get(id).copied();
         let send = number.and_then(|number| self.sends.get(&number));
         match send.filter(|one| one.send.chat == chat) {
-            Some(one) => self.finish(one.send.number, result, now),
+            Some(one) => self.finish(one.send.number, result, false, now),
             None => Done::Unknown,
         }
     }
 
-    fn finish(&mut self, number: u64, result: Result<u64, NotStored>, now: Instant) -> Done {
+    fn finish(
+        &mut self,
+        number: u64,
+        result: Result<u64, NotStored>,
+        may_pass: bool,
+        now: Instant,
+    ) -> Done {
         let Some(one) = self.sends.get_mut(&number) else { return Done::Unknown };
         if let Some(token) = one.token.take() {
             self.in_flight.remove(&token);
         }
         self.overdue.remove(&number);
+        self.doubtful.remove(&number);
         if let Err(NotStored::Refused { code, retry_after, .. }) = &result
-            && (code == "limit" || retry_after.is_some())
+            && (may_pass || code == "limit" || retry_after.is_some())
         {
             one.refusals = one.refusals.saturating_add(1);
             let doubled = RETRY_MIN.saturating_mul(1 << (one.refusals - 1).min(5));
@@ -167,6 +193,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// Nor is one that says "next year" believed: its users would think the message lost.
 const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// How long after a PUBACK its details may come: they are on the same connection.
+const DETAILS_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -229,6 +258,32 @@ mod tests {
         let answered = pending.handle_answer_by_id("@a", "m1", Ok(7), later);
         assert!(matches!(answered, Done::Finished { result: Ok(7), .. }));
         assert_eq!((pending.len(), pending.in_flight()), (0, 0));
+    }
+
+    #[test]
+    fn refusal_that_may_pass_waits_for_its_details_and_never_loses_the_send() {
+        let now = Instant::now();
+        let refused = |retry_after| {
+            let (code, text) = ("unavailable".to_owned(), String::new());
+            NotStored::Refused { code, text, retry_after }
+        };
+        let mut pending = pending(&["@a", "@b", "@c"]);
+        assert_eq!(sent(&mut pending, 1, now), [1, 2, 3]);
+        for token in 1..=3 {
+            pending.handle_doubtful(token, refused(None), now);
+        }
+        assert_eq!(pending.in_flight(), 3);
+        assert!(pending.next_settled(now).is_none());
+        let again = Err(refused(Some(Duration::from_secs(9))));
+        let done = pending.handle_answer_by_id("@a", "m1", again, now);
+        assert!(matches!(done, Done::Postponed { .. }));
+        let done = pending.handle_answer_by_id("@b", "m2", Err(refused(None)), now);
+        assert!(matches!(done, Done::Finished { result: Err(_), .. }));
+        let late = now + DETAILS_WAIT;
+        assert_eq!(pending.next_timeout(), Some(late));
+        assert!(matches!(pending.next_settled(late), Some(Done::Postponed { .. })));
+        assert!(pending.next_settled(late).is_none());
+        assert_eq!(pending.len(), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Unknown fields and kinds are passed over: a broker may be newer than this client.
 
-use crate::entry::{Body, Entry, EntryKind, Presence, PresenceState, Receipt};
+use crate::entry::{Body, Entry, EntryKind, FAILED_MAX, Presence, PresenceState, Receipt};
 use crate::error::NotStored;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,10 +16,22 @@ pub(crate) const OWN_FILTER: &str = "me/json/#";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Entry(Entry),
-    Answer { chat: String, id: String, answer: Result<u64, NotStored> },
+    Answer {
+        chat: String,
+        id: String,
+        answer: Result<u64, NotStored>,
+    },
+    /// An error that names no message id.
+    Refused {
+        chat: String,
+        code: String,
+        text: String,
+    },
     Receipt(Receipt),
     Presence(Presence),
-    Ended { chat: String },
+    Ended {
+        chat: String,
+    },
     Other,
 }
 
@@ -62,6 +74,7 @@ fn own(chat: &str, kind: &str, payload: &[u8]) -> Result<Heard, String> {
         }
         "error" => {
             let Error { id, code, text, retry_after } = json(payload)?;
+            let Some(id) = id else { return Ok(Heard::Refused { chat, code, text }) };
             let retry_after = retry_after.map(Duration::from_millis);
             let answer = Err(NotStored::Refused { code, text, retry_after });
             Heard::Answer { chat, id, answer }
@@ -157,7 +170,7 @@ struct Ack {
 
 #[derive(Deserialize)]
 struct Error {
-    id: String,
+    id: Option<String>,
     code: String,
     #[serde(default)]
     text: String,
@@ -185,9 +198,6 @@ struct JsonPresence {
     #[serde(default)]
     epoch: u64,
 }
-
-/// Refused entries kept in one receipt; more than a Receive Maximum cannot be outstanding.
-pub(crate) const FAILED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -230,6 +240,14 @@ mod tests {
         let retry_after = Some(Duration::from_millis(500));
         let (code, text) = ("limit".to_owned(), "slow down".to_owned());
         assert_eq!(error, NotStored::Refused { code, text, retry_after });
+    }
+
+    #[test]
+    fn error_without_id_is_not_an_answer() {
+        let json = br#"{"code":"format","text":"not a seq"}"#;
+        let (chat, code) = ("@bob".to_owned(), "format".to_owned());
+        let refused = Heard::Refused { chat, code, text: "not a seq".to_owned() };
+        assert_eq!(parse("me/json/@bob/error", json), Ok(refused));
     }
 
     #[test]

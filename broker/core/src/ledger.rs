@@ -44,8 +44,9 @@ impl Ledger {
         self.stored = self.stored.max(position);
     }
 
-    pub(crate) fn stored(&self) -> Position {
-        self.stored
+    /// The position of the last record.
+    pub(crate) fn last(&self) -> Position {
+        self.last
     }
 
     pub(crate) fn is_stored(&self, position: Position) -> bool {

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod message;
 pub mod output;
 pub mod peer;
+mod protocol_error;
 pub mod record;
 mod router;
 mod session;
@@ -23,4 +24,4 @@ pub mod slot;
 pub mod time;
 pub mod topic;
 
-pub use session::ProtocolError;
+pub use protocol_error::ProtocolError;

@@ -11,8 +11,8 @@ use crate::codec::{Malformed, Packet, PublishParts, ReasonCode, Version};
 use crate::hook::Event;
 use crate::message::Message;
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Query, Record};
-use crate::session::ProtocolError;
 use crate::slot::ShardId;
 
 /// A Network Connection: a number of the shell's, not given again in the life of the process.

@@ -1,4 +1,9 @@
-//! What shards tell each other: typed messages, in order between any two.
+//! What shards tell each other: typed messages, in the order of cause and effect.
+//!
+//! That is more than in order between any two: what a shard sends because of a message must not
+//! come to a third one before what that message's sender had sent there earlier. One queue for each
+//! receiver, filled at once, gives that. A subscriber relies on it to find the newest retained
+//! message with the topic's owner.
 //!
 //! A shard that owns a subscription tells the others which filters it wants to hear
 //! ([`PeerMessage::Interest`]), and answers SUBSCRIBE only when all of them know. A publisher's
@@ -50,7 +55,8 @@ pub enum PeerMessage {
         /// Success, No matching subscribers, or why not.
         reason: ReasonCode,
     },
-    /// Send me the retained messages that match, for a subscription of mine.
+    /// Send me the retained messages that match, for a subscription of mine: answered by one
+    /// [`PeerMessage::Retained`], also where there are none.
     RetainedWanted {
         /// The filter.
         filter: TopicFilter,

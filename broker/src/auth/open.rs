@@ -26,6 +26,8 @@ impl OpenOnLoopback {
         }
         match credentials.user_name {
             None => Decision::Accept { user: String::new() },
+            // A zero-length name is allowed (§3.1.3.5), and names nobody.
+            Some(user) if user.is_empty() => Decision::Accept { user },
             Some(user) if is_user_name(&user) => Decision::Accept { user },
             Some(_) => Decision::Refuse(Refusal::BadUserNameOrPassword),
         }

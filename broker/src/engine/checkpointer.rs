@@ -79,6 +79,10 @@ impl Checkpointer {
         }
         write(hub, &*self.store, &shards, through)?;
         lock(&self.at_start).clear();
+        hub.forget.fetch_max(through, Ordering::AcqRel);
+        hub.uncovered_bytes.fetch_sub(uncovered, Ordering::AcqRel);
+        // Before the shards are woken: one that waits for this looks then, and not again.
+        hub.behind.store(false, Ordering::Release);
         for (lane, frozen) in hub.lanes.iter().zip(&shards) {
             let released = frozen.layers.len();
             let mut desk = lock(&lane.desk);
@@ -91,10 +95,12 @@ impl Checkpointer {
             drop(desk);
             lane.ask_to_look();
         }
-        hub.forget.fetch_max(through, Ordering::AcqRel);
-        hub.uncovered_bytes.fetch_sub(uncovered, Ordering::AcqRel);
-        hub.behind.store(false, Ordering::Release);
         hub.stir();
+        // Freeing a million rows takes a while: here, and not in a shard's thread.
+        for lane in &hub.lanes {
+            hub.gate.wait_until(|| lock(&lane.desk).release == 0 || self.ended());
+        }
+        drop(shards);
         Ok(())
     }
 }

@@ -48,12 +48,31 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// The journal cannot be read.
-    #[error("cannot read the journal: {0}")]
-    Journal(#[from] ReplayError),
+    /// Records that were acknowledged cannot be read.
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
+    Damaged {
+        /// The segment of the journal, or its directory when a whole segment is missing.
+        file: PathBuf,
+        /// Where reading stopped, in bytes from the start of the file.
+        offset: u64,
+        /// What was expected and what was found.
+        why: String,
+    },
+    /// The journal cannot be read for another reason.
+    #[error("cannot open the journal: {0}")]
+    Journal(#[source] ReplayError),
     /// The store cannot be read, or a thread not be started.
     #[error(transparent)]
     Store(#[from] StoreFailure),
+}
+
+impl From<ReplayError> for OpenError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Damaged { file, offset, why } => Self::Damaged { file, offset, why },
+            error => Self::Journal(error),
+        }
+    }
 }
 
 /// A directory that is locked for this process until this is dropped.

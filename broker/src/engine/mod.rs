@@ -15,12 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tidings_core::record::KeyRange;
-use tidings_core::slot::{ShardId, Slot};
+use tidings_core::record::{KeyRange, Op};
+use tidings_core::slot::{SLOTS, ShardId, Slot};
 
 use crate::commit::{Committer, Hub, Stop, lock};
 pub use crate::commit::{Notify, Stats};
-use crate::journal::{FileJournal, FileJournalOptions, Journal, Recovered, ReplayError};
+use crate::journal::{
+    Entry, FileJournal, FileJournalOptions, Group, Journal, JournalError, Recovered, ReplayError,
+};
 use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
 use crate::store::sled::{SledStore, panic_text};
@@ -182,7 +184,7 @@ impl Engine {
         mut journal: Box<dyn Journal>,
         store: Arc<dyn Store>,
     ) -> Result<(Self, Vec<ShardStore>), OpenError> {
-        let shards = options.shards.clamp(1, tidings_core::slot::SLOTS);
+        let shards = options.shards.clamp(1, SLOTS);
         let complete_to = store.complete_to()?;
         let mut layers = vec![Rows::new(); usize::from(shards)];
         let recovered = journal.replay(complete_to, &mut |entry| {
@@ -393,19 +395,16 @@ impl Journal for NoJournal {
     fn replay(
         &mut self,
         _after: u64,
-        _each: &mut dyn FnMut(crate::journal::Entry),
+        _each: &mut dyn FnMut(Entry),
     ) -> Result<Recovered, ReplayError> {
         Ok(Recovered::default())
     }
 
-    fn append(
-        &mut self,
-        _group: &mut crate::journal::Group,
-    ) -> Result<u64, crate::journal::JournalError> {
+    fn append(&mut self, _group: &mut Group) -> Result<u64, JournalError> {
         Ok(0)
     }
 
-    fn forget(&mut self, _through: u64) -> Result<(), crate::journal::JournalError> {
+    fn forget(&mut self, _through: u64) -> Result<(), JournalError> {
         Ok(())
     }
 }
@@ -435,8 +434,7 @@ fn shard_of(key: &[u8], shards: u16) -> ShardId {
     Slot(key.first().copied().unwrap_or_default()).shard(shards)
 }
 
-fn first_key(op: &tidings_core::record::Op) -> &[u8] {
-    use tidings_core::record::Op;
+fn first_key(op: &Op) -> &[u8] {
     match op {
         Op::Put { key, .. } | Op::Delete { key } => key,
         Op::PutAll { keys, .. } => keys.first().map(AsRef::as_ref).unwrap_or_default(),
@@ -444,10 +442,7 @@ fn first_key(op: &tidings_core::record::Op) -> &[u8] {
 }
 
 /// One shard's rows of then may belong to several shards now.
-fn split_by_shard(
-    ops: Vec<tidings_core::record::Op>,
-) -> impl Iterator<Item = tidings_core::record::Op> {
-    use tidings_core::record::Op;
+fn split_by_shard(ops: Vec<Op>) -> impl Iterator<Item = Op> {
     ops.into_iter().flat_map(|op| match op {
         Op::PutAll { keys, value } => {
             keys.into_iter().map(|key| Op::Put { key, value: value.clone() }).collect()

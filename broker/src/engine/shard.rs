@@ -9,7 +9,7 @@ use tidings_core::record::{Position, Query, Record, Row};
 use tidings_core::slot::ShardId;
 
 use super::reader::ReadRequest;
-use crate::commit::{Frozen, Hub, Lane, Notify, lock};
+use crate::commit::{Desk, Frozen, Hub, Lane, Notify, lock};
 use crate::store::StoreFailure;
 use crate::store::overlay::{self, Rows};
 
@@ -231,13 +231,18 @@ impl ShardStore {
         }
         let lane = Arc::clone(&self.lane);
         let mut desk = lock(&lane.desk);
-        let released = std::mem::take(&mut desk.release).min(self.layers.len());
-        self.layers.drain(..released);
+        self.release(&mut desk);
         if std::mem::take(&mut desk.freeze) {
             desk.frozen = Some(self.freeze());
-            drop(desk);
-            self.hub.gate.changed();
         }
+        drop(desk);
+        self.hub.gate.changed();
+    }
+
+    /// Lets go of the layers that the store has. They are the oldest.
+    fn release(&mut self, desk: &mut Desk) {
+        let released = std::mem::take(&mut desk.release).min(self.layers.len());
+        self.layers.drain(..released);
     }
 
     fn freeze(&mut self) -> Frozen {
@@ -251,10 +256,12 @@ impl ShardStore {
 impl Drop for ShardStore {
     /// Leaves the rows to the last checkpoint.
     fn drop(&mut self) {
-        self.lane.desk_changed.store(true, Ordering::Release);
-        self.look_at_desk();
-        let frozen = self.freeze();
-        lock(&self.lane.desk).left = Some(frozen);
+        let lane = Arc::clone(&self.lane);
+        // One lock for both: what is released in between would be released by nobody.
+        let mut desk = lock(&lane.desk);
+        self.release(&mut desk);
+        desk.left = Some(self.freeze());
+        drop(desk);
         self.hub.gate.changed();
     }
 }

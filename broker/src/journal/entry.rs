@@ -289,3 +289,57 @@ fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     *bytes = rest;
     Some(*taken)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Vec<Op> {
+        vec![
+            Op::Put { key: "k".into(), value: "v".into() },
+            Op::PutAll { keys: vec!["a".into(), "bc".into()], value: Bytes::new() },
+            Op::Delete { key: "k".into() },
+        ]
+    }
+
+    #[test]
+    fn an_entry_keeps_its_bytes_for_ever() {
+        let mut group = Group::default();
+        group.push(ShardId(0x0201), &[]);
+        group.push(ShardId(7), &record());
+        assert_eq!(group.stamp(0x0506, 0xdead_beef), 0x0507);
+        let body = b"\x01\x01\x00k\x01\x00\x00\x00v\
+            \x02\x02\x00\x00\x00\x01\x00a\x02\x00bc\x00\x00\x00\x00\
+            \x03\x01\x00k";
+        let mut golden = Vec::new();
+        golden.extend_from_slice(&GOLDEN_CHECKSUMS[0].to_le_bytes());
+        golden.extend_from_slice(b"\0\0\0\0\x06\x05\0\0\0\0\0\0\0\0\0\0\x01\x02\x01\0");
+        golden.extend_from_slice(&GOLDEN_CHECKSUMS[1].to_le_bytes());
+        golden.extend_from_slice(b"\x1d\0\0\0\x07\x05\0\0\0\0\0\0\x01\0\0\0\x07\0\x01\0");
+        golden.extend_from_slice(body);
+        assert_eq!(group.bytes(), golden);
+    }
+
+    const GOLDEN_CHECKSUMS: [u32; 2] = [0x18a7_a754, 0x781e_3bd4];
+
+    #[test]
+    fn a_body_cut_short_does_not_decode() {
+        let mut group = Group::default();
+        group.push(ShardId(1), &record());
+        let body = &group.bytes()[HEADER_BYTES..];
+        assert_eq!(decode_ops(body), Some(record()));
+        let whole = (0..body.len()).filter(|cut| decode_ops(&body[..*cut]).is_some());
+        assert_eq!(whole.collect::<Vec<_>>(), [0, 9, 25], "only between changes");
+        assert_eq!(decode_ops(b"\x02\xff\xff\xff\xff"), None);
+        assert_eq!(decode_ops(b"\x09"), None);
+    }
+
+    #[test]
+    fn a_record_with_a_key_too_long_leaves_no_trace() {
+        let mut group = Group::default();
+        group.push(ShardId(1), &record());
+        let before = group.bytes().to_vec();
+        assert_eq!(group.push(ShardId(1), &[Op::Delete { key: vec![0; 65_536].into() }]), None);
+        assert_eq!((group.bytes(), group.entries()), (&before[..], 1));
+    }
+}

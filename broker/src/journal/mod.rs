@@ -97,7 +97,7 @@ pub enum ReplayError {
         expected: u16,
     },
     /// Acknowledged records cannot be read.
-    #[error("{file:?} is damaged at byte {offset}: {why}; restore it from a backup")]
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
     Damaged {
         /// The segment, or the directory when a whole segment is missing.
         file: PathBuf,

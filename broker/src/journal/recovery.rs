@@ -8,6 +8,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use tidings_core::slot::ShardId;
+
 use super::entry::{self, HEADER_BYTES, Header};
 use super::segment::{
     BadHeader, DATA_START, FORMAT_VERSION, SegmentHeader, is_spare, segment_first, sync_directory,
@@ -116,7 +118,7 @@ fn replay_segment(
             })?;
             recovered.records += 1;
             recovered.bytes += whole.len() as u64;
-            each(Entry { sequence, shard: tidings_core::slot::ShardId(whole.header.shard), ops });
+            each(Entry { sequence, shard: ShardId(whole.header.shard), ops });
         }
         *next += 1;
         offset += whole.len();

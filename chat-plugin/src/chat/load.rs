@@ -10,17 +10,18 @@ use std::sync::Arc;
 use tidings_core::record::{Query, Row};
 
 use super::cursor::Member;
+use super::cx::{Cx, Reading};
 use super::ids::Ids;
 use super::log::Log;
 use super::one::Chat;
-use super::{Cx, Reading};
+use crate::code::Code;
+use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    ChatRow, CursorRow, Entry, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
+    ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
     split_chat_key,
 };
 use crate::topics::Place;
-use crate::view::Code;
 
 /// A chat that is being read, and what came for it meanwhile.
 #[derive(Debug)]

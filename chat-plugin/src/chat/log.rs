@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidings_core::time::Time;
 
-use crate::rows::Entry;
+use crate::entry::Entry;
 
 /// See the file's own words.
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 //! number of chats the one idle longest is dropped from memory: nothing is lost by that, all it
 //! knows is in rows or is known to the devices that are connected.
 
+mod attach;
 mod cursor;
+mod cx;
 mod ids;
 mod load;
 mod log;
@@ -16,16 +18,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidings_core::hook::Host;
-use tidings_core::record::{Op, Position, Query, Record, Row};
-use tidings_core::slot::ShardId;
+use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
-use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, Outcome, Peer, Refusal, ToChat, ToUser};
-use crate::rows::MemberRow;
-use crate::topics::{ChatId, Place, user_slot};
+use crate::peer::{Refusal, ToChat};
+use crate::topics::ChatId;
+use cx::{Cx, Reading, Shared, Timer, Waiting};
 use load::{Load, Loading};
 use one::Chat;
 
@@ -44,139 +44,9 @@ enum State {
     Ready(Box<Chat>),
 }
 
-/// What all chats of a shard have in common.
-#[derive(Debug)]
-struct Shared {
-    options: Arc<ChatOptions>,
-    timers: Deadlines<(ChatId, Timer)>,
-    reads: Map<u64, (ChatId, Reading)>,
-    next_read: u64,
-    stored: VecDeque<(Position, ChatId, Waiting)>,
-    /// What the entries in memory take, of all chats.
-    tail_bytes: usize,
-}
-
-/// What a chat sets timers for.
-#[derive(Debug, Clone, Copy)]
-enum Timer {
-    /// Store cursors.
-    Flush,
-    /// Tell ticks.
-    Receipts,
-    /// Delete what has expired.
-    Sweep,
-}
-
-/// What a chat reads rows for.
-#[derive(Debug)]
-enum Reading {
-    /// To be loaded: its rows from the first on.
-    Whole,
-    /// To be loaded: the end of its log.
-    End,
-    /// To know whether the foremost send's id is known.
-    Id,
-    /// For a device: everything up to `visible`.
-    Fetch { shard: ShardId, session: tidings_core::hook::SessionId, visible: u64 },
-    /// To find ids that have expired.
-    SweepIds,
-    /// To find entries that have expired.
-    SweepLog,
-}
-
-/// What waits for a record to be safe.
-#[derive(Debug)]
-enum Waiting {
-    /// The foremost pending entry.
-    Entry,
-    /// How far the members were, and who waits to hear that it is stored.
-    Flush { members: Vec<MemberRow>, readers: Vec<Origin> },
-}
-
-/// What a chat acts through.
-struct Cx<'a> {
-    host: &'a mut dyn Host,
-    shared: &'a mut Shared,
-}
-
-impl Cx<'_> {
-    fn now(&self) -> Time {
-        self.host.now()
-    }
-
-    fn options(&self) -> &ChatOptions {
-        &self.shared.options
-    }
-
-    fn set_timer(&mut self, at: Time, chat: ChatId, timer: Timer) {
-        self.shared.timers.set(at, (chat, timer));
-    }
-
-    fn read(&mut self, chat: ChatId, query: Query, reading: Reading) {
-        let token = self.shared.next_read;
-        self.shared.next_read += READ_STEP;
-        self.shared.reads.insert(token, (chat, reading));
-        self.host.read(token, query);
-    }
-
-    fn store(&mut self, ops: Vec<Op>, urgent: bool) -> Position {
-        self.host.store(Record { ops, urgent })
-    }
-
-    fn store_and_wait(&mut self, chat: ChatId, ops: Vec<Op>, urgent: bool, waiting: Waiting) {
-        let position = self.store(ops, urgent);
-        self.shared.stored.push_back((position, chat, waiting));
-    }
-
-    fn to_user(&mut self, user: &str, what: ToUser) {
-        let shard = user_slot(user).shard(self.host.shards());
-        self.to_shard(shard, what);
-    }
-
-    fn to_shard(&mut self, shard: ShardId, what: ToUser) {
-        self.host.send(shard, Box::new(Peer::User(what)));
-    }
-
-    fn answer(
-        &mut self,
-        place: &Arc<Place>,
-        origin: Origin,
-        id: Option<(Box<str>, bool)>,
-        outcome: Outcome,
-    ) {
-        let (id, made) = id.map_or((None, false), |(id, made)| (Some(id), made));
-        let place = Arc::clone(place);
-        self.to_shard(origin.shard, ToUser::Answered { place, origin, id, made, outcome });
-    }
-
-    /// Refuses what can be refused; what cannot needs no answer.
-    fn refuse(&mut self, place: &Arc<Place>, what: ChatInput, refusal: Refusal) {
-        let outcome = Outcome::Refused(refusal);
-        match what {
-            ChatInput::Send(post) => {
-                let id = post.id.map(|id| (id, false));
-                self.answer(place, post.origin, id, outcome);
-            }
-            ChatInput::Read { origin, .. } => self.answer(place, origin, None, outcome),
-            _ => {}
-        }
-    }
-}
-
 impl ChatSide {
     pub(crate) fn new(options: Arc<ChatOptions>) -> Self {
-        Self {
-            chats: map(),
-            ring: VecDeque::new(),
-            shared: Shared {
-                options,
-                timers: Deadlines::new(),
-                reads: map(),
-                next_read: 0,
-                stored: VecDeque::new(),
-                tail_bytes: 0,
-            },
-        }
+        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options) }
     }
 
     /// When [`ChatSide::timed_out`] is due.
@@ -250,9 +120,7 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
-            Reading::Fetch { shard, session, visible } => {
-                chat.fetched(shard, session, visible, &rows, more, cx);
-            }
+            Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
             Reading::Whole | Reading::End => {}
@@ -314,9 +182,6 @@ impl ChatSide {
         }
     }
 }
-
-/// Read tokens of this side are even, those of the users' side odd.
-const READ_STEP: u64 = 2;
 
 /// How far the hand of the clock moves at a time.
 const CLOCK_STEPS: usize = 8;

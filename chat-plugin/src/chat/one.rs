@@ -1,4 +1,4 @@
-//! One chat: sends become entries, entries become visible, devices get what they lack.
+//! One chat: sends become entries, entries become visible, members hear them.
 //!
 //! A send passes four gates, in order of arrival: the chat exists (both members have it in their
 //! index), its id is new, its record is stored, and only then it is acknowledged and delivered. A
@@ -7,22 +7,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidings_core::hook::SessionId;
 use tidings_core::record::{Op, Query, Row};
-use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use super::cursor::Member;
+use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
 use super::ids::Ids;
-use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX, Log};
-use super::{Cx, Reading, Timer, Waiting};
-use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, Tick, ToUser};
+use super::log::Log;
+use crate::code::Code;
+use crate::entry::Entry;
+use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{
-    CursorRow, Entry, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id,
-    head_key, id_key, log_key, log_range, only, split_chat_key,
+    CursorRow, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id, head_key,
+    id_key, log_key, only,
 };
 use crate::topics::{ChatId, Place};
-use crate::view::Code;
 
 /// A chat in memory.
 #[derive(Debug)]
@@ -128,11 +127,14 @@ impl Chat {
             ChatInput::Read { user, device, seq, origin } => {
                 self.read(&user, &device, seq, origin, cx);
             }
-            ChatInput::Attach { device, since, sole, resumed } => {
-                self.attach(&device, since, sole, resumed, cx);
+            ChatInput::Attach { device, feed, since, sole, resumed } => {
+                self.attach(&device, feed, since, sole, resumed, cx);
             }
-            ChatInput::Fetch { shard, session, from } => self.fetch(shard, session, from, cx),
+            ChatInput::Fetch { shard, session, feed, from } => {
+                self.fetch(Fetcher { shard, session, feed }, from, cx);
+            }
             ChatInput::Progress { device, cursor } => self.progress(&device, cursor, cx),
+            ChatInput::Ahead { device, seqs } => self.progress_ahead(&device, &seqs, cx),
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
             ChatInput::Detach { device } => self.detach(&device, cx),
             ChatInput::Begun { user, taken, devices } => self.begun(&user, taken, devices, cx),
@@ -186,7 +188,7 @@ impl Chat {
                 user: Arc::clone(user),
                 since: cx.now(),
             };
-            cx.to_user(user, begin);
+            cx.tell_user(user, begin);
         }
     }
 
@@ -313,116 +315,12 @@ impl Chat {
                 user: Arc::clone(user),
                 entry: Arc::clone(&entry),
             };
-            cx.to_user(user, deliver);
+            cx.tell_user(user, deliver);
         }
         if matches!(self.blocked, Some(Blocked::Full)) {
             self.blocked = None;
             self.work(cx);
         }
-    }
-
-    fn attach(&mut self, of: &DeviceOf, since: Time, sole: bool, resumed: bool, cx: &mut Cx<'_>) {
-        let Some(at) = self.place.member(&of.user) else { return };
-        let kept_from = self.log.floor.saturating_sub(1);
-        let begins_later = self.created.is_none_or(|created| created >= since);
-        let Some(member) = self.members.get_mut(at) else { return };
-        let cursor = match member.device(&of.client_id) {
-            Some(device) if resumed || device.session == of.session => {
-                device.dirty |= device.session != of.session || device.persistent != of.persistent;
-                device.dirty &= of.persistent;
-                device.session = of.session;
-                device.persistent = of.persistent;
-                device.cursor
-            }
-            _ => {
-                let cursor = if sole {
-                    member.far.delivered
-                } else if begins_later {
-                    kept_from
-                } else {
-                    self.log.before(since)
-                };
-                member.begin_device(of, cursor);
-                cursor
-            }
-        };
-        let attached = ToUser::Attached {
-            place: Arc::clone(&self.place),
-            session: of.session,
-            cursor: cursor.max(kept_from),
-            head: self.log.visible,
-            time: self.log.last_time,
-            peer: self.tick_for(at),
-            own_read: self.members.get(at).map_or(0, |member| member.safe.read),
-        };
-        cx.to_user(&of.user, attached);
-        self.flush_later(cx);
-    }
-
-    fn detach(&mut self, of: &DeviceOf, cx: &mut Cx<'_>) {
-        let Some(at) = self.place.member(&of.user) else { return };
-        let Some(member) = self.members.get_mut(at) else { return };
-        if member.end_device(of) {
-            let key = cursor_key(self.id(), &of.user, &of.client_id);
-            cx.store(vec![Op::Delete { key }], false);
-        }
-        // What only this device lacked can go.
-        if self.expendable() > 0 {
-            self.set_flush(cx);
-        }
-    }
-
-    fn fetch(&mut self, shard: ShardId, session: SessionId, from: u64, cx: &mut Cx<'_>) {
-        let visible = self.log.visible;
-        if let Some(entries) = self.log.from(from) {
-            let upto = entries.last().map_or(visible, |entry| entry.seq);
-            let place = Arc::clone(&self.place);
-            return cx.to_shard(shard, ToUser::Entries { place, session, entries, upto });
-        }
-        let query = Query {
-            range: log_range(self.id(), from.max(self.log.floor), visible),
-            rows_max: FETCH_ENTRIES_MAX,
-            bytes_max: FETCH_BYTES_MAX,
-            backwards: false,
-        };
-        cx.read(self.id(), query, Reading::Fetch { shard, session, visible });
-    }
-
-    pub(super) fn fetched(
-        &mut self,
-        shard: ShardId,
-        session: SessionId,
-        visible: u64,
-        rows: &[Row],
-        more: bool,
-        cx: &mut Cx<'_>,
-    ) {
-        let seq_of = |row: &Row| {
-            let (_, seq) = split_chat_key(&row.key)?;
-            Some(u64::from_be_bytes(seq.try_into().ok()?))
-        };
-        let last = rows.last().and_then(seq_of).filter(|_| more);
-        // A row that cannot be read is passed over, as one that is gone.
-        let entries = rows
-            .iter()
-            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new));
-        let entries = ToUser::Entries {
-            place: Arc::clone(&self.place),
-            session,
-            entries: entries.collect(),
-            upto: last.unwrap_or(visible),
-        };
-        cx.to_shard(shard, entries);
-    }
-
-    /// How far the other member is, if this one writes.
-    fn tick_for(&self, member: usize) -> Option<Tick> {
-        let other = self.members.iter().enumerate().find(|(at, _)| *at != member)?.1;
-        (self.authors & (1 << member) != 0).then(|| Tick {
-            delivered: Some(other.safe.delivered),
-            read: Some(other.safe.read),
-            failed: Vec::new(),
-        })
     }
 
     pub(super) fn writes(&self, member: usize) -> bool {

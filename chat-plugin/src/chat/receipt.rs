@@ -7,13 +7,26 @@ use std::sync::Arc;
 
 use tidings_core::record::Op;
 
+use super::cx::{Cx, Timer, Waiting};
 use super::one::Chat;
-use super::{Cx, Timer, Waiting};
+use crate::code::Code;
 use crate::peer::{DeviceOf, Origin, Outcome, Refusal, Tick, ToUser};
 use crate::rows::{MemberRow, RowValue, member_key};
-use crate::view::Code;
 
 impl Chat {
+    /// A device has acknowledged these. Its cursor passes those that follow it without a gap.
+    pub(super) fn progress_ahead(&mut self, of: &DeviceOf, seqs: &[u64], cx: &mut Cx<'_>) {
+        let kept_from = self.log.floor.saturating_sub(1);
+        let member = self.place.member(&of.user).and_then(|at| self.members.get_mut(at));
+        let Some(device) = member.and_then(|member| member.device(&of.client_id)) else { return };
+        let before = device.cursor.max(kept_from);
+        let passed = |cursor: u64, seq: &u64| if *seq == cursor + 1 { *seq } else { cursor };
+        let cursor = seqs.iter().fold(before, passed);
+        if cursor > before {
+            self.progress(of, cursor, cx);
+        }
+    }
+
     pub(super) fn progress(&mut self, of: &DeviceOf, cursor: u64, cx: &mut Cx<'_>) {
         let Some(at) = self.place.member(&of.user) else { return };
         let cursor = cursor.min(self.log.visible);
@@ -128,27 +141,33 @@ impl Chat {
         if self.receipts_at.is_none_or(|at| at > now) {
             return;
         }
+        let mut told = false;
         for at in 0..self.members.len() {
-            self.tell(at, cx);
+            told |= self.tell(at, cx);
         }
         let behind = |member: &super::cursor::Member| {
             member.far != member.told || member.far.read != member.own_told
         };
-        self.receipts_at = None;
-        if self.members.iter().any(behind) {
+        if !self.members.iter().any(behind) {
+            self.receipts_at = None;
+        } else if told {
+            self.receipts_at = None;
             self.receipts_later(cx);
         }
+        // Otherwise it is overdue, and told as soon as it is stored.
     }
 
-    fn tell(&mut self, at: usize, cx: &mut Cx<'_>) {
-        let Some(user) = self.place.members().get(at) else { return };
+    /// Tells how far a member is. Returns whether there was news.
+    fn tell(&mut self, at: usize, cx: &mut Cx<'_>) -> bool {
+        let Some(user) = self.place.members().get(at) else { return false };
         let other = (0..self.members.len()).find(|other| *other != at);
         let author = other.filter(|other| self.writes(*other));
         let author = author.and_then(|other| self.place.members().get(other));
-        let Some(member) = self.members.get_mut(at) else { return };
+        let Some(member) = self.members.get_mut(at) else { return false };
         if let Some(author) = author {
             let (told, safe) = (member.told, member.safe);
-            let news = !member.failed.is_empty()
+            // What failed is told with the cursor that passes it.
+            let news = (!member.failed.is_empty() && safe == member.far)
                 || self.log.wrote(author, told.delivered, safe.delivered)
                 || self.log.wrote(author, told.read, safe.read);
             if news {
@@ -163,10 +182,13 @@ impl Chat {
                     },
                     except: None,
                 };
-                cx.to_user(author, receipt);
+                cx.tell_user(author, receipt);
             }
         }
-        member.failed.clear();
+        if member.safe == member.far {
+            member.failed.clear();
+        }
+        let mut news = member.told != member.safe;
         member.told = member.safe;
         if member.safe.read > member.own_told {
             member.own_told = member.safe.read;
@@ -177,8 +199,10 @@ impl Chat {
                 tick: Tick { read: Some(member.safe.read), ..Tick::default() },
                 except: member.read_on.take(),
             };
-            cx.to_user(user, receipt);
+            cx.tell_user(user, receipt);
+            news = true;
         }
+        news
     }
 }
 

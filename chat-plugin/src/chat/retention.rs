@@ -7,10 +7,11 @@
 use tidings_core::record::{Op, Query, Row};
 
 use super::cursor::Member;
+use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
-use super::{Cx, Reading, Timer};
+use crate::entry::Entry;
 use crate::rows::{
-    ChatRow, Entry, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
+    ChatRow, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
 };
 
 impl Chat {

@@ -11,9 +11,10 @@ use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Ver
 use tidings_core::hook::{Answer, AnswerToken, Client, Host, SessionId};
 
 use super::{UserSide, message, to_chat, to_user};
+use crate::code::Code;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal, ToUser};
 use crate::topics::{Command, Place, answered, heard, is_name};
-use crate::view::{self, Code};
+use crate::view;
 
 impl UserSide {
     /// A Client has published below one of the roots.

@@ -17,15 +17,17 @@ use tidings_core::time::Time;
 
 use super::lane::Lane;
 use super::{Session, Timer, UserSide, message, put, to_chat};
+use crate::entry::Entry;
 use crate::map::{Map, map};
-use crate::peer::{ChatInput, Tick};
-use crate::rows::{DeviceRow, Entry, RowValue, device_key};
+use crate::peer::{ChatInput, FeedId, Tick};
+use crate::rows::{DeviceRow, RowValue, device_key};
 use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
 use crate::view;
 
 /// The messages of one device.
 #[derive(Debug)]
 pub(super) struct Feed {
+    id: FeedId,
     since: Time,
     sole: bool,
     lanes: Map<ChatId, Lane>,
@@ -45,6 +47,17 @@ impl Feed {
         self.lanes.values().map(|lane| &lane.place)
     }
 
+    /// Those whose chats have not said where the cursor is.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Lane> {
+        // The order does not matter: each tells a chat of its own.
+        self.lanes.values().filter(|lane| !lane.attached)
+    }
+
+    /// Whether a chat was asked.
+    pub(super) fn knows(&self, chat: ChatId) -> bool {
+        self.lanes.contains_key(&chat)
+    }
+
     fn lags(&mut self, chat: ChatId) {
         if let Some(lane) = self.lanes.get(&chat).filter(|lane| lane.is_behind()) {
             self.behind.insert((Reverse(lane.time), chat));
@@ -60,6 +73,12 @@ enum Flow {
 }
 
 impl UserSide {
+    /// Whether an answer is for the present stay of a device, and not for an earlier one.
+    pub(super) fn is_present(&self, id: SessionId, feed: FeedId) -> bool {
+        let present = self.sessions.get(&id).and_then(|session| session.feed.as_ref());
+        present.is_some_and(|present| present.id == feed)
+    }
+
     /// A session's subscriptions have changed, or its user's rows are there.
     pub(super) fn refresh(&mut self, id: SessionId, host: &mut dyn Host) {
         let Some(session) = self.sessions.get(&id) else { return };
@@ -100,7 +119,10 @@ impl UserSide {
                 .iter()
                 .filter(|(client_id, row)| !row.leaving && **client_id != session.client_id);
             let sole = others.count() == 0 && !other_feeds;
+            let id = FeedId(self.next_feed);
+            self.next_feed += 1;
             session.feed = Some(Feed {
+                id,
                 since,
                 sole,
                 lanes: map(),
@@ -135,11 +157,23 @@ impl UserSide {
             let key = chat.to_key();
             let first = Tag { key, seq: 0 };
             let last = Tag { key, seq: u64::MAX };
-            let in_flight = session.in_flight.range(first..=last).map(|tag| tag.seq);
-            feed.lanes.insert(*chat, Lane::new(Arc::clone(place), in_flight));
+            let in_flight = session.in_flight.range(first..=last);
+            let answered = in_flight.clone().filter(|(_, reason)| reason.is_some());
+            let waiting = in_flight.clone().filter(|(_, reason)| reason.is_none());
+            let lane = Lane::new(
+                Arc::clone(place),
+                waiting.map(|(tag, _)| tag.seq),
+                answered.clone().map(|(tag, _)| tag.seq),
+            );
+            feed.lanes.insert(*chat, lane);
+            for (tag, _) in answered.filter(|(_, reason)| reason.is_some_and(|r| r.is_error())) {
+                let failed = ChatInput::Failed { user: Arc::clone(&session.user), seq: tag.seq };
+                to_chat(place, failed, host);
+            }
             feed.attaching += 1;
             let attach = ChatInput::Attach {
                 device: device.clone(),
+                feed: feed.id,
                 since: feed.since,
                 sole: feed.sole,
                 resumed: session.resumed,
@@ -195,7 +229,7 @@ impl UserSide {
             index += 1;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let Some(feed) = &mut session.feed else {
-                if session.hears().is_some() && !is_own(session, entry) {
+                if session.hears() == Some(QoS::AtMostOnce) && !is_own(session, entry) {
                     // QoS 0: a session that is full goes without.
                     let message = shown.message(entry, host);
                     let _ = host.deliver(id, &message, None);
@@ -244,7 +278,8 @@ impl UserSide {
                 continue;
             };
             feed.fetching = Some(chat);
-            let fetch = ChatInput::Fetch { shard: host.shard(), session: id, from: lane.next };
+            let (shard, from) = (host.shard(), lane.next);
+            let fetch = ChatInput::Fetch { shard, session: id, feed: feed.id, from };
             return to_chat(&lane.place, fetch, host);
         }
     }
@@ -261,7 +296,6 @@ impl UserSide {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(feed) = &mut session.feed else { return };
         if feed.fetching != Some(place.id) {
-            // Asked for by an earlier connection of this session.
             return;
         }
         feed.fetching = None;
@@ -281,6 +315,10 @@ impl UserSide {
             if let Some(lane) = feed.lanes.get_mut(&place.id).filter(|_| flow == Flow::On) {
                 // What was not among them is gone.
                 lane.pass(upto);
+                if upto < lane.next && entries.is_empty() {
+                    // There is no more: never ask for the same nothing again.
+                    lane.head = upto.max(lane.next - 1);
+                }
             }
             feed.lags(place.id);
             session.moved(place.id, before)
@@ -302,11 +340,15 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.in_flight.remove(&tag);
         let chat = ChatId::from_key(tag.key);
         let name = Arc::clone(&session.user);
-        let Some(feed) = &mut session.feed else { return };
-        let Some(lane) = feed.lanes.get_mut(&chat) else { return };
+        let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&chat));
+        let Some(lane) = lane else {
+            if let Some(answered) = session.in_flight.get_mut(&tag) {
+                *answered = Some(reason);
+            }
+            return;
+        };
         if !lane.acknowledge(tag.seq) {
             return;
         }

@@ -37,8 +37,13 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// One whose chat has been asked. `in_flight` is what the session sends again, ascending.
-    pub(crate) fn new(place: Arc<Place>, in_flight: impl Iterator<Item = u64>) -> Self {
+    /// One whose chat has been asked. `in_flight` is what the session sends again, ascending, and
+    /// `ahead` what it sent again and has been acknowledged already.
+    pub(crate) fn new(
+        place: Arc<Place>,
+        in_flight: impl Iterator<Item = u64>,
+        ahead: impl Iterator<Item = u64>,
+    ) -> Self {
         Self {
             place,
             attached: false,
@@ -49,7 +54,7 @@ impl Lane {
             dirty: false,
             frozen: false,
             outstanding: in_flight.collect(),
-            ahead: BTreeSet::new(),
+            ahead: ahead.collect(),
         }
     }
 
@@ -92,6 +97,11 @@ impl Lane {
         }
     }
 
+    /// What was acknowledged and is not below the cursor, ascending.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = u64> {
+        self.ahead.iter().copied()
+    }
+
     fn pass_ahead(&mut self) {
         while self.ahead.remove(&self.next) {
             self.next += 1;
@@ -127,7 +137,7 @@ mod tests {
     use super::*;
 
     fn lane(in_flight: &[u64]) -> Lane {
-        Lane::new(Place::direct("alice", "bob"), in_flight.iter().copied())
+        Lane::new(Place::direct("alice", "bob"), in_flight.iter().copied(), std::iter::empty())
     }
 
     #[test]

@@ -7,13 +7,14 @@
 mod command;
 mod device;
 mod lane;
+mod parting;
 mod presence;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::codec::{QoS, Version};
+use tidings_core::codec::{QoS, ReasonCode, Version};
 use tidings_core::hook::{Client, Disconnection, Host, Refused, SessionId, Tag};
 use tidings_core::message::Message;
 use tidings_core::record::{Op, Position, Query, Record, Row};
@@ -40,9 +41,10 @@ pub(crate) struct UserSide {
     sessions: Map<SessionId, Session>,
     reads: Map<u64, Arc<str>>,
     next_read: u64,
+    next_feed: u64,
     timers: Deadlines<Timer>,
     /// Chats that begin and wait for the index row to be safe.
-    begins: VecDeque<(Position, Arc<Place>, Arc<str>, Vec<DeviceOf>)>,
+    begins: VecDeque<(Position, Arc<Place>, ChatInput)>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -102,8 +104,8 @@ struct Session {
     kept: bool,
     /// Whose presence it watches.
     watching: BTreeSet<Arc<str>>,
-    /// Deliveries that it sends again by itself, by chat.
-    in_flight: BTreeSet<Tag>,
+    /// Deliveries that it sends again by itself, and what came back before their lane was there.
+    in_flight: BTreeMap<Tag, Option<ReasonCode>>,
     /// Its messages, if it is a device.
     feed: Option<Feed>,
     /// Whether it takes nothing at present.
@@ -137,6 +139,7 @@ impl UserSide {
             sessions: map(),
             reads: map(),
             next_read: 1,
+            next_feed: 1,
             timers: Deadlines::new(),
             begins: VecDeque::new(),
             dirty: Vec::new(),
@@ -177,7 +180,7 @@ impl UserSide {
                 filters: Vec::new(),
                 kept: false,
                 watching: BTreeSet::new(),
-                in_flight: in_flight.iter().copied().collect(),
+                in_flight: in_flight.iter().map(|tag| (*tag, None)).collect(),
                 feed: None,
                 full: false,
                 answers: VecDeque::new(),
@@ -190,6 +193,7 @@ impl UserSide {
     pub(crate) fn disconnected(&mut self, id: SessionId, how: Disconnection, host: &mut dyn Host) {
         // Before the session is forgotten: its next connection builds on what the chats know.
         self.tell_progress(host);
+        self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Some(feed) = &session.feed
             && !session.persistent
@@ -293,8 +297,8 @@ impl UserSide {
     /// Records up to `position` are safe.
     pub(crate) fn stored(&mut self, position: Position, host: &mut dyn Host) {
         while self.begins.front().is_some_and(|(at, ..)| *at <= position) {
-            let Some((_, place, user, devices)) = self.begins.pop_front() else { return };
-            to_chat(&place, ChatInput::Begun { user, taken: true, devices }, host);
+            let Some((_, place, begun)) = self.begins.pop_front() else { return };
+            to_chat(&place, begun, host);
         }
     }
 
@@ -339,13 +343,17 @@ impl UserSide {
             ToUser::Answered { place, origin, id, made, outcome } => {
                 self.answered(&place, &origin, id.as_deref(), made, outcome, host);
             }
-            ToUser::Attached { place, session, cursor, head, time, peer, own_read } => {
-                self.receipts_at_attach(&place, session, peer, own_read, host);
-                self.attached(place.id, session, cursor, head, time, host);
+            ToUser::Attached { place, session, feed, cursor, head, time, peer, own_read } => {
+                if self.is_present(session, feed) {
+                    self.receipts_at_attach(&place, session, peer, own_read, host);
+                    self.attached(place.id, session, cursor, head, time, host);
+                }
             }
             ToUser::Deliver { place, user, entry } => self.deliver(&place, &user, &entry, host),
-            ToUser::Entries { place, session, entries, upto } => {
-                self.entries(&place, session, &entries, upto, host);
+            ToUser::Entries { place, session, feed, entries, upto } => {
+                if self.is_present(session, feed) {
+                    self.entries(&place, session, &entries, upto, host);
+                }
             }
             ToUser::Receipt { place, to, about, tick, except } => {
                 self.receipt(&place, &to, &about, &tick, except.as_deref(), host);
@@ -442,7 +450,9 @@ impl UserSide {
             session: SessionId(row.session),
             persistent: true,
         });
-        self.begins.push_back((position, place, Arc::clone(name), devices.collect()));
+        let begun =
+            ChatInput::Begun { user: Arc::clone(name), taken: true, devices: devices.collect() };
+        self.begins.push_back((position, place, begun));
         for id in user.sessions.clone() {
             self.attach_more(id, host);
         }

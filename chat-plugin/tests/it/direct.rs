@@ -438,3 +438,29 @@ fn typing_is_heard_by_the_other_and_limited() {
     let states: Vec<_> = heard.iter().filter_map(|body| text(body, "state")).collect();
     assert_eq!(states, ["typing", "stopped"]);
 }
+
+#[test]
+fn a_retry_is_known_in_a_chat_with_more_ids_than_one_read_holds() {
+    let mut world = World::new(1);
+    let alice = world.connect("alice", "laptop");
+    let send = |world: &mut World, alice, n: u64| {
+        world.publish(alice, &format!("chat/@bob/send/m{n}"), b"x")
+    };
+    for n in 1..=1_500 {
+        send(&mut world, alice, n);
+        if n % 500 == 0 {
+            world.settle();
+        }
+    }
+    world.crash(false);
+    let alice = world.connect("alice", "laptop");
+    let again: Vec<u64> = (1..=1_500).step_by(7).collect();
+    for few in again.chunks(500) {
+        let sent: Vec<u64> = few.iter().map(|n| send(&mut world, alice, *n)).collect();
+        let new = send(&mut world, alice, 10_000 + few[0]);
+        world.settle();
+        let seqs: Vec<_> = sent.iter().map(|serial| world.seq(*serial)).collect();
+        assert_eq!(seqs, few.iter().map(|n| Some(*n)).collect::<Vec<_>>());
+        assert_eq!(world.seq(new), Some(1_501));
+    }
+}

@@ -318,6 +318,13 @@ impl World {
         self.shards[usize::from(shard.0)].events.push_back(event);
     }
 
+    /// Tells a service all it has not heard of: a session and what its service knows of it change
+    /// together.
+    fn catch_up(&mut self, user: &str) {
+        let shard = Slot::of(user.as_bytes()).shard(self.shards.len() as u16);
+        while self.take_event(usize::from(shard.0)) {}
+    }
+
     pub(crate) fn allows(&self, user: &str, filter: &str) -> Result<(), ReasonCode> {
         let client = Client { user, client_id: "x", version: Version::V5 };
         self.home(user).service.subscribe(&client, &TopicFilter::parse(filter).unwrap())
@@ -339,6 +346,7 @@ impl World {
         version: Version,
         persistent: bool,
     ) -> SessionId {
+        self.catch_up(user);
         let known = self
             .outside
             .sessions
@@ -376,6 +384,7 @@ impl World {
             },
         );
         self.event(user, Event::Connected { session: id, resumed: false, in_flight: Vec::new() });
+        self.catch_up(user);
         id
     }
 
@@ -393,6 +402,7 @@ impl World {
         for (filter, qos) in filters {
             self.event(&user, Event::Subscribed { session: id, filter, qos, new: false });
         }
+        self.catch_up(&user);
     }
 
     pub(crate) fn disconnect(&mut self, id: SessionId, how: Disconnection) {
@@ -403,20 +413,25 @@ impl World {
     }
 
     fn end_connection(&mut self, id: SessionId, how: Disconnection) {
+        let user = self.session(id).user.clone();
+        self.catch_up(&user);
         let session = self.session(id);
         session.connected = false;
         session.full = false;
         session.queue.clear();
-        let user = session.user.clone();
         self.event(&user, Event::Disconnected { session: id, how });
+        self.catch_up(&user);
     }
 
     /// Its session expires, or is replaced.
     pub(crate) fn end_session(&mut self, id: SessionId) {
+        let user = self.session(id).user.clone();
+        self.catch_up(&user);
         let session = self.outside.sessions.remove(&id).unwrap();
         let ended =
             Event::Ended { session: id, user: session.user.clone(), client_id: session.client_id };
         self.event(&session.user, ended);
+        self.catch_up(&user);
     }
 
     pub(crate) fn subscribe(&mut self, id: SessionId, filter: &str, qos: QoS) {
@@ -523,6 +538,15 @@ impl World {
     /// The seq a send was acknowledged with.
     pub(crate) fn seq(&self, serial: u64) -> Option<u64> {
         self.property(serial, "seq").map(|seq| seq.parse().unwrap())
+    }
+
+    /// Topics and bodies of what the client has and has not acknowledged.
+    pub(crate) fn in_flight(&mut self, id: SessionId) -> Vec<(String, String)> {
+        let text = |message: &Arc<Message>| {
+            let body = String::from_utf8(message.payload.to_vec()).unwrap();
+            (message.topic.to_string(), body)
+        };
+        self.session(id).in_flight.iter().map(|(message, _)| text(message)).collect()
     }
 
     /// The client acknowledges the oldest delivery that it has.

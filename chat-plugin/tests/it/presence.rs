@@ -1,1 +1,170 @@
-//! Soon.
+//! Presence: who is online, since when not, and what is no change.
+
+use std::time::Duration;
+
+use tidings_chat::ChatOptions;
+use tidings_core::codec::{QoS, ReasonCode, Version};
+use tidings_core::hook::Disconnection;
+
+use crate::harness::{World, number, text};
+
+/// A world in which Alice watches Bob.
+fn watching() -> (World, tidings_core::hook::SessionId) {
+    let mut world = World::new(3);
+    let alice = world.connect_as("alice", "laptop", Version::V5, false);
+    world.subscribe(alice, "presence/bob", QoS::AtLeastOnce);
+    world.run();
+    (world, alice)
+}
+
+fn states(world: &mut World, session: tidings_core::hook::SessionId) -> Vec<String> {
+    let heard = world.take_heard(session, "presence/bob");
+    heard.iter().filter_map(|body| text(body, "state")).collect()
+}
+
+#[test]
+fn the_current_value_comes_at_once_and_then_changes() {
+    let (mut world, alice) = watching();
+    let heard = world.take_heard(alice, "presence/bob");
+    assert_eq!(heard, [r#"{"state":"offline","last_seen":0,"epoch":0}"#]);
+    let bob = world.device("bob", "phone");
+    world.run();
+    let online = world.take_heard(alice, "presence/bob");
+    assert_eq!(text(&online[0], "state").as_deref(), Some("online"));
+    world.advance(Duration::from_secs(60));
+    let left = world.now;
+    world.disconnect(bob, Disconnection::Clean);
+    world.run();
+    let offline = world.take_heard(alice, "presence/bob");
+    assert_eq!(text(&offline[0], "state").as_deref(), Some("offline"));
+    assert_eq!(number(&offline[0], "last_seen"), Some(left.as_millis()));
+    assert!(number(&offline[0], "epoch") > number(&online[0], "epoch"));
+    // Who comes later hears the same.
+    let carol = world.connect("carol", "c");
+    world.subscribe(carol, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    assert_eq!(world.take_heard(carol, "presence/bob"), offline);
+}
+
+#[test]
+fn an_abrupt_end_counts_after_the_grace_and_a_reconnect_makes_it_none() {
+    let (mut world, alice) = watching();
+    let bob = world.connect("bob", "phone");
+    world.run();
+    assert_eq!(states(&mut world, alice), ["offline", "online"]);
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.advance(Duration::from_millis(4_900));
+    world.connect("bob", "phone");
+    world.advance(Duration::from_secs(10));
+    assert_eq!(states(&mut world, alice), [""; 0]);
+    let left = world.now;
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.advance(Duration::from_millis(4_999));
+    assert_eq!(states(&mut world, alice), [""; 0]);
+    world.advance(Duration::from_millis(1));
+    let heard = world.take_heard(alice, "presence/bob");
+    assert_eq!(text(&heard[0], "state").as_deref(), Some("offline"));
+    assert_eq!(number(&heard[0], "last_seen"), Some(left.as_millis()));
+}
+
+#[test]
+fn a_takeover_is_no_change_and_its_will_neither() {
+    let (mut world, alice) = watching();
+    let bob = world.connect("bob", "phone");
+    world.run();
+    states(&mut world, alice);
+    world.disconnect(bob, Disconnection::TakenOver);
+    world.will("bob", "phone", "me/will", b"gone");
+    world.run();
+    world.connect("bob", "phone");
+    world.advance(Duration::from_secs(20));
+    assert_eq!(states(&mut world, alice), [""; 0]);
+}
+
+#[test]
+fn a_will_brings_the_end_forward() {
+    let (mut world, alice) = watching();
+    let bob = world.connect("bob", "phone");
+    world.run();
+    states(&mut world, alice);
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.will("bob", "phone", "me/gone", b"");
+    world.run();
+    assert_eq!(states(&mut world, alice), ["offline"]);
+    world.advance(Duration::from_secs(20));
+    assert_eq!(states(&mut world, alice), [""; 0]);
+    // With another session connected it is none.
+    let phone = world.connect("bob", "phone");
+    let tablet = world.connect("bob", "tablet");
+    world.run();
+    assert_eq!(states(&mut world, alice), ["online"]);
+    world.disconnect(phone, Disconnection::Abrupt);
+    world.will("bob", "phone", "me/will", b"");
+    world.advance(Duration::from_secs(20));
+    assert_eq!(states(&mut world, alice), [""; 0]);
+    world.disconnect(tablet, Disconnection::Clean);
+    world.run();
+    assert_eq!(states(&mut world, alice), ["offline"]);
+}
+
+#[test]
+fn last_seen_and_the_epoch_survive_a_crash() {
+    let (mut world, alice) = watching();
+    let bob = world.connect("bob", "phone");
+    world.advance(Duration::from_secs(60));
+    world.disconnect(bob, Disconnection::Clean);
+    world.settle();
+    let before = world.take_heard(alice, "presence/bob").pop().unwrap();
+    world.crash(true);
+    let alice = world.connect("alice", "laptop");
+    world.subscribe(alice, "presence/bob", QoS::AtMostOnce);
+    world.settle();
+    assert_eq!(world.take_heard(alice, "presence/bob"), [&*before]);
+    // Online when it crashed: offline now, as a later change.
+    world.connect("bob", "phone");
+    world.settle();
+    let online = world.take_heard(alice, "presence/bob").pop().unwrap();
+    world.crash(true);
+    let alice = world.connect("alice", "laptop");
+    world.settle();
+    let after = world.take_heard(alice, "presence/bob").pop().unwrap();
+    assert_eq!(text(&after, "state").as_deref(), Some("offline"));
+    assert!(number(&after, "epoch") > number(&online, "epoch"));
+    assert!(number(&after, "last_seen") >= number(&online, "last_seen"));
+}
+
+#[test]
+fn watchers_are_forgotten_when_they_leave_and_bounded() {
+    let mut options = ChatOptions::default();
+    options.watchers_max = 1;
+    let mut world = World::with(2, options, 0);
+    let first = world.connect("alice", "a");
+    let second = world.connect("carol", "c");
+    world.subscribe(first, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    world.subscribe(second, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    assert_eq!(states(&mut world, second), ["offline"], "the value at once, beyond the bound too");
+    let bob = world.connect("bob", "phone");
+    world.run();
+    assert_eq!(states(&mut world, first), ["offline", "online"]);
+    assert_eq!(states(&mut world, second), [""; 0]);
+    world.unsubscribe(first, "presence/bob");
+    world.run();
+    world.subscribe(second, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    world.disconnect(bob, Disconnection::Clean);
+    world.run();
+    assert_eq!(states(&mut world, first), [""; 0]);
+    assert_eq!(states(&mut world, second), ["online", "offline"]);
+}
+
+#[test]
+fn presence_is_for_one_user_at_a_time() {
+    let world = World::new(1);
+    assert_eq!(world.allows("alice", "presence/bob"), Ok(()));
+    for filter in ["presence/+", "presence/#", "presence/bob/x"] {
+        assert_eq!(world.allows("alice", filter), Err(ReasonCode::TopicFilterInvalid));
+    }
+    assert_eq!(world.allows("", "presence/bob"), Err(ReasonCode::NotAuthorized));
+}

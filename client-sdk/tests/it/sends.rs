@@ -68,6 +68,40 @@ async fn negative_puback_alone_completes_stored_with_a_code() {
 }
 
 #[tokio::test]
+async fn busy_broker_whose_puback_comes_before_its_details_loses_no_send() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut connection = broker.open().await;
+    let sent = client.chat("@bob").unwrap().send("hello").await.unwrap();
+    let first = connection.published().await;
+    connection.puback(first.token, 0x83, &[("code", "unavailable")]);
+    let id = sent.id();
+    let error = format!(r#"{{"id":"{id}","code":"unavailable","text":"busy","retry_after":1}}"#);
+    connection.receive("me/json/@bob/error", &error, Some(1));
+    assert_eq!(connection.said().await, Said::Acknowledge(1));
+    let again = connection.published().await;
+    assert_eq!(again.topic, first.topic);
+    connection.puback(again.token, 0, &[("seq", "1")]);
+    assert_eq!(soon(sent.stored()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn passing_refusal_without_details_is_repeated_after_a_while() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut connection = broker.open().await;
+    let sent = client.chat("@bob").unwrap().send("hello").await.unwrap();
+    let first = connection.published().await;
+    // From here on no file is waited for, so the clock may jump.
+    tokio::time::pause();
+    connection.puback(first.token, 0x83, &[]);
+    let again = connection.published().await;
+    assert_eq!(again.topic, first.topic);
+    connection.puback(again.token, 0, &[("seq", "1")]);
+    assert_eq!(soon(sent.stored()).await, Ok(1));
+}
+
+#[tokio::test]
 async fn limit_is_repeated_with_the_same_id() {
     let dir = TempDir::new();
     let (client, broker) = client(&dir).await;

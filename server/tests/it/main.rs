@@ -1,10 +1,25 @@
 //! The real binary, from outside: what it prints, where, and how it ends.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
 
+mod chat;
 mod config;
+mod crash;
+mod flapping;
+mod graceful;
+mod refusals;
 mod serve;
+mod support;
 mod user;
+// One client for the tests of both crates.
+#[path = "../../../broker/tests/it/wire.rs"]
+mod wire;
 
 use std::io::Write;
 use std::path::Path;

@@ -1,59 +1,15 @@
 //! `tidings serve`: the banner, the refusals and the end by signal.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
 
-use super::{run, run_with, tidings};
-
-/// A running broker; killed when dropped.
-struct Server {
-    child: Child,
-    banner: String,
-}
-
-impl Server {
-    /// Starts on a port of the system's choice and reads the banner to its last line.
-    fn start(directory: &Path, args: &[&str]) -> Self {
-        let mut command = tidings(directory, &["--listen", "127.0.0.1:0"]);
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut banner = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        while !banner.contains("-- bob alice") {
-            assert_ne!(out.read_line(&mut banner).unwrap(), 0, "ended early: {banner}");
-        }
-        Self { child, banner }
-    }
-
-    fn address(&self) -> SocketAddr {
-        let (_, rest) = self.banner.split_once("mqtt://").unwrap();
-        rest.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    /// Sends the signal and waits for the end: exit code and standard error.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap().code(), log)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use super::{run, run_with};
+use crate::support::Server;
 
 #[test]
 fn start_without_a_command_serves_and_says_what_to_try() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);
-    let port = server.address().port();
+    let port = server.address.port();
     for part in [
         "open, because there are no users",
         "tidings-data",

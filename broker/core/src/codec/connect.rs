@@ -4,13 +4,12 @@
 //! Server to say, with a CONNACK.
 
 use super::control::read_reason;
-use super::frame::PacketKind;
 use super::malformed::{Malformed, TooLarge};
 use super::primitive::{Reader, put_binary, put_header, put_string, put_u16, string_len};
 use super::properties::Properties;
-use super::publish::{TopicFault, check_topic_name};
 use super::reason::ReasonCode;
-use super::{QoS, Version};
+use super::topic_check::{TopicFault, check_topic_name};
+use super::types::{PacketKind, QoS, Version};
 
 /// CONNECT: a Client introduces itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

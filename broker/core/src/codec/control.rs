@@ -4,12 +4,11 @@
 //! In MQTT 5.0 their tails may be left out: no Property Length means no properties, no Reason Code
 //! means success.
 
-use super::frame::PacketKind;
 use super::malformed::{Malformed, TooLarge};
 use super::primitive::{Reader, put_header, put_u16};
 use super::properties::Properties;
 use super::reason::ReasonCode;
-use super::{PacketId, Version};
+use super::types::{PacketId, PacketKind, Version};
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! Both kinds of §1.2 are here, Malformed Packets and those Protocol Errors that one packet shows by
 //! itself. What needs a Session to judge (a second CONNECT, an unknown Topic Alias) is not.
 
-use super::frame::PacketKind;
 use super::reason::ReasonCode;
+use super::types::PacketKind;
 
 /// Why bytes are not a packet: one variant per cause, with the numbers that explain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

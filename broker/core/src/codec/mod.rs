@@ -6,9 +6,6 @@
 //! serves both sides: it decodes what only a Server may send as well, see
 //! [`Publish::has_subscription_identifier`].
 
-use std::fmt;
-use std::num::NonZeroU16;
-
 mod connect;
 mod control;
 mod frame;
@@ -19,10 +16,12 @@ mod property;
 mod publish;
 mod reason;
 mod subscribe;
+mod topic_check;
+mod types;
 
 pub use connect::{Connack, Connect, Will};
 pub use control::{Ack, Auth, Disconnect};
-pub use frame::{Frame, PacketKind, frame};
+pub use frame::{Frame, frame};
 pub use malformed::{Malformed, TooLarge};
 pub use primitive::{STRING_BYTES_MAX, VAR_INT_MAX};
 pub use properties::{Properties, PropertiesBuf};
@@ -33,109 +32,9 @@ pub use subscribe::{
     RetainHandling, Suback, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
     put_subscribe_filter, put_unsubscribe_filter,
 };
+pub use types::{PacketId, PacketKind, QoS, Version};
 
 use primitive::{Reader, put_header};
-
-/// Which MQTT a connection speaks, by the Protocol Level of its CONNECT (§3.1.2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1, level 4.
-    V311,
-    /// MQTT 5.0, level 5.
-    V5,
-}
-
-impl Version {
-    /// The Protocol Level: 4 or 5.
-    pub const fn level(self) -> u8 {
-        match self {
-            Self::V311 => 4,
-            Self::V5 => 5,
-        }
-    }
-
-    /// The version with this Protocol Level.
-    pub const fn from_level(level: u8) -> Option<Self> {
-        match level {
-            4 => Some(Self::V311),
-            5 => Some(Self::V5),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V311 => "3.1.1",
-            Self::V5 => "5.0",
-        })
-    }
-}
-
-/// How hard both sides try to deliver (§4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[repr(u8)]
-pub enum QoS {
-    /// QoS 0, never acknowledged.
-    #[default]
-    AtMostOnce = 0,
-    /// QoS 1, acknowledged by PUBACK.
-    AtLeastOnce = 1,
-    /// QoS 2, PUBREC, PUBREL, PUBCOMP.
-    ExactlyOnce = 2,
-}
-
-impl QoS {
-    /// The QoS with this number: 0, 1 or 2.
-    #[inline]
-    pub const fn from_u8(value: u8) -> Option<Self> {
-        match value {
-            0 => Some(Self::AtMostOnce),
-            1 => Some(Self::AtLeastOnce),
-            2 => Some(Self::ExactlyOnce),
-            _ => None,
-        }
-    }
-
-    /// The number on the wire.
-    #[inline]
-    pub const fn as_u8(self) -> u8 {
-        self as u8
-    }
-}
-
-/// A Packet Identifier (§2.2.1): 1 to 65,535.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PacketId(NonZeroU16);
-
-impl PacketId {
-    /// The smallest.
-    pub const MIN: Self = Self(NonZeroU16::MIN);
-    /// The largest.
-    pub const MAX: Self = Self(NonZeroU16::MAX);
-
-    /// The identifier with this number; nothing for 0 ([MQTT-2.2.1-3]).
-    #[inline]
-    pub const fn new(value: u16) -> Option<Self> {
-        match NonZeroU16::new(value) {
-            Some(value) => Some(Self(value)),
-            None => None,
-        }
-    }
-
-    /// The number, never 0.
-    #[inline]
-    pub const fn get(self) -> u16 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for PacketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One MQTT Control Packet (§3), borrowed from the bytes it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]

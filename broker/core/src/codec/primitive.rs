@@ -3,8 +3,8 @@
 //! Reading borrows: no field is ever copied. Writing measures first ([`string_len`] and the like),
 //! so that a packet that cannot be written leaves nothing behind in the buffer.
 
-use super::PacketId;
 use super::malformed::{Malformed, TooLarge};
+use super::types::PacketId;
 
 /// The most a variable byte integer can say (§1.5.5): 256 MiB - 1.
 pub const VAR_INT_MAX: u32 = 268_435_455;

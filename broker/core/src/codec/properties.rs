@@ -3,12 +3,11 @@
 //! A getter walks the list each time; lists are short. Looking for one property does not look at the
 //! text of the others.
 
-use super::Version;
-use super::frame::PacketKind;
 use super::malformed::Malformed;
 use super::primitive::{Reader, check_string, put_var_int, var_int_len};
 use super::property::{Property, Shape, Value, id, rule};
-use super::publish::{TopicFault, check_topic_name};
+use super::topic_check::{TopicFault, check_topic_name};
+use super::types::{PacketKind, Version};
 
 /// Valid properties of one packet, without the Property Length before them.
 ///

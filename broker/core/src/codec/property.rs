@@ -3,9 +3,9 @@
 //!
 //! A list of them is a [`Properties`](super::Properties).
 
-use super::frame::PacketKind;
 use super::malformed::Malformed;
 use super::primitive::{Reader, put_binary, put_string, put_u16, put_u32, put_var_int};
+use super::types::PacketKind;
 
 /// One property of a packet (§2.2.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,15 +3,15 @@
 //! Whether an empty Topic Name stands for a known Topic Alias, and whether a Client may send what
 //! it sent, is not known here.
 
-use super::frame::PacketKind;
 use super::malformed::{Malformed, TooLarge};
 use super::primitive::{
-    Reader, VAR_INT_MAX, check_utf8, nul, put_header, put_string, put_u16, put_u32, put_var_int,
-    string_len, var_int_len,
+    Reader, VAR_INT_MAX, put_header, put_string, put_u16, put_u32, put_var_int, string_len,
+    var_int_len,
 };
 use super::properties::Properties;
 use super::property::id;
-use super::{PacketId, QoS, Version};
+use super::topic_check::{TopicFault, check_topic_name};
+use super::types::{PacketId, PacketKind, QoS, Version};
 
 /// A PUBLISH: an Application Message on one hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,32 +181,4 @@ impl PublishParts<'_> {
 #[inline]
 const fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
     PacketKind::Publish.first_byte() | (dup as u8) << 3 | qos.as_u8() << 1 | retain as u8
-}
-
-/// A wildcard where a Topic Name is.
-pub(super) struct TopicFault {
-    pub(super) found: char,
-    pub(super) at: usize,
-}
-
-/// Checks that bytes are a Topic Name, or empty ([MQTT-1.5.4-1], [MQTT-1.5.4-2], [MQTT-4.7.1-1]).
-#[inline]
-pub(super) fn check_topic_name(bytes: &[u8]) -> Result<Result<&str, TopicFault>, Malformed> {
-    let topic = check_utf8(bytes)?;
-    // One pass without an early end, which the compiler makes wide.
-    let mut bad = false;
-    for byte in bytes {
-        bad |= matches!(*byte, 0 | b'#' | b'+');
-    }
-    if bad { topic_fault(bytes).map(Err) } else { Ok(Ok(topic)) }
-}
-
-#[cold]
-fn topic_fault(bytes: &[u8]) -> Result<TopicFault, Malformed> {
-    if bytes.contains(&0) {
-        return Err(nul(bytes));
-    }
-    let at = bytes.iter().position(|byte| matches!(*byte, b'#' | b'+')).unwrap_or_default();
-    let found = if bytes.get(at) == Some(&b'#') { '#' } else { '+' };
-    Ok(TopicFault { found, at })
 }

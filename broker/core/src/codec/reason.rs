@@ -3,9 +3,8 @@
 //! One list of codes serves all packets, and each packet allows its own few. MQTT 3.1.1 has return
 //! codes in CONNACK only; [`ReasonCode::to_v311`] and [`ReasonCode::from_v311`] translate.
 
+use super::types::PacketKind;
 use std::fmt;
-
-use super::frame::PacketKind;
 
 macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal, [$($packet:ident)*];)*) => {

@@ -3,12 +3,11 @@
 //! Topic Filters stay in the packet's bytes, checked once; reading them back cannot fail. MQTT 3.1.1
 //! knows no Shared Subscriptions: there `$share/…` is a Topic Filter like any other to the codec.
 
-use super::frame::PacketKind;
 use super::malformed::{Malformed, TooLarge};
 use super::primitive::{Reader, put_header, put_string, put_u16};
 use super::properties::Properties;
 use super::reason::ReasonCode;
-use super::{PacketId, QoS, Version};
+use super::types::{PacketId, PacketKind, QoS, Version};
 
 /// SUBSCRIBE: at least one Topic Filter with its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ProtocolError;
+use crate::protocol_error::ProtocolError;
 
 /// The aliases of one Network Connection. [MQTT-3.3.2-7]
 #[derive(Debug)]

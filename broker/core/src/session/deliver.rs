@@ -4,7 +4,7 @@
 //! more lies in the store alone and is read back, in order, when the queue has run empty. Nothing is
 //! sent before its position is stored: delivery never runs ahead of the promise to the publisher.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +18,9 @@ use crate::hook::{Refused, Tag};
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::output::Output;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
+use crate::time::Time;
 
 /// A message chosen for one session.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub(crate) struct Sending {
     /// on from there). Where they differ the rest lies in the store alone.
     stored_last: u64,
     loaded_last: u64,
+    /// Numbers of messages in the window whose rows are still to be read, and to be passed over.
+    restored: BTreeSet<u64>,
     /// The session was resumed: rows may lie behind `loaded_last` that have no number here.
     unread: bool,
     /// What `stored_last` was when rows were asked for, while they are.
@@ -97,6 +101,7 @@ impl Sending {
             rows_bytes: 0,
             stored_last: 0,
             loaded_last: 0,
+            restored: BTreeSet::new(),
             unread: false,
             reading: None,
             service_waits: false,
@@ -132,8 +137,10 @@ impl Sending {
         for entry in entries {
             self.order = self.order.max(entry.order);
             self.ids.resume_after(entry.packet_id);
+            // Not `loaded_last`: a crash leaves QoS 2 messages in flight, and before them QoS 1
+            // messages that were in flight as well and are known by their rows only.
             if entry.queued.key.is_some() {
-                self.loaded_last = self.loaded_last.max(entry.queued.number);
+                self.restored.insert(entry.queued.number);
             }
             self.window.push(entry);
         }
@@ -145,13 +152,14 @@ impl Sending {
         for queued in rows {
             if queued.number > self.loaded_last {
                 self.loaded_last = queued.number;
-                if self.window.iter().all(|entry| entry.queued.number != queued.number) {
+                if !self.restored.remove(&queued.number) {
                     self.push(queued);
                 }
             }
         }
         if !more {
             self.unread = false;
+            self.restored.clear();
             self.loaded_last = self.loaded_last.max(asked_last);
         }
     }
@@ -251,6 +259,10 @@ impl Session {
             }
             if front.message.is_expired(cx.now) {
                 if let Some(expired) = self.sending.pop() {
+                    // Its turn passes with an identifier: those behind it get the ones they would
+                    // have got, and a gap tells where something expired.
+                    let window = &self.sending.window;
+                    self.sending.ids.next(|id| window.is_in_use(id));
                     self.forget(&expired, None, cx);
                 }
                 continue;
@@ -275,16 +287,29 @@ impl Session {
     /// Sends what is in the window and was not sent on this connection; `true` if something there
     /// waits for the store.
     fn send_window(&mut self, cx: &mut Cx<'_>) -> bool {
-        loop {
-            let Some(entry) = self.sending.window.first_unsent() else { return false };
+        // Each kind keeps its order; a PUBREL passes a PUBLISH that has no permit. [MQTT-4.9.0-3]
+        let mut held_back: [bool; 2] = [false; 2];
+        let mut waits = false;
+        let mut index = 0;
+        while self.sending.window.has_unsent() && held_back != [true; 2] {
+            let Some(entry) = self.sending.window.at(index) else { break };
+            index += 1;
+            let [publish, pubrel] = &mut held_back;
+            let held = if entry.state == State::Publish { publish } else { pubrel };
+            if entry.sent || *held {
+                continue;
+            }
             if !cx.ledger.is_stored(entry.after) {
-                return true;
+                (*held, waits) = (true, true);
+                continue;
             }
-            let needs_permit = entry.state == State::Publish && !entry.has_permit;
-            if needs_permit && !self.link.quota.try_take() {
-                return false;
+            if entry.state == State::Publish {
+                if !entry.has_permit && !self.link.quota.try_take() {
+                    *held = true;
+                    continue;
+                }
+                entry.has_permit = true;
             }
-            entry.has_permit = true;
             let (id, state, again) = (entry.packet_id, entry.state, entry.again);
             match state {
                 State::Pubrel => self.send_pubrel(id, ReasonCode::Success, cx),
@@ -292,12 +317,14 @@ impl Session {
                     let queued = entry.queued.clone();
                     if !self.send_publish(&queued, Some(id), again, cx) {
                         self.drop_too_large(id, cx);
+                        index -= 1;
                         continue;
                     }
                 }
             }
-            self.sending.window.note_sent();
+            self.sending.window.note_sent(id);
         }
+        waits
     }
 
     /// Moves the front of the queue into the window and sends it; `false` if that has to wait.
@@ -341,9 +368,23 @@ impl Session {
     /// A message too large for the Client counts as sent, and as acknowledged. [MQTT-3.1.2-25]
     fn drop_too_large(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         if let Some(entry) = self.sending.window.remove(packet_id) {
-            self.link.quota.give_back();
+            self.give_back(&entry);
             self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
         }
+    }
+
+    /// A permit of this connection goes back; what was sent on another one took none here.
+    fn give_back(&mut self, entry: &InFlight) {
+        if entry.has_permit {
+            self.link.quota.give_back();
+        }
+    }
+
+    /// Whether the Client takes a PUBLISH of this size. [MQTT-3.1.2-24]
+    pub(crate) fn fits(&self, queued: &Queued, now: Time) -> bool {
+        let packet_id = (queued.qos > QoS::AtMostOnce).then_some(PacketId::MAX);
+        let parts = publish_parts(queued, packet_id, false, now);
+        parts.packet_len(self.link.version) <= self.link.packet_bytes_max
     }
 
     /// Writes a PUBLISH; `false` if it is too large for the Client.
@@ -355,19 +396,7 @@ impl Session {
         cx: &mut Cx<'_>,
     ) -> bool {
         let message = &queued.message;
-        let ids = queued.subscription_id.as_slice();
-        let parts = PublishParts {
-            dup,
-            qos: queued.qos,
-            retain: queued.retain,
-            topic: &message.topic,
-            packet_id,
-            message_expiry: message.expiry_left(cx.now),
-            subscription_ids: ids,
-            topic_alias: None,
-            forwarded: &message.properties,
-            payload_len: message.payload.len(),
-        };
+        let parts = publish_parts(queued, packet_id, dup, cx.now);
         let length = parts.packet_len(self.link.version);
         if length > self.link.packet_bytes_max {
             return false;
@@ -387,33 +416,42 @@ impl Session {
         cx.out.send(self.link.connection, self.link.version, &Packet::Pubrel(ack));
     }
 
-    /// PUBACK, or the end of QoS 2: the message is done with. Returns it.
+    /// An acknowledgement that ends the delivery of a message of this QoS in this state. Returns
+    /// the message; `None` for an identifier that is not in use.
     pub(crate) fn finish(
         &mut self,
         packet_id: PacketId,
+        qos: QoS,
         state: State,
         cx: &mut Cx<'_>,
-    ) -> Option<Queued> {
-        let entry = self.sending.window.get(packet_id)?;
-        let done_by_puback = entry.queued.qos == QoS::AtLeastOnce;
-        let expected = if done_by_puback { State::Publish } else { state };
-        if entry.state != expected || !entry.sent {
-            return None;
+    ) -> Result<Option<Queued>, ProtocolError> {
+        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(None) };
+        if entry.queued.qos != qos || entry.state != state || !entry.sent {
+            return Err(ProtocolError::OutOfTurn(packet_id));
         }
-        let entry = self.sending.window.remove(packet_id)?;
-        self.link.quota.give_back();
+        let Some(entry) = self.sending.window.remove(packet_id) else { return Ok(None) };
+        self.give_back(&entry);
         self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
-        Some(entry.queued)
+        Ok(Some(entry.queued))
     }
 
-    /// PUBREC: the Client has the message; PUBREL follows, once a crash cannot undo that.
-    pub(crate) fn handle_pubrec(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) -> bool {
-        let Some(entry) = self.sending.window.get(packet_id) else { return false };
+    /// PUBREC: the Client has the message; PUBREL follows, once a crash cannot undo that. Whether
+    /// the identifier is in use.
+    pub(crate) fn handle_pubrec(
+        &mut self,
+        packet_id: PacketId,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, ProtocolError> {
+        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(false) };
         if entry.queued.qos != QoS::ExactlyOnce || (!entry.sent && entry.state == State::Publish) {
-            return false;
+            return Err(ProtocolError::OutOfTurn(packet_id));
         }
         if entry.state == State::Pubrel {
-            return true; // It repeats what it said; PUBREL is on its way.
+            // It repeats what it said, and so do we.
+            if entry.sent {
+                self.send_pubrel(packet_id, ReasonCode::Success, cx);
+            }
+            return Ok(true);
         }
         let mut after = Position::START;
         if self.is_persistent() {
@@ -430,7 +468,7 @@ impl Session {
             }
         }
         self.sending.window.release(packet_id, after);
-        true
+        Ok(true)
     }
 
     /// Deletes the rows of a message that is done with; the store may take its time.
@@ -454,6 +492,28 @@ impl Session {
 /// How much goes to a Client in one go before the shell has to have written it: the bytes that a
 /// connection may hold stay bounded, whatever is waiting for it.
 const BURST_BYTES: usize = 256 * 1024;
+
+/// The PUBLISH that a message becomes for this session.
+fn publish_parts(
+    queued: &Queued,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    now: Time,
+) -> PublishParts<'_> {
+    let message = &queued.message;
+    PublishParts {
+        dup,
+        qos: queued.qos,
+        retain: queued.retain,
+        topic: &message.topic,
+        packet_id,
+        message_expiry: message.expiry_left(now),
+        subscription_ids: queued.subscription_id.as_slice(),
+        topic_alias: None,
+        forwarded: &message.properties,
+        payload_len: message.payload.len(),
+    }
+}
 
 /// More rows than are read at once must fit into the queue behind what it may hold.
 const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

@@ -7,7 +7,6 @@
 mod alias;
 mod deliver;
 mod packet_id;
-mod protocol_error;
 mod quota;
 mod receive;
 pub(crate) mod rows;
@@ -18,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped, Queued, Sending};
-pub use protocol_error::ProtocolError;
 pub(crate) use receive::{Received, Receiving, ReplyKind};
 pub(crate) use window::{InFlight, State};
 
@@ -53,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) will: Option<Will>,
     /// CONNACK is not sent yet: nothing is taken from the Client and nothing sent to it.
     pub(crate) opening: Option<Opening>,
+    /// Tells this time in memory from earlier ones, whose reads may still be answered.
+    pub(crate) life: u64,
 }
 
 /// What CONNACK waits for, and what it says.

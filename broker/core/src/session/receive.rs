@@ -10,10 +10,11 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::rows;
-use super::{Cx, ProtocolError, Session};
+use super::{Cx, Session};
 use crate::codec::{
     Ack, Packet, PacketId, PacketKind, Properties, Publish, QoS, ReasonCode, Suback, Version,
 };
+use crate::protocol_error::ProtocolError;
 use crate::record::Position;
 
 /// What the Client has asked and not heard the answer to.
@@ -38,6 +39,10 @@ struct Reply {
     ready: Position,
     /// How many others have still to say that they have done their part.
     waits: u16,
+    /// A service is asked, which forgets the question with the connection.
+    by_service: bool,
+    /// It was asked on a connection that is over: what it decides holds, but nobody is told.
+    silent: bool,
 }
 
 /// Which answer.
@@ -55,6 +60,8 @@ pub(crate) enum ReplyKind {
     Unsuback {
         reasons: Vec<u8>,
     },
+    /// To a question that nobody asks any more.
+    Nothing,
 }
 
 /// What a PUBLISH is, as far as the session can tell.
@@ -67,10 +74,12 @@ pub(crate) enum Received<'a> {
 }
 
 impl Receiving {
-    pub(crate) fn new() -> Self {
+    /// Nothing yet. Other shards may still answer what was asked in an earlier `life` of the
+    /// session, so that serials never begin again.
+    pub(crate) fn new(life: u64) -> Self {
         Self {
             replies: VecDeque::new(),
-            first: 0,
+            first: life << 32,
             exactly_once: BTreeSet::new(),
             unacknowledged: 0,
         }
@@ -81,6 +90,54 @@ impl Receiving {
         !self.exactly_once.is_empty()
     }
 
+    /// The identifiers of QoS 2 messages that were taken over, for the session to be put away; call
+    /// it behind [`Receiving::begin_again`]. Identifiers of messages that were refused are forgotten.
+    pub(crate) fn taken_over(&mut self) -> Vec<PacketId> {
+        let mut undecided = Vec::new();
+        for reply in &mut self.replies {
+            if !matches!(reply.kind, ReplyKind::Pubrec { .. }) {
+                continue;
+            }
+            if reply.waits > 0 {
+                undecided.push(reply.packet_id);
+                continue;
+            }
+            reply.kind = ReplyKind::Nothing;
+            if reply.reason.is_error() {
+                self.exactly_once.remove(&reply.packet_id);
+            }
+        }
+        self.unacknowledged = self.exactly_once.len();
+        self.exactly_once.iter().filter(|id| !undecided.contains(id)).copied().collect()
+    }
+
+    /// Whether others have still to take over a QoS 2 message that came on an older connection.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.replies.iter().any(|reply| reply.waits > 0)
+    }
+
+    /// The identifier of the PUBLISH that the answer `serial` is to, if somebody waits for it.
+    pub(crate) fn refused(&mut self, serial: u64) -> Option<PacketId> {
+        let reply = self.reply(serial).filter(|reply| !reply.silent)?;
+        let publish = matches!(reply.kind, ReplyKind::Puback | ReplyKind::Pubrec { .. });
+        // Whatever others still say of it, it was not taken over.
+        reply.kind = ReplyKind::Nothing;
+        publish.then_some(reply.packet_id)
+    }
+
+    /// A service is asked for the answer `serial`.
+    pub(crate) fn note_service(&mut self, serial: u64) {
+        if let Some(reply) = self.reply(serial) {
+            reply.by_service = true;
+        }
+    }
+
+    /// The message of a PUBLISH that gets no answer was not taken over.
+    pub(crate) fn forget(&mut self, packet_id: PacketId) {
+        self.exactly_once.remove(&packet_id);
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+    }
+
     /// Takes back an identifier that a crash or the end of a connection left.
     pub(crate) fn restore(&mut self, id: PacketId) {
         if self.exactly_once.insert(id) {
@@ -88,16 +145,28 @@ impl Receiving {
         }
     }
 
-    /// There is a new connection: what was asked on the old one is answered to nobody.
+    /// There is a new connection, or none: what was asked on the old one is answered to nobody.
     ///
-    /// Identifiers of QoS 2 whose message others had still to take over are forgotten with it: a
-    /// crash may yet undo that, and the Client will send the message again.
+    /// What becomes of a QoS 2 message still matters: the Client will repeat it, and must not be
+    /// heard twice. Only a service forgets what it was asked, and is asked again.
     pub(crate) fn begin_again(&mut self) {
-        for reply in self.replies.drain(..) {
-            self.first += 1;
-            if reply.waits > 0 && matches!(reply.kind, ReplyKind::Pubrec { .. }) {
+        for reply in &mut self.replies {
+            reply.silent = true;
+            let exactly_once = matches!(reply.kind, ReplyKind::Pubrec { .. });
+            let forgotten = reply.by_service && reply.waits > 0;
+            if exactly_once && !forgotten {
+                continue;
+            }
+            if exactly_once {
                 self.exactly_once.remove(&reply.packet_id);
             }
+            reply.kind = ReplyKind::Nothing;
+            reply.waits = 0;
+            reply.ready = Position::START;
+        }
+        while self.replies.front().is_some_and(|reply| reply.kind == ReplyKind::Nothing) {
+            self.replies.pop_front();
+            self.first += 1;
         }
         self.unacknowledged = self.exactly_once.len();
     }
@@ -112,7 +181,9 @@ impl Receiving {
     ) -> u64 {
         let reason = ReasonCode::Success;
         let properties = Bytes::new();
-        self.replies.push_back(Reply { kind, packet_id, reason, properties, ready, waits });
+        let (by_service, silent) = (false, false);
+        let reply = Reply { kind, packet_id, reason, properties, ready, waits, by_service, silent };
+        self.replies.push_back(reply);
         self.first + self.replies.len() as u64 - 1
     }
 
@@ -195,6 +266,12 @@ impl Session {
     /// PUBREL: the identifier is free again, once the store knows. [MQTT-4.3.3-11]
     pub(crate) fn handle_pubrel(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         let known = self.receiving.exactly_once.remove(&packet_id);
+        // A Client that does not wait for PUBREC must not leave a note behind.
+        for reply in self.receiving.replies.iter_mut().filter(|it| it.packet_id == packet_id) {
+            if reply.kind == (ReplyKind::Pubrec { note: true }) {
+                reply.kind = ReplyKind::Pubrec { note: false };
+            }
+        }
         let mut ready = Position::START;
         if known {
             self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
@@ -202,6 +279,10 @@ impl Session {
                 let op = rows::received_gone(self.slot, self.id, packet_id);
                 ready = cx.ledger.append(vec![op], true, cx.out);
             }
+        }
+        if !known && self.is_persistent() {
+            // It may have been forgotten a moment ago, on a connection that did not hear so.
+            ready = cx.ledger.last();
         }
         let serial = self.receiving.expect(ReplyKind::Pubcomp, packet_id, ready, 0);
         if !known {
@@ -235,8 +316,10 @@ impl Session {
     }
 
     fn send_reply(&mut self, reply: Reply, cx: &mut Cx<'_>) {
-        let Reply { kind, packet_id, reason, properties, .. } = reply;
-        let allowed = self.link.problem_information && self.link.version == Version::V5;
+        let Reply { kind, packet_id, reason, properties, silent, .. } = reply;
+        // [MQTT-3.4.2-2], [MQTT-3.4.2-3]
+        let fits = properties.len() + ACK_BYTES_MAX <= self.link.packet_bytes_max;
+        let allowed = fits && self.link.problem_information && self.link.version == Version::V5;
         let properties = if allowed { &properties[..] } else { &[] };
         let properties = Properties::parse(properties, PacketKind::Puback).unwrap_or_default();
         let ack = Ack { packet_id, reason, properties };
@@ -247,7 +330,7 @@ impl Session {
             }
             ReplyKind::Pubrec { .. } => {
                 // A refusal ends it: the identifier means a new message. [MQTT-4.3.3-9]
-                if reason.is_error() && self.link.version == Version::V5 {
+                if reason.is_error() && (silent || self.link.version == Version::V5) {
                     self.receiving.exactly_once.remove(&packet_id);
                     self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
                 }
@@ -260,20 +343,31 @@ impl Session {
             ReplyKind::Unsuback { reasons } => {
                 Packet::Unsuback(Suback { packet_id, properties, reasons })
             }
+            ReplyKind::Nothing => return,
         };
+        if silent {
+            return;
+        }
         cx.out.send(self.link.connection, self.link.version, &packet);
     }
 
     /// The Client repeats a QoS 2 PUBLISH: PUBREC again, unless the first is still on its way.
     pub(crate) fn answer_repeat(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
-        let replies = &self.receiving.replies;
-        let on_its_way = replies.iter().any(|reply| {
+        let mut replies = self.receiving.replies.iter_mut();
+        let on_its_way = replies.find(|reply| {
             matches!(reply.kind, ReplyKind::Pubrec { .. }) && reply.packet_id == packet_id
         });
-        if !on_its_way {
+        if let Some(reply) = on_its_way {
+            reply.silent = false;
+        } else {
             let kind = ReplyKind::Pubrec { note: false };
-            self.receiving.expect(kind, packet_id, Position::START, 0);
+            // The message may have come a moment ago, on a connection that did not hear so.
+            let ready = if self.is_persistent() { cx.ledger.last() } else { Position::START };
+            self.receiving.expect(kind, packet_id, ready, 0);
             self.release(cx);
         }
     }
 }
+
+/// More than PUBACK or PUBREC takes besides its properties.
+const ACK_BYTES_MAX: usize = 16;

@@ -217,7 +217,6 @@ struct StoredInFlight<'a> {
     qos: u8,
     retain: bool,
     subscription_id: Option<u32>,
-    again: bool,
     key: Option<&'a [u8]>,
     tag: Option<(u8, u128, u64)>,
     message: &'a [u8],
@@ -239,7 +238,6 @@ pub(crate) fn in_flight(slot: Slot, session: SessionId, entry: &InFlight) -> Op 
         qos: queued.qos as u8,
         retain: queued.retain,
         subscription_id: queued.subscription_id,
-        again: entry.sent || entry.again,
         key: queued.key.as_deref(),
         tag: queued.tag.map(|(service, tag)| (service, tag.key, tag.seq)),
         message: &message,
@@ -311,7 +309,8 @@ pub(crate) fn read_in_flight(row: &Row) -> Result<InFlightRow, BadRow> {
         sent: false,
         after: Position::START,
         in_store: true,
-        again: stored.again,
+        // Only what was sent is in flight, as far as a crash can tell.
+        again: true,
         has_permit: false,
         queued,
     })))

@@ -30,6 +30,13 @@ pub(crate) struct InFlight {
     pub(crate) queued: Queued,
 }
 
+impl InFlight {
+    /// Whether the Client may have seen it, on this connection or an earlier one.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent || self.again || self.state == State::Pubrel
+    }
+}
+
 /// What the Client has to say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -69,17 +76,15 @@ impl Window {
         self.unsent > 0
     }
 
-    /// The oldest entry that is still to be sent on this connection.
-    pub(crate) fn first_unsent(&mut self) -> Option<&mut InFlight> {
-        if self.unsent == 0 {
-            return None;
-        }
-        self.entries.iter_mut().find(|entry| !entry.sent)
+    /// The entry at this place, oldest first. Whether it was sent is for [`Window::note_sent`].
+    pub(crate) fn at(&mut self, index: usize) -> Option<&mut InFlight> {
+        self.entries.get_mut(index)
     }
 
-    /// Notes that the entry [`Window::first_unsent`] gave was sent.
-    pub(crate) fn note_sent(&mut self) {
-        if let Some(entry) = self.first_unsent() {
+    /// Notes that an entry was sent on this connection.
+    pub(crate) fn note_sent(&mut self, id: PacketId) {
+        let unsent = |entry: &&mut InFlight| entry.packet_id == id && !entry.sent;
+        if let Some(entry) = self.entries.iter_mut().find(unsent) {
             entry.sent = true;
             self.unsent -= 1;
         }

@@ -10,8 +10,9 @@ use super::timers::Timer;
 use crate::codec::{Disconnect, ReasonCode, Version};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, ProtocolError, Session, Who, rows};
+use crate::session::{InFlight, Session, Who, rows};
 use crate::time::Time;
 
 impl Shard {
@@ -32,7 +33,7 @@ impl Shard {
     ) {
         let Some(id) = self.connections.remove(&connection) else { return };
         if let Some(session) = self.sessions.get(&id) {
-            Self::say_goodbye(connection, session.link.version, reason_of(&cause), out);
+            Self::say_goodbye(session, reason_of(&cause), out);
         }
         out.outputs.push(Output::Close { connection, cause });
         self.end_connection(id, Disconnection::Abrupt, now, out);
@@ -80,7 +81,14 @@ impl Shard {
             .sessions
             .get(&id)
             .is_some_and(|session| session.is_persistent() && !session.link.ends_session);
-        if outlives {
+        // A new session of which its Client was not told ends as if it had never been: to find it
+        // later would make the Client believe that it still has an older one. [MQTT-3.2.2-3]
+        let unheard_of = self
+            .sessions
+            .get(&id)
+            .and_then(|session| session.opening.as_ref())
+            .is_some_and(|opening| !opening.session_present);
+        if outlives && !unheard_of {
             self.put_away(id, now, out);
         } else {
             self.end_session(id, now, out);
@@ -98,14 +106,16 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let who = session.who();
         let will = session.will.take();
+        // Nobody was told of a connection that had no CONNACK yet.
+        let was_open = session.opening.is_none();
         let ends = !session.is_persistent() || session.link.ends_session;
         let expiry = if ends { Duration::ZERO } else { session.expiry };
-        if self.hooks.observed {
+        if self.hooks.observed && was_open {
             let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
             out.outputs.push(Output::Event(Event::Disconnected { user, client_id, how }));
         }
         self.drop_retained_after(id);
-        for service in self.services.all() {
+        for service in self.services.all().filter(|_| was_open) {
             let event = ServiceEvent::Disconnected { session: id, client: who.client(), how };
             self.call(service, event, now, out);
         }
@@ -126,6 +136,7 @@ impl Shard {
     fn put_away(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.receiving.begin_again();
+        let received = session.receiving.taken_over();
         let ends = now + session.expiry;
         let mut row = connected_row(&session);
         row.ends = Some(ends);
@@ -134,14 +145,21 @@ impl Shard {
         let mut in_flight = session.receiving.has_exactly_once();
         // A session that was still being read has all its rows as they were.
         let untouched = session.opening.as_ref().is_some_and(|opening| opening.reads > 0);
+        // Behind the records that took the messages over: what is stored of this is true.
+        ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
-            in_flight = true;
-            ops.push(rows::in_flight(session.slot, id, &entry));
+            if entry.was_sent() {
+                in_flight = true;
+                ops.push(rows::in_flight(session.slot, id, &entry));
+            } else if entry.in_store {
+                // It goes back to the queue, where its row is; a service delivers its own again.
+                ops.push(rows::in_flight_gone(session.slot, id, entry.packet_id));
+            }
         }
         // They wait for the next group: whoever comes back reads them from memory till then.
         self.ledger.append(ops, false, out);
-        let Session { slot, user, client_id, subscriptions, sending, .. } = session;
+        let Session { slot, user, client_id, subscriptions, sending, receiving, .. } = session;
         let offline = Offline {
             slot,
             user,
@@ -150,6 +168,7 @@ impl Shard {
             rows: sending.rows,
             rows_bytes: sending.rows_bytes,
             in_flight: in_flight || untouched,
+            receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
         };
         self.offline.insert(id, offline);
@@ -158,9 +177,13 @@ impl Shard {
 
     /// Ends a session that is in memory. What is still to be stored for it.
     pub(super) fn end_session(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
+        // A will that could have waited ends with its session. [MQTT-3.1.2-8]
+        self.publish_pending_will(id, now, out);
         let Some(session) = self.sessions.remove(&id) else { return Position::START };
         let who = session.who();
         let persistent = session.is_persistent();
+        // Services hear of a session when its first connection has its CONNACK.
+        let known = session.opening.as_ref().is_none_or(|opening| opening.session_present);
         let Session { slot, user, client_id, subscriptions, .. } = session;
         let offline = Offline {
             slot,
@@ -170,9 +193,10 @@ impl Shard {
             rows: session.sending.rows,
             rows_bytes: 0,
             in_flight: persistent,
+            receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
         };
-        self.over(id, offline, &who, persistent, now, out)
+        self.over(id, offline, known.then_some(&who), persistent, now, out)
     }
 
     /// Ends a session that has no connection.
@@ -181,15 +205,16 @@ impl Shard {
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         let who = Who::new(&offline.user, &offline.client_id, Version::V5);
         self.publish_pending_will(id, now, out);
-        self.over(id, offline, &who, true, now, out)
+        self.over(id, offline, Some(&who), true, now, out)
     }
 
-    /// Takes every trace of a session out of the shard and has its rows deleted.
+    /// Takes every trace of a session out of the shard and has its rows deleted. `who`: whose it
+    /// was, if services know of it.
     fn over(
         &mut self,
         id: SessionId,
         session: Offline,
-        who: &Who,
+        who: Option<&Who>,
         has_rows: bool,
         now: Time,
         out: &mut Outbox,
@@ -217,10 +242,12 @@ impl Shard {
             sweeps.push(self.discard(session.slot, range, &mut ops));
         }
         let ended = self.keep(ops, out);
+        self.ended = self.ended.max(ended);
         for sweep in sweeps {
             self.begin_sweep(sweep, out);
         }
         for service in self.services.all() {
+            let Some(who) = who else { break };
             let event = ServiceEvent::SessionEnded { session: id, client: who.client() };
             self.call(service, event, now, out);
         }
@@ -239,8 +266,7 @@ impl Shard {
             let Some(id) = self.connections.remove(&connection) else { continue };
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.will = None;
-                let version = session.link.version;
-                Self::say_goodbye(connection, version, ReasonCode::ServerShuttingDown, out);
+                Self::say_goodbye(session, ReasonCode::ServerShuttingDown, out);
             }
             let cause = CloseCause::ShuttingDown;
             out.outputs.push(Output::Close { connection, cause });

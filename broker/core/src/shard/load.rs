@@ -9,15 +9,16 @@ use crate::session::rows::{self, InFlightRow};
 use crate::slot::Slot;
 use crate::time::Time;
 
-/// What a read is for.
+/// What a read is for. A session that was put away meanwhile and came back asks anew; its number of
+/// [`crate::session::Session::life`] says which answers are its own.
 #[derive(Debug)]
 pub(crate) enum ReadFor {
     /// The identifiers of a session that is being resumed.
-    InFlight(SessionId),
+    InFlight(SessionId, u64),
     /// The first messages of the queue of a session that is being resumed.
-    FirstQueued(SessionId),
+    FirstQueued(SessionId, u64),
     /// More messages of a session's queue.
-    Queue(SessionId),
+    Queue(SessionId, u64),
     /// Rows that are to be deleted.
     Garbage(Slot, KeyRange),
     /// A service's own.
@@ -40,15 +41,20 @@ impl Shard {
                 self.call(service, ServiceEvent::Rows { token, rows, more }, now, out);
             }
             Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, out),
-            Some(ReadFor::Queue(id)) => {
+            Some(
+                ReadFor::InFlight(id, life)
+                | ReadFor::FirstQueued(id, life)
+                | ReadFor::Queue(id, life),
+            ) if self.sessions.get(&id).is_none_or(|session| session.life != life) => {}
+            Some(ReadFor::Queue(id, _)) => {
                 self.queue_rows(id, &rows, more);
                 self.advance(id, now, out);
             }
-            Some(ReadFor::FirstQueued(id)) => {
+            Some(ReadFor::FirstQueued(id, _)) => {
                 self.queue_rows(id, &rows, more);
                 self.loaded(id, now, out);
             }
-            Some(ReadFor::InFlight(id)) => {
+            Some(ReadFor::InFlight(id, _)) => {
                 self.in_flight_rows(id, &rows);
                 self.loaded(id, now, out);
             }

@@ -22,22 +22,24 @@ use std::sync::Arc;
 pub use input::{Hooks, Input, Open, ShardConfig};
 pub use open::refuse_connect;
 
-use crate::codec::{Disconnect, Packet, Properties, ReasonCode, Version};
+use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
 use crate::hook::{Event, SessionId};
 use crate::ledger::Ledger;
 use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Copy, Router};
-use crate::session::{Cx, ProtocolError, Pumped, Session, State, rows};
+use crate::session::{Cx, Link, Pumped, Session, State, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 use load::ReadFor;
 use recover::Offline;
 use service::{Services, ToService};
+use subscribe::Asked;
 use timers::Timers;
 use wills::PendingWill;
 
@@ -68,8 +70,15 @@ pub struct Shard {
     next_token: u64,
     /// Retained messages to send when an answer has everybody's part.
     retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
+    /// Retained messages that other shards were asked for.
+    retained_asked: BTreeMap<(SessionId, TopicFilter), Asked>,
+    /// Filters that other shards are being told of, by the token of their answer.
+    announcing: Map<u64, TopicFilter>,
+    /// The record that ended a session last.
+    ended: Position,
     reads: Map<u64, ReadFor>,
     next_read: u64,
+    lives: u64,
     copies: Vec<Copy>,
     interested: Vec<ShardId>,
 }
@@ -108,8 +117,12 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             retained_after: BTreeMap::new(),
+            retained_asked: BTreeMap::new(),
+            announcing: Map::default(),
+            ended: Position::START,
             reads: Map::default(),
             next_read: 0,
+            lives: 0,
             copies: Vec::new(),
             interested: Vec::new(),
         }
@@ -185,27 +198,24 @@ impl Shard {
         match packet {
             Packet::Publish(publish) => return self.publish(id, &publish, now, out),
             Packet::Puback(ack) => {
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Pubrel, cx)
-                });
-                self.acknowledged(id, done.flatten(), ack.reason, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::AtLeastOnce, State::Publish);
+                self.finish(id, &ack, due, ack.reason, now, out)?;
             }
             Packet::Pubrec(ack) if ack.reason.is_error() => {
                 // [MQTT-4.4.0-2]: it is over, and nobody else gets it.
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Publish, cx)
-                });
-                self.acknowledged(id, done.flatten(), ack.reason, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::ExactlyOnce, State::Publish);
+                self.finish(id, &ack, due, ack.reason, now, out)?;
             }
             Packet::Pubrec(ack) => {
-                self.with(id, now, out, |session, cx| {
-                    if !session.handle_pubrec(ack.packet_id, cx) {
+                let known = self.with(id, now, out, |session, cx| {
+                    let known = session.handle_pubrec(ack.packet_id, cx)?;
+                    if !known {
                         let reason = ReasonCode::PacketIdentifierNotFound;
                         session.send_pubrel(ack.packet_id, reason, cx);
                     }
+                    Ok::<_, ProtocolError>(())
                 });
+                known.transpose()?;
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
@@ -216,11 +226,8 @@ impl Shard {
                 self.after(id, Pumped { wait: wait == Some(true), ..Pumped::default() }, out);
             }
             Packet::Pubcomp(ack) => {
-                let done = self.with(id, now, out, |session, cx| {
-                    session.finish(ack.packet_id, State::Pubrel, cx)
-                });
-                self.acknowledged(id, done.flatten(), ReasonCode::Success, now, out);
-                self.advance(id, now, out);
+                let due = (QoS::ExactlyOnce, State::Pubrel);
+                self.finish(id, &ack, due, ReasonCode::Success, now, out)?;
             }
             Packet::Subscribe(subscribe) => return self.subscribe(id, &subscribe, now, out),
             Packet::Unsubscribe(unsubscribe) => {
@@ -236,6 +243,23 @@ impl Shard {
                 return Err(ProtocolError::NotForClients(packet.name()).into());
             }
         }
+        Ok(())
+    }
+
+    /// The acknowledgement that ends the delivery of a message, in the state that is due for it.
+    fn finish(
+        &mut self,
+        id: SessionId,
+        ack: &Ack<'_>,
+        (qos, state): (QoS, State),
+        reason: ReasonCode,
+        now: Time,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let done =
+            self.with(id, now, out, |session, cx| session.finish(ack.packet_id, qos, state, cx));
+        self.acknowledged(id, done.transpose()?.flatten(), reason, now, out);
+        self.advance(id, now, out);
         Ok(())
     }
 
@@ -290,7 +314,8 @@ impl Shard {
         }
         if let Some(number) = pumped.fetch_after {
             let range = rows::queued_after(session.slot, id, number);
-            self.read_rows(ReadFor::Queue(id), range, QUEUE_ROWS_PER_READ, out);
+            let life = session.life;
+            self.read_rows(ReadFor::Queue(id, life), range, QUEUE_ROWS_PER_READ, out);
         }
         if pumped.room {
             self.services.push_all(|| ToService::Room { session: id });
@@ -345,14 +370,11 @@ impl Shard {
         mixed ^ (mixed >> 31)
     }
 
-    /// Says why in a DISCONNECT, where the version has one for servers. [MQTT-3.14.0-1]
-    fn say_goodbye(
-        connection: ConnectionId,
-        version: Version,
-        reason: ReasonCode,
-        out: &mut Outbox,
-    ) {
-        if version == Version::V5 {
+    /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
+    /// [MQTT-3.14.0-1]
+    fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        let Link { connection, version, .. } = session.link;
+        if version == Version::V5 && session.opening.is_none() {
             let goodbye = Disconnect { reason, properties: Properties::default() };
             out.send(connection, version, &Packet::Disconnect(goodbye));
         }

@@ -35,7 +35,8 @@ impl Shard {
             Some(id) if self.sessions.contains_key(&id) => {
                 self.take_over(id, open, expiry, now, out)
             }
-            Some(id) if open.connect.clean_start => {
+            // Its time may be over before anybody has looked at the clock. [MQTT-4.1.0-2]
+            Some(id) if open.connect.clean_start || self.has_ended(id, now) => {
                 let ended = self.end_offline(id, now, out);
                 self.new_session(open, expiry, ended, now, out)
             }
@@ -43,6 +44,16 @@ impl Shard {
         };
         self.connections.insert(open.connection, id);
         self.advance(id, now, out);
+    }
+
+    /// A number for each time that a session comes into memory.
+    fn next_life(&mut self) -> u64 {
+        self.lives += 1;
+        self.lives
+    }
+
+    fn has_ended(&self, id: SessionId, now: Time) -> bool {
+        self.offline.get(&id).is_some_and(|offline| offline.ends <= now)
     }
 
     fn may_open(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
@@ -82,6 +93,7 @@ impl Shard {
         out: &mut Outbox,
     ) -> SessionId {
         let id = SessionId(self.ledger.number(out));
+        let life = self.next_life();
         let will = open.connect.will.as_ref().map(Will::new);
         let mut session = Session {
             id,
@@ -91,12 +103,14 @@ impl Shard {
             expiry,
             link: Link::new(open.connection, &open.connect, &self.limits, now),
             subscriptions: BTreeMap::new(),
-            receiving: Receiving::new(),
+            receiving: Receiving::new(life),
             sending: Sending::new(),
             will,
             opening: None,
+            life,
         };
-        let mut ready = after;
+        // A session that ended a moment ago must not be there again after a crash.
+        let mut ready = after.max(self.ended);
         if session.is_persistent() {
             let row = connected_row(&session);
             ready = self.ledger.append(vec![rows::session(session.slot, &row)], true, out);
@@ -119,12 +133,13 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.new_session(open, expiry, Position::START, now, out);
         };
-        let (old, version) = (session.link.connection, session.link.version);
+        let old = session.link.connection;
         self.connections.remove(&old);
-        Self::say_goodbye(old, version, ReasonCode::SessionTakenOver, out);
+        Self::say_goodbye(session, ReasonCode::SessionTakenOver, out);
         out.outputs.push(Output::Close { connection: old, cause: CloseCause::TakenOver });
         // Without an expiry the old session ends with its connection, whatever is asked for now.
-        if open.connect.clean_start || !session.is_persistent() {
+        let outlives = session.is_persistent() && !session.link.ends_session;
+        if open.connect.clean_start || !outlives {
             self.disconnected(id, Disconnection::TakenOver, now, out);
             let ended = self.end_session(id, now, out);
             return self.new_session(open, expiry, ended, now, out);
@@ -134,14 +149,19 @@ impl Shard {
         if recalled {
             session.will = None;
         }
-        let reads = session.opening.as_ref().map_or(0, |opening| opening.reads);
+        // Who had no CONNACK yet leaves what it waited for, and what it would have said.
+        let unopened = session.opening.as_ref();
+        let (ready, reads, present) = unopened.map_or((Position::START, 0, true), |opening| {
+            (opening.ready, opening.reads, opening.session_present)
+        });
         self.disconnected(id, Disconnection::TakenOver, now, out);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.sending.waiting = false;
             session.receiving.begin_again();
             session.begin_again();
         }
-        self.attach(id, open, expiry, reads, now, out);
+        let opening = Opening { reads, ..self.opening(open, expiry, present, ready) };
+        self.attach(id, open, expiry, opening, now, out);
         id
     }
 
@@ -159,6 +179,7 @@ impl Shard {
         };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         self.recall_will(id);
+        let life = self.next_life();
         let mut session = Session {
             id,
             slot: offline.slot,
@@ -167,10 +188,13 @@ impl Shard {
             expiry,
             link: Link::new(open.connection, &open.connect, &self.limits, now),
             subscriptions: offline.subscriptions.into_iter().collect(),
-            receiving: Receiving::new(),
+            receiving: offline
+                .receiving
+                .map_or_else(|| Receiving::new(life), |receiving| *receiving),
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
+            life,
         };
         session.sending.waiting = false;
         let slot = session.slot;
@@ -178,15 +202,17 @@ impl Shard {
         let mut reads = 0;
         if offline.in_flight {
             let range = rows::all(slot, RowKind::InFlight, id);
-            self.read_rows(ReadFor::InFlight(id), range, IN_FLIGHT_ROWS_MAX, out);
+            self.read_rows(ReadFor::InFlight(id, life), range, IN_FLIGHT_ROWS_MAX, out);
             reads += 1;
         }
         if offline.rows > 0 {
             let range = rows::queued_after(slot, id, 0);
-            self.read_rows(ReadFor::FirstQueued(id), range, QUEUE_ROWS_PER_READ * 2, out);
+            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
             reads += 1;
         }
-        self.attach(id, open, expiry, reads, now, out);
+        let mut opening = self.opening(open, expiry, true, Position::START);
+        opening.reads = reads;
+        self.attach(id, open, expiry, opening, now, out);
         id
     }
 
@@ -196,12 +222,10 @@ impl Shard {
         id: SessionId,
         open: &Open<'_>,
         expiry: Duration,
-        reads: u8,
+        opening: Opening,
         now: Time,
         out: &mut Outbox,
     ) {
-        let mut opening = self.opening(open, expiry, true, Position::START);
-        opening.reads = reads;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let ends_with_connection = expiry.is_zero() && session.is_persistent();
         session.link = Link::new(open.connection, &open.connect, &self.limits, now);

@@ -2,9 +2,10 @@
 
 use super::Shard;
 use super::service::ToService;
-use crate::codec::ReasonCode;
+use crate::codec::{ReasonCode, Version};
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::Position;
 use crate::slot::ShardId;
 use crate::time::Time;
@@ -30,21 +31,20 @@ impl Shard {
                     Ok(Some(op)) => {
                         (self.ledger.append(vec![op], true, out), ReasonCode::NoMatchingSubscribers)
                     }
-                    Ok(None) => (self.ledger.stored(), ReasonCode::NoMatchingSubscribers),
-                    Err(_) => (self.ledger.stored(), ReasonCode::QuotaExceeded),
+                    // It was removed already, but perhaps not for good yet.
+                    Ok(None) => (self.ledger.last(), ReasonCode::NoMatchingSubscribers),
+                    Err(_) => (Position::START, ReasonCode::QuotaExceeded),
                 };
                 self.owe(from, token, position, reason, out);
             }
             PeerMessage::Taken { token, reason } => self.taken(token, reason, now, out),
             PeerMessage::RetainedWanted { filter, session } => {
                 let messages = self.router.retained.matching(&filter, now);
-                if !messages.is_empty() {
-                    let message = PeerMessage::Retained { filter, session, messages };
-                    out.outputs.push(Output::Peer { shard: from, message });
-                }
+                let message = PeerMessage::Retained { filter, session, messages };
+                out.outputs.push(Output::Peer { shard: from, message });
             }
             PeerMessage::Retained { filter, session, messages } => {
-                self.retained_found(session, &filter, messages, now, out);
+                self.retained_answered(session, filter, messages, now, out);
             }
             PeerMessage::Service { service, message } => {
                 self.services.push(service, ToService::Peer { from, message });
@@ -54,7 +54,23 @@ impl Shard {
 
     /// Another shard has done its part of an answer.
     fn taken(&mut self, token: u64, reason: ReasonCode, now: Time, out: &mut Outbox) {
+        self.announcing.remove(&token);
         let Some((id, serial)) = self.tokens.remove(&token) else { return };
+        if let Some(offline) = self.offline.get_mut(&id) {
+            offline.taken(id, serial, reason, &mut self.ledger, out);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if reason == ReasonCode::QuotaExceeded
+            && session.link.version == Version::V311
+            && let Some(packet_id) = session.receiving.refused(serial)
+        {
+            // MQTT 3.1.1 cannot be told: it must not take the message for acknowledged.
+            session.receiving.forget(packet_id);
+            let connection = session.link.connection;
+            self.refuse(connection, ProtocolError::Refused(reason).into(), now, out);
+            return;
+        }
         let all = self.with(id, now, out, |session, _| {
             session.receiving.done(serial, reason, None, Position::START)
         });

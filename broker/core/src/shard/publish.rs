@@ -11,9 +11,10 @@ use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::router::Copy;
-use crate::session::{ProtocolError, Pumped, Queued, Received, ReplyKind, rows};
+use crate::session::{Pumped, Queued, Received, ReplyKind, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 
@@ -22,14 +23,14 @@ use crate::time::Time;
 struct NoRoom;
 
 /// What became of a message on this shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Routed {
     /// Safe here when this is stored.
     ready: Position,
     /// Somebody on this shard gets it.
     matched: bool,
-    /// The one recipient there is has no room.
-    full: bool,
+    /// Who gets it: the number of each copy, and the row it has.
+    places: Vec<(Copy, u64, Option<Bytes>)>,
 }
 
 impl Shard {
@@ -110,6 +111,7 @@ impl Shard {
         let token = publish.packet_id.map(|packet_id| {
             let kind = reply_kind(publish.qos, note);
             let serial = session.receiving.expect(kind, packet_id, Position::START, 1);
+            session.receiving.note_service(serial);
             AnswerToken { session: id, serial }
         });
         let who = session.who();
@@ -155,13 +157,21 @@ impl Shard {
     ) -> Result<(), CloseCause> {
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
-        let own_retained = self.owns(&message.topic);
-        let remote_retain = message.retain && !own_retained;
+        let own_retain = message.retain && self.owns(&message.topic);
+        let remote_retain = message.retain && !own_retain;
         let waits = others.len() + usize::from(remote_retain);
+        if others.is_empty() && self.is_full_for(message, id) {
+            self.interested = others;
+            let refused = Err(ReasonCode::QuotaExceeded);
+            return self.answer_publish(id, publish, refused, now, out);
+        }
         let mut ops = Vec::new();
-        if message.retain && own_retained {
+        let mut ready = Position::START;
+        if own_retain {
             match self.router.retained.set(message, &self.limits) {
-                Ok(op) => ops.extend(op),
+                Ok(Some(op)) => ops.push(op),
+                // It was removed already, but perhaps not for good yet.
+                Ok(None) => ready = self.ledger.last(),
                 Err(_) => {
                     self.interested = others;
                     let refused = Err(ReasonCode::QuotaExceeded);
@@ -177,23 +187,23 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.route(message, Some(id), others.is_empty(), ops, noted, now, out);
-        if routed.full {
-            self.interested = others;
-            return self.answer_publish(id, publish, Err(ReasonCode::QuotaExceeded), now, out);
-        }
+        let routed = self.place(message, Some(id), ops, noted, out);
+        let ready = ready.max(routed.ready);
         let tokens = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
             let kind = reply_kind(publish.qos, note && waits > 0);
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
-            let serial = session.receiving.expect(kind, packet_id, routed.ready, waits);
+            let serial = session.receiving.expect(kind, packet_id, ready, waits);
             // "Nobody listens" holds until somebody says otherwise.
             if !routed.matched {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
             }
             Some((id, serial))
         });
+        // The answer goes before the deliveries: a Client that hears itself expects it first.
+        self.release(id, now, out);
         let only = others.len() == 1 && !routed.matched;
+        self.hand_out(message, routed, now, out);
         for shard in others.drain(..) {
             let token = tokens.map(|answer| self.token(answer));
             let message = Arc::clone(message);
@@ -207,7 +217,6 @@ impl Shard {
             let message = PeerMessage::Retain { message: Arc::clone(message), token };
             out.outputs.push(Output::Peer { shard, message });
         }
-        self.release(id, now, out);
         Ok(())
     }
 
@@ -225,6 +234,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let reason = result.err().unwrap_or(ReasonCode::Success);
         if session.link.version == Version::V311 && reason == ReasonCode::QuotaExceeded {
+            session.receiving.forget(packet_id);
             return Err(ProtocolError::Refused(reason).into());
         }
         let kind = reply_kind(publish.qos, false);
@@ -257,37 +267,61 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
-    /// Gives a message to the sessions of this shard, after `ops` and in one record with them.
-    /// `only`: no other shard gets it. `noted`: kept as well, if anything has to be.
-    #[expect(clippy::too_many_arguments, reason = "each is another fact about the message")]
+    /// Whether one session alone hears the message, and has no room for it.
+    fn is_full_for(&mut self, message: &Message, publisher: SessionId) -> bool {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, Some(publisher), &mut copies);
+        let full = match copies[..] {
+            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            _ => false,
+        };
+        self.copies = copies;
+        full
+    }
+
+    /// Gives a message to the sessions of this shard.
     fn route(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
-        only: bool,
+        ops: Vec<Op>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> (Position, ReasonCode) {
+        let routed = self.place(message, publisher, ops, None, out);
+        let reason = match routed.matched {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
+        };
+        let ready = routed.ready;
+        self.hand_out(message, routed, now, out);
+        (ready, reason)
+    }
+
+    /// Finds the sessions of this shard that get a message, and has it kept for those that need
+    /// it, after `ops` and in one record with them. `noted`: kept as well, if anything has to be.
+    fn place(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
         mut ops: Vec<Op>,
         noted: Option<Op>,
-        now: Time,
         out: &mut Outbox,
     ) -> Routed {
         let mut copies = std::mem::take(&mut self.copies);
         self.router.copies(message, publisher, &mut copies);
-        if only
-            && let [copy] = copies[..]
-            && copy.qos > QoS::AtMostOnce
-            && !self.has_room(copy, message)
-        {
-            self.copies = copies;
-            return Routed { ready: Position::START, matched: true, full: true };
+        if message.retain && !self.retained_asked.is_empty() {
+            self.note_retained_passed(&message.topic);
         }
-        // First the rows, so that everybody knows what to wait for, then the deliveries.
+        let mut routed =
+            Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
         let mut keys = Vec::new();
-        let mut numbers = Vec::new();
         for copy in &copies {
             let number = self.ledger.number(out);
-            let place = self.queue_row(*copy, number, message, &mut ops);
-            keys.extend(place.clone().ok().flatten());
-            numbers.push((number, place));
+            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops) {
+                keys.extend(key.clone());
+                routed.places.push((*copy, number, key));
+            }
         }
         match keys.len() {
             0 => {}
@@ -296,17 +330,17 @@ impl Shard {
         }
         if !ops.is_empty() {
             ops.extend(noted);
+            routed.ready = self.ledger.append(ops, true, out);
         }
-        let ready =
-            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
-        for (copy, (number, place)) in copies.iter().zip(numbers) {
-            if let Ok(key) = place {
-                self.deliver(*copy, number, key, message, ready, now, out);
-            }
-        }
-        let matched = !copies.is_empty();
         self.copies = copies;
-        Routed { ready, matched, full: false }
+        routed
+    }
+
+    /// Delivers a message to those that [`Shard::place`] found.
+    fn hand_out(&mut self, message: &Arc<Message>, routed: Routed, now: Time, out: &mut Outbox) {
+        for (copy, number, key) in routed.places {
+            self.deliver(copy, number, key, message, routed.ready, now, out);
+        }
     }
 
     fn has_room(&self, copy: Copy, message: &Message) -> bool {
@@ -420,7 +454,7 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.route(message, publisher, false, ops, None, now, out);
+        self.route(message, publisher, ops, now, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -443,13 +477,15 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let routed = self.route(message, publisher, only, Vec::new(), None, now, out);
-        let reason = match (routed.full, routed.matched) {
-            (true, _) => ReasonCode::QuotaExceeded,
-            (_, true) => ReasonCode::Success,
-            (_, false) => ReasonCode::NoMatchingSubscribers,
-        };
-        self.owe(from, token, routed.ready, reason, out);
+        if only
+            && token.is_some()
+            && publisher.is_some_and(|publisher| self.is_full_for(message, publisher))
+        {
+            self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
+            return;
+        }
+        let (ready, reason) = self.route(message, publisher, Vec::new(), now, out);
+        self.owe(from, token, ready, reason, out);
     }
 
     /// Tells another shard that its part is done, as soon as it is safe.

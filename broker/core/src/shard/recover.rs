@@ -7,12 +7,13 @@ use super::load::ReadFor;
 use super::open::index_key;
 use super::service::ToService;
 use super::timers::Timer;
-use crate::codec::Version;
+use crate::codec::{ReasonCode, Version};
 use crate::hook::{ServiceEvent, SessionId};
+use crate::ledger::Ledger;
 use crate::message::BadRow;
 use crate::output::{CloseCause, ConnectionId, Outbox};
-use crate::record::{Row, RowKind};
-use crate::session::{Subscription, Who, rows};
+use crate::record::{Op, Position, Row, RowKind};
+use crate::session::{Receiving, Subscription, Who, rows};
 use crate::slot::Slot;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -30,7 +31,32 @@ pub(super) struct Offline {
     pub(super) rows_bytes: usize,
     /// Whether Packet Identifiers are in use.
     pub(super) in_flight: bool,
+    /// QoS 2 messages of its last connection that other shards have still to take over.
+    pub(super) receiving: Option<Box<Receiving>>,
     pub(super) subscriptions: Vec<(TopicFilter, Subscription)>,
+}
+
+impl Offline {
+    /// Another shard has done its part of what was asked on the last connection.
+    pub(super) fn taken(
+        &mut self,
+        id: SessionId,
+        serial: u64,
+        reason: ReasonCode,
+        ledger: &mut Ledger,
+        out: &mut Outbox,
+    ) {
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.done(serial, reason, None, Position::START);
+        let known = receiving.taken_over();
+        let ops: Vec<Op> = known.iter().map(|it| rows::received(self.slot, id, *it)).collect();
+        if !receiving.is_undecided() {
+            self.receiving = None;
+        }
+        if !ops.is_empty() {
+            ledger.append(ops, false, out);
+        }
+    }
 }
 
 impl Shard {
@@ -98,6 +124,7 @@ impl Shard {
                 rows: 0,
                 rows_bytes: 0,
                 in_flight: false,
+                receiving: None,
                 subscriptions: Vec::new(),
             },
         );

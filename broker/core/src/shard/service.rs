@@ -211,6 +211,9 @@ impl Host for HostOf<'_> {
                 key: None,
                 tag: tag.map(|tag| (service, tag)),
             };
+            if !session.fits(&queued, cx.now) {
+                return Err(Refused::TooLarge);
+            }
             let qos = queued.qos;
             if qos > QoS::AtMostOnce {
                 session.service_may_deliver()?;

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE: every publisher knows before the Client hears that it is done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Shard;
@@ -8,9 +9,10 @@ use crate::hook::{ServiceEvent, SessionId, Verdict};
 use crate::message::Message;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::router::Copy;
-use crate::session::{ProtocolError, ReplyKind, Subscription, rows};
+use crate::session::{ReplyKind, Subscription, rows};
 use crate::slot::ShardId;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -23,6 +25,19 @@ struct Granted {
     retained: bool,
     service: Option<u8>,
 }
+
+/// A question for retained messages.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// How many shards have still to answer.
+    shards: u16,
+    /// Topics of which a newer retained message was routed here meanwhile.
+    passed: BTreeSet<Box<str>>,
+}
+
+/// How many topics a question remembers; it is open for as long as a message takes to the next
+/// thread and back.
+const PASSED_MAX: usize = 4_096;
 
 impl Shard {
     /// A SUBSCRIBE (§3.8).
@@ -141,8 +156,12 @@ impl Shard {
         if session.is_persistent() {
             ops.push(rows::subscription(session.slot, id, filter.as_str(), *subscription));
         }
-        if service.is_none() && self.router.subscribe(filter, id, *subscription) && self.shards > 1
-        {
+        if service.is_some() {
+            return;
+        }
+        let first = self.router.subscribe(filter, id, *subscription);
+        // While others are still being told for somebody else, this session has to wait as well.
+        if self.shards > 1 && (first || self.announcing.values().any(|it| it == filter)) {
             interests.push(filter.clone());
         }
     }
@@ -169,6 +188,9 @@ impl Shard {
                 continue;
             }
             let token = answer.map(|answer| self.token(answer));
+            if let Some(token) = token {
+                self.announcing.insert(token, filter.clone());
+            }
             let message = PeerMessage::Interest { filter: filter.clone(), wanted, token };
             out.outputs.push(Output::Peer { shard, message });
         }
@@ -186,14 +208,52 @@ impl Shard {
             let own = self.router.retained.matching(filter, now);
             self.retained_found(id, filter, own, now, out);
             let owner = self.owner(filter.as_str());
+            let mut asked = Asked::default();
             for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
                 if filter.has_wildcard() || shard == owner {
                     let message =
                         PeerMessage::RetainedWanted { filter: filter.clone(), session: id };
                     out.outputs.push(Output::Peer { shard, message });
+                    asked.shards += 1;
                 }
             }
+            if asked.shards > 0 {
+                // An earlier question's answers are still to come, and are counted as well.
+                let key = (id, filter.clone());
+                asked.shards += self.retained_asked.remove(&key).map_or(0, |it| it.shards);
+                self.retained_asked.insert(key, asked);
+            }
         }
+    }
+
+    /// Notes that a retained message was routed here: what other shards were asked for before may
+    /// be older, and must not come after it.
+    pub(super) fn note_retained_passed(&mut self, topic: &str) {
+        for ((_, filter), asked) in &mut self.retained_asked {
+            if asked.passed.len() < PASSED_MAX && filter.matches(topic) {
+                asked.passed.insert(topic.into());
+            }
+        }
+    }
+
+    /// Another shard's retained messages.
+    pub(super) fn retained_answered(
+        &mut self,
+        id: SessionId,
+        filter: TopicFilter,
+        mut messages: Vec<Arc<Message>>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let key = (id, filter);
+        // Every question is answered once by every shard, also where its session is over by now.
+        let Some(asked) = self.retained_asked.get_mut(&key) else { return };
+        asked.shards = asked.shards.saturating_sub(1);
+        messages.retain(|message| !asked.passed.contains(&message.topic));
+        if asked.shards == 0 {
+            self.retained_asked.remove(&key);
+        }
+        self.retained_found(id, &key.1, messages, now, out);
     }
 
     /// Retained messages for a subscription, which may have changed meanwhile.

@@ -8,3 +8,13 @@
 )]
 
 mod codec;
+mod connect;
+mod deliver;
+mod harness;
+mod publish;
+mod refused;
+mod retained;
+mod service;
+mod sim;
+mod wills;
+mod words;

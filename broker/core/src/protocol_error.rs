@@ -40,6 +40,9 @@ pub enum ProtocolError {
     /// A Packet Identifier that is still in use for something else.
     #[error("packet identifier {} is in use", .0.get())]
     PacketIdInUse(PacketId),
+    /// An acknowledgement that is not the one due for its Packet Identifier. [MQTT-4.3.2-1] ff.
+    #[error("acknowledgement of packet identifier {} is not the one that is due", .0.get())]
+    OutOfTurn(PacketId),
     /// AUTH without an authentication method in CONNECT. [MQTT-4.12.0-7]
     #[error("AUTH without an authentication method in CONNECT")]
     UnexpectedAuth,
@@ -72,6 +75,7 @@ impl ProtocolError {
             | Self::TopicAliasUnknown { .. }
             | Self::SubscriptionIdentifierInPublish
             | Self::PacketIdInUse(_)
+            | Self::OutOfTurn(_)
             | Self::UnexpectedAuth
             | Self::SessionExpiryAtDisconnect => ReasonCode::ProtocolError,
         }

@@ -1,0 +1,143 @@
+//! Retained messages: set, replaced, removed, and how subscribing asks for them.
+
+use tidings_core::codec::{Property, RetainHandling};
+
+use crate::harness::{Cluster, filter, lasting, message, v5};
+
+#[test]
+fn last_retained_message_comes_with_a_subscription_from_any_shard() {
+    // [MQTT-3.3.1-5] to [MQTT-3.3.1-9]
+    for shards in [1, 2, 4] {
+        for crash in [false, true] {
+            let mut broker = Cluster::new(shards);
+            let alice = broker.join(&v5("alice"));
+            for (id, topic) in (1..).zip(["a/1", "a/2", "a/3", "a/4"]) {
+                broker.publish(alice, &message(topic, "old", 1, id).retained());
+                broker.publish(alice, &message(topic, topic, 1, id).retained());
+            }
+            broker.publish(alice, &message("a/3", "", 1, 9).retained());
+            broker.publish(alice, &message("a/4", "passes", 1, 10));
+            if crash {
+                broker.crash();
+            }
+            let bob = broker.join(&lasting("bob", 100));
+            broker.subscribe(bob, 1, &[filter("a/+", 1)]);
+            let mut got = broker.received(bob);
+            assert_eq!(got.remove(0), "SUBACK 1 [01]");
+            for line in &mut got {
+                *line = line.replace(" 1 ", " ").replace(" 2 ", " ").replace(" 3 ", " ");
+            }
+            got.sort();
+            let expected = [
+                "PUBLISH q1 retain a/1=a/1",
+                "PUBLISH q1 retain a/2=a/2",
+                "PUBLISH q1 retain a/4=a/4",
+            ];
+            assert_eq!(got, expected);
+        }
+    }
+}
+
+#[test]
+fn retain_handling_asks_always_once_or_never() {
+    // [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11], [MQTT-3.8.4-4]
+    for shards in [1, 2] {
+        let mut broker = Cluster::new(shards);
+        let alice = broker.join(&v5("alice"));
+        broker.publish(alice, &message("a", "kept", 1, 1).retained());
+        let name = broker.name_on("bob", broker.owner_of("a"));
+        let bob = broker.join(&v5(&name));
+        let asking = |handling| [filter("a", 0).handling(handling)];
+        let mut comes = |handling| {
+            broker.subscribe(bob, 1, &asking(handling));
+            broker.received(bob).len() == 2
+        };
+        assert!(!comes(RetainHandling::DoNotSend));
+        assert!(!comes(RetainHandling::SendIfNew));
+        assert!(comes(RetainHandling::Send) && comes(RetainHandling::Send));
+        broker.unsubscribe(bob, 2, &["a"]);
+        broker.received(bob);
+        let mut comes = |handling| {
+            broker.subscribe(bob, 1, &asking(handling));
+            broker.received(bob).len() == 2
+        };
+        assert!(comes(RetainHandling::SendIfNew) && !comes(RetainHandling::SendIfNew));
+    }
+}
+
+#[test]
+fn retain_flag_is_forwarded_where_the_subscription_asks() {
+    // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+    let mut broker = Cluster::new(2);
+    let alice = broker.join(&v5("alice"));
+    let bob = broker.join(&v5("bob"));
+    broker.subscribe(bob, 1, &[filter("a", 0)]);
+    let eve = broker.join(&v5("eve"));
+    broker.subscribe(eve, 1, &[filter("a", 0).retain_as_published()]);
+    broker.publish(alice, &message("a", "1", 0, 0).retained());
+    broker.publish(alice, &message("a", "2", 0, 0));
+    assert_eq!(broker.received(bob)[1..], ["PUBLISH q0 a=1", "PUBLISH q0 a=2"]);
+    assert_eq!(broker.received(eve)[1..], ["PUBLISH q0 retain a=1", "PUBLISH q0 a=2"]);
+}
+
+#[test]
+fn expired_retained_message_is_not_sent_and_another_counts_down() {
+    // [MQTT-3.3.2-6]
+    let mut broker = Cluster::new(1);
+    let alice = broker.join(&v5("alice"));
+    let short = message("a", "1", 0, 0).retained().with(Property::MessageExpiry(5));
+    broker.publish(alice, &short);
+    let long = message("b", "2", 0, 0).retained().with(Property::MessageExpiry(15));
+    broker.publish(alice, &long);
+    broker.advance(5);
+    let bob = broker.join(&v5("bob"));
+    broker.subscribe(bob, 1, &[filter("#", 0)]);
+    assert_eq!(broker.received(bob)[1..], ["PUBLISH q0 retain expiry=10 b=2"]);
+}
+
+#[test]
+fn removal_is_acknowledged_only_when_it_is_stored() {
+    let mut broker = Cluster::new(1);
+    let alice = broker.join(&v5("alice"));
+    let eve = broker.join(&v5("eve"));
+    broker.publish(alice, &message("a", "1", 1, 1).retained());
+    broker.lazy();
+    broker.received(alice);
+    broker.publish(alice, &message("a", "", 1, 2).retained());
+    broker.publish(eve, &message("a", "", 1, 1).retained());
+    assert!(broker.received(alice).is_empty() && broker.received(eve).is_empty());
+    broker.sync();
+    assert_eq!(broker.received(eve), ["PUBACK 1 10"]);
+}
+
+#[test]
+fn subscriber_never_ends_with_an_outdated_value() {
+    // All orders in which the messages between four shards can pass: publisher, owner of the
+    // topic, subscriber.
+    let mut orders = 0;
+    for seed in 0..500_u64 {
+        let mut broker = Cluster::new(3);
+        let alice = broker.name_on("alice", 0);
+        let alice = broker.join(&v5(&alice));
+        let topic = broker.topic_on("t", 1);
+        broker.publish(alice, &message(&topic, "old", 1, 1).retained());
+        let bob = broker.name_on("bob", 2);
+        let bob = broker.join(&v5(&bob));
+        broker.hold_peers(true);
+        broker.subscribe(bob, 1, &[filter("#", 1)]);
+        let mut random = seed;
+        for step in 0..40 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let shard = usize::try_from(random >> 33).unwrap() % 3;
+            broker.pass_peer(shard);
+            if step == seed % 20 {
+                broker.publish(alice, &message(&topic, "new", 1, 2).retained());
+            }
+        }
+        broker.hold_peers(false);
+        let got = broker.received(bob);
+        assert!(got.last().is_some_and(|line| line.ends_with("=new")), "seed {seed}: {got:?}");
+        orders += usize::from(got.len() > 2);
+    }
+    assert!(orders > 0, "no order in which both values came");
+}

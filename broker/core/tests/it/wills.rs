@@ -1,0 +1,133 @@
+//! Will Messages: when they are due, and when they are not.
+
+use tidings_core::codec::{PropertiesBuf, Property, ReasonCode};
+
+use crate::harness::{Cluster, Link, lasting, v5, v311};
+
+fn with_listener(shards: u16) -> (Cluster, Link) {
+    let mut broker = Cluster::new(shards);
+    let eve = broker.join(&lasting("eve", 10_000));
+    broker.listen(eve, "w", 1);
+    (broker, eve)
+}
+
+#[test]
+fn will_is_published_when_the_connection_breaks() {
+    // [MQTT-3.1.2-8], [MQTT-3.14.4-3], [MQTT-3.1.2-10]
+    for shards in [1, 2] {
+        let (mut broker, eve) = with_listener(shards);
+        for options in [v5("bob"), v311("bob"), lasting("bob", 100)] {
+            let options = options.will("w", "gone", 1, 0);
+            let bob = broker.join(&options);
+            broker.disconnect(bob, ReasonCode::Success);
+            assert!(broker.received(eve).is_empty());
+            let bob = broker.join(&options);
+            broker.lose(bob);
+            assert_eq!(broker.received(eve).len(), 1);
+        }
+        let bob = broker.join(&v5("bob").will("w", "said", 0, 0));
+        broker.disconnect(bob, ReasonCode::DisconnectWithWill);
+        assert_eq!(broker.received(eve), ["PUBLISH q0 w=said"]);
+        let bob = broker.join(&v5("bob").will("w", "silent", 0, 0).keep_alive(10));
+        broker.advance(15);
+        assert_eq!(broker.received(bob), ["DISCONNECT 8d"]);
+        assert_eq!(broker.received(eve), ["PUBLISH q0 w=silent"]);
+    }
+}
+
+#[test]
+fn delayed_will_waits_for_its_delay_or_the_end_of_its_session() {
+    // §3.1.3.2.2
+    for crash in [false, true] {
+        for (delay, expiry, due) in [(10, 100, 10), (100, 10, 10)] {
+            let (mut broker, eve) = with_listener(2);
+            let bob = broker.join(&lasting("bob", expiry).will("w", "gone", 1, delay));
+            broker.lose(bob);
+            let mut eve = eve;
+            if crash {
+                broker.crash();
+                eve = broker.join(&lasting("eve", 10_000));
+            }
+            broker.advance(due - 1);
+            assert!(broker.received(eve).is_empty());
+            broker.advance(1);
+            assert_eq!(broker.received(eve), ["PUBLISH q1 1 w=gone"]);
+            broker.advance(200);
+            assert!(broker.received(eve).is_empty());
+        }
+    }
+}
+
+#[test]
+fn client_that_is_back_in_time_recalls_its_will() {
+    // [MQTT-3.1.3-9]
+    let (mut broker, eve) = with_listener(1);
+    let bob = broker.join(&lasting("bob", 100).will("w", "gone", 1, 10));
+    broker.lose(bob);
+    broker.advance(9);
+    broker.join(&lasting("bob", 100));
+    broker.advance(1000);
+    assert!(broker.received(eve).is_empty());
+}
+
+#[test]
+fn takeover_publishes_a_will_without_delay_and_recalls_one_with() {
+    let (mut broker, eve) = with_listener(1);
+    broker.join(&lasting("bob", 100).will("w", "at once", 0, 0));
+    broker.join(&lasting("bob", 100).will("w", "later", 0, 10));
+    assert_eq!(broker.received(eve), ["PUBLISH q0 w=at once"]);
+    broker.join(&lasting("bob", 100));
+    broker.advance(1000);
+    assert!(broker.received(eve).is_empty());
+}
+
+#[test]
+fn clean_start_ends_the_session_and_so_publishes_its_will() {
+    // [MQTT-3.1.2-8]: at the end of the session, if that comes before the delay is over.
+    for online in [false, true] {
+        let (mut broker, eve) = with_listener(1);
+        let bob = broker.join(&lasting("bob", 100).will("w", "gone", 0, 50));
+        if !online {
+            broker.lose(bob);
+        }
+        broker.join(&lasting("bob", 100).clean());
+        assert_eq!(broker.received(eve), ["PUBLISH q0 w=gone"], "online {online}");
+        broker.advance(1000);
+        assert!(broker.received(eve).is_empty());
+    }
+}
+
+#[test]
+fn disconnect_that_ends_the_session_publishes_its_will_at_once() {
+    let (mut broker, eve) = with_listener(1);
+    let bob = broker.join(&lasting("bob", 100).will("w", "gone", 0, 50));
+    let mut zero = PropertiesBuf::new();
+    zero.push(Property::SessionExpiry(0));
+    broker.disconnect_with(bob, ReasonCode::DisconnectWithWill, &zero);
+    assert_eq!(broker.received(eve), ["PUBLISH q0 w=gone"]);
+}
+
+#[test]
+fn will_may_be_retained() {
+    // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
+    for shards in [1, 4] {
+        let mut broker = Cluster::new(shards);
+        let bob = broker.join(&v5("bob").will("w", "kept", 1, 0).will_retained());
+        broker.lose(bob);
+        broker.crash();
+        let eve = broker.join(&v5("eve"));
+        broker.listen(eve, "w", 0);
+        assert_eq!(broker.received(eve), ["PUBLISH q0 retain w=kept"]);
+    }
+}
+
+#[test]
+fn will_of_a_connected_client_survives_a_crash() {
+    // [MQTT-3.1.2-7]
+    let (mut broker, _) = with_listener(2);
+    broker.join(&lasting("bob", 100).will("w", "gone", 1, 0));
+    broker.crash();
+    broker.advance(1);
+    let eve = broker.join(&lasting("eve", 10_000));
+    assert_eq!(broker.received(eve), ["PUBLISH q1 1 w=gone"]);
+}

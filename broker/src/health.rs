@@ -1,0 +1,74 @@
+//! Whether the broker can go on, for whoever waits to hear otherwise.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::store::StoreFailure;
+
+/// Why a broker cannot go on. The process should end: what is acknowledged is safe on disk.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The store failed: nothing can be acknowledged any more.
+    #[error("the store failed: {0}")]
+    Store(StoreFailure),
+    /// A defect of the program, in this thread.
+    #[error("thread {0} panicked")]
+    Panic(String),
+}
+
+/// Whether all is well, for whoever waits to hear otherwise.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// For those that wait in a task.
+    fatal: watch::Sender<Option<Fatal>>,
+    /// For those that wait in a thread.
+    changed: Condvar,
+    lock: Mutex<()>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        Self { fatal: watch::Sender::new(None), changed: Condvar::new(), lock: Mutex::new(()) }
+    }
+
+    /// The first failure counts.
+    pub(crate) fn fail(&self, fatal: Fatal) {
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fatal.send_if_modified(|first| {
+            let is_first = first.is_none();
+            if is_first {
+                *first = Some(fatal);
+            }
+            is_first
+        });
+        self.changed.notify_all();
+    }
+
+    /// The failure, if there was one.
+    pub(crate) fn failure(&self) -> Option<Fatal> {
+        self.fatal.borrow().clone()
+    }
+
+    /// Returns the failure when there is one.
+    pub(crate) async fn failed(&self) -> Fatal {
+        let mut fatal = self.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await.map(|it| it.clone()) {
+            Ok(Some(fatal)) => fatal,
+            // The sender lives as long as this.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Blocks until there is a failure.
+    pub(crate) fn wait(&self) -> Fatal {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(fatal) = self.failure() {
+                return fatal;
+            }
+            held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Every bound of connections, with its default and what happens when it is reached.
+//!
+//! The bounds of sessions and messages are the core's: [`tidings_core::limits::Limits`].
+
+use std::time::Duration;
+
+/// The bounds of connections, as far as they are the shell's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
+    pub connect_timeout: Duration,
+    /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
+    pub unauthenticated_max: usize,
+    /// The same for one address; more are closed at once.
+    pub unauthenticated_per_address_max: usize,
+    /// Unwritten bytes of a connection above which nothing more is taken from its queue, QoS 0
+    /// messages are dropped, and nothing is read from it.
+    pub outbound_soft_bytes: usize,
+    /// Unwritten bytes of a connection above which it is closed.
+    pub outbound_hard_bytes: usize,
+    /// How long a Client may not read while bytes wait for it. Then: closed.
+    pub unsent_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            unauthenticated_max: 1024,
+            unauthenticated_per_address_max: 64,
+            outbound_soft_bytes: 256 * 1024,
+            outbound_hard_bytes: 1024 * 1024,
+            unsent_timeout: Duration::from_secs(30),
+        }
+    }
+}

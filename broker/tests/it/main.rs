@@ -1,0 +1,15 @@
+//! Behaviour tests of the shell, one binary: real threads, real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on fails"
+)]
+
+mod journal;
+mod rumqtt;
+mod shell;
+mod store;
+mod support;
+mod wire;

@@ -1,0 +1,168 @@
+//! What a chat acts through: the host, and what all chats of a shard have in common.
+//!
+//! A chat asks for rows, timers and stored records by what they are for, and gets them back through
+//! `mod.rs`, which knows of whom each answer is. A chat that was unloaded meanwhile gets none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidings_core::hook::{Host, SessionId};
+use tidings_core::record::{Op, Position, Query, Record};
+use tidings_core::slot::ShardId;
+use tidings_core::time::Time;
+
+use crate::deadline::Deadlines;
+use crate::map::{Map, map};
+use crate::options::ChatOptions;
+use crate::peer::{ChatInput, FeedId, Origin, Outcome, Peer, Refusal, ToUser};
+use crate::rows::MemberRow;
+use crate::topics::{ChatId, Place, user_slot};
+
+/// What all chats of a shard have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Arc<ChatOptions>,
+    pub(super) timers: Deadlines<(ChatId, Timer)>,
+    pub(super) reads: Map<u64, (ChatId, Reading)>,
+    pub(super) next_read: u64,
+    pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
+    /// What the entries in memory take, of all chats.
+    pub(super) tail_bytes: usize,
+}
+
+impl Shared {
+    pub(super) fn new(options: Arc<ChatOptions>) -> Self {
+        Self {
+            options,
+            timers: Deadlines::new(),
+            reads: map(),
+            next_read: 0,
+            stored: VecDeque::new(),
+            tail_bytes: 0,
+        }
+    }
+}
+
+/// What a chat sets timers for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Timer {
+    /// Store cursors.
+    Flush,
+    /// Tell ticks.
+    Receipts,
+    /// Delete what has expired.
+    Sweep,
+}
+
+/// What a chat reads rows for.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// To be loaded: its rows from the first on.
+    Whole,
+    /// To be loaded: the end of its log.
+    End,
+    /// To know whether the foremost send's id is known.
+    Id,
+    /// For a device: everything up to `visible`.
+    Fetch { to: Fetcher, visible: u64 },
+    /// To find ids that have expired.
+    SweepIds,
+    /// To find entries that have expired.
+    SweepLog,
+}
+
+/// The device that fetches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fetcher {
+    pub(super) shard: ShardId,
+    pub(super) session: SessionId,
+    pub(super) feed: FeedId,
+}
+
+/// What waits for a record to be safe.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// The foremost pending entry.
+    Entry,
+    /// How far the members were, and who waits to hear that it is stored.
+    Flush { members: Vec<MemberRow>, readers: Vec<Origin> },
+}
+
+/// What a chat acts through.
+pub(super) struct Cx<'a> {
+    pub(super) host: &'a mut dyn Host,
+    pub(super) shared: &'a mut Shared,
+}
+
+impl Cx<'_> {
+    pub(super) fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    pub(super) fn options(&self) -> &ChatOptions {
+        &self.shared.options
+    }
+
+    pub(super) fn set_timer(&mut self, at: Time, chat: ChatId, timer: Timer) {
+        self.shared.timers.set(at, (chat, timer));
+    }
+
+    pub(super) fn read(&mut self, chat: ChatId, query: Query, reading: Reading) {
+        let token = self.shared.next_read;
+        self.shared.next_read += READ_STEP;
+        self.shared.reads.insert(token, (chat, reading));
+        self.host.read(token, query);
+    }
+
+    pub(super) fn store(&mut self, ops: Vec<Op>, urgent: bool) -> Position {
+        self.host.store(Record { ops, urgent })
+    }
+
+    pub(super) fn store_and_wait(
+        &mut self,
+        chat: ChatId,
+        ops: Vec<Op>,
+        urgent: bool,
+        waiting: Waiting,
+    ) {
+        let position = self.store(ops, urgent);
+        self.shared.stored.push_back((position, chat, waiting));
+    }
+
+    pub(super) fn tell_user(&mut self, user: &str, what: ToUser) {
+        let shard = user_slot(user).shard(self.host.shards());
+        self.tell_shard(shard, what);
+    }
+
+    pub(super) fn tell_shard(&mut self, shard: ShardId, what: ToUser) {
+        self.host.send(shard, Box::new(Peer::User(what)));
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        place: &Arc<Place>,
+        origin: Origin,
+        id: Option<(Box<str>, bool)>,
+        outcome: Outcome,
+    ) {
+        let (id, made) = id.map_or((None, false), |(id, made)| (Some(id), made));
+        let place = Arc::clone(place);
+        self.tell_shard(origin.shard, ToUser::Answered { place, origin, id, made, outcome });
+    }
+
+    /// Refuses what can be refused; what cannot needs no answer.
+    pub(super) fn refuse(&mut self, place: &Arc<Place>, what: ChatInput, refusal: Refusal) {
+        let outcome = Outcome::Refused(refusal);
+        match what {
+            ChatInput::Send(post) => {
+                let id = post.id.map(|id| (id, false));
+                self.answer(place, post.origin, id, outcome);
+            }
+            ChatInput::Read { origin, .. } => self.answer(place, origin, None, outcome),
+            _ => {}
+        }
+    }
+}
+
+/// Read tokens of this side are even, those of the users' side odd.
+const READ_STEP: u64 = 2;
