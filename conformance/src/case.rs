@@ -4,8 +4,11 @@
 //! them: so a case lists the identifiers of each, and runs in each version for which it lists any.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+pub use crate::outcome::{Fail, Outcome};
+
+use crate::log::Log;
 use crate::packet::{Connect, Publish, Version};
 use crate::target::Target;
 use crate::wire::{Connack, Wire};
@@ -55,18 +58,6 @@ macro_rules! cases {
     };
 }
 pub(crate) use cases;
-
-/// How a case ends when it does not pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fail {
-    /// The statement does not hold: expected and found.
-    Failed(String),
-    /// The broker says that it does not offer what the case is about.
-    Skipped(String),
-}
-
-/// How a case ends.
-pub type Outcome = Result<(), Fail>;
 
 /// What one case works with in one version: names of its own, connections, a log of all bytes.
 #[derive(Debug)]
@@ -229,16 +220,13 @@ impl<'a> Bench<'a> {
 
     /// What was sent and received so far, in order.
     pub fn transcript(&self) -> Vec<String> {
-        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
+        self.log.lines()
     }
 
     /// Removes what the case left in the broker: sessions and retained messages.
     pub fn tidy_up(&self) {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        let topics = {
-            let mut record = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut record.retained)
-        };
+        let topics = self.log.take_retained();
         for id in kept {
             let mut connect = self.hello("");
             connect.client_id = id.into_bytes();
@@ -258,30 +246,3 @@ impl<'a> Bench<'a> {
         wire.disconnect();
     }
 }
-
-/// The bytes of a case, sent and received on all its connections.
-#[derive(Debug, Clone, Default)]
-pub struct Log(Arc<Mutex<Record>>);
-
-#[derive(Debug, Default)]
-struct Record {
-    lines: Vec<String>,
-    retained: BTreeSet<Vec<u8>>,
-}
-
-impl Log {
-    pub(crate) fn push(&self, line: String) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if record.lines.len() < LINES_MAX {
-            record.lines.push(line);
-        }
-    }
-
-    pub(crate) fn retained(&self, topic: &[u8]) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        record.retained.insert(topic.to_vec());
-    }
-}
-
-/// What a transcript holds at most; a broker that floods us should not fill our memory.
-const LINES_MAX: usize = 1000;

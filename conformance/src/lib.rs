@@ -4,7 +4,12 @@
 //! [`all`] lists the cases, [`run`] asks them, and [`report`] says what was found.
 
 pub mod case;
+mod client;
+mod log;
+pub mod number;
+pub mod outcome;
 pub mod packet;
+pub mod read;
 pub mod report;
 pub mod run;
 pub mod statement;

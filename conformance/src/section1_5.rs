@@ -1,8 +1,8 @@
 //! §1.5: strings and integers, as far as a Server shows how it reads and writes them.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{CONTENT_TYPE, Props, Publish, USER_PROPERTY, frame, text};
-use crate::wire::subscribe;
+use crate::number::{CONTENT_TYPE, USER_PROPERTY};
+use crate::packet::{Props, Publish, frame, subscribe, text};
 
 cases! {
     "1.5.4" {

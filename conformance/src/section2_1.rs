@@ -1,10 +1,8 @@
 //! §2: fixed headers, Packet Identifiers, and property blocks.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{
-    PUBACK, PUBCOMP, PUBREC, PUBREL, Props, Publish, SUBACK, UNSUBACK, frame, text,
-};
-use crate::wire::{ack, subscribe, unsubscribe};
+use crate::number::{PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, UNSUBACK};
+use crate::packet::{Props, Publish, ack, frame, subscribe, text, unsubscribe};
 
 cases! {
     "2.1.2" {
@@ -84,7 +82,7 @@ fn qos_0_is_sent_without_an_identifier(b: &Bench) -> Outcome {
     publisher.publish(&Publish::new(&b.topic("x"), "payload"))?;
     let packet = sub.next()?;
     let expected = frame(0x30, &[&text(b.topic("x")), &Props::new().block(b.version), b"payload"]);
-    b.same("packet", packet.hex(), crate::packet::hex(&expected))
+    b.same("packet", packet.hex(), crate::read::hex(&expected))
 }
 
 fn identifiers_sent_are_unused_and_not_zero(b: &Bench) -> Outcome {
@@ -147,13 +145,13 @@ fn unknown_property_closes(b: &Bench) -> Outcome {
 
 fn property_of_another_packet_closes(b: &Bench) -> Outcome {
     b.each_closes(&[
-        publish_with(b, Props::new().four(crate::packet::SESSION_EXPIRY, 1)),
-        publish_with(b, Props::new().two(crate::packet::RECEIVE_MAXIMUM, 1)),
+        publish_with(b, Props::new().four(crate::number::SESSION_EXPIRY, 1)),
+        publish_with(b, Props::new().two(crate::number::RECEIVE_MAXIMUM, 1)),
         subscribe(
             b.version,
             1,
             &[(&b.topic("x"), 0)],
-            Props::new().four(crate::packet::MESSAGE_EXPIRY, 1),
+            Props::new().four(crate::number::MESSAGE_EXPIRY, 1),
         ),
     ])?;
     b.each_connect_closes(&[b.hello("c").with(Props::new().two(0x13, 1)).bytes()])

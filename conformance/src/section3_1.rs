@@ -1,10 +1,8 @@
 //! §3.1, the packet itself: what a CONNECT must be like, and what follows when it is not.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{
-    AUTH_METHOD, PINGRESP, PUBACK, Props, Publish, SUBACK, Version, Will, frame, text,
-};
-use crate::wire::subscribe;
+use crate::number::{AUTH_METHOD, PINGRESP, PUBACK, SUBACK};
+use crate::packet::{Props, Publish, Version, Will, frame, subscribe, text};
 
 cases! {
     "3.1.0" {

@@ -1,8 +1,8 @@
 //! §3.10 and §3.11: UNSUBSCRIBE and UNSUBACK.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{PUBCOMP, PUBREC, PUBREL, Props, Publish, UNSUBACK, frame, text};
-use crate::wire::{ack, unsubscribe};
+use crate::number::{PUBCOMP, PUBREC, PUBREL, UNSUBACK};
+use crate::packet::{Props, Publish, ack, frame, text, unsubscribe};
 
 cases! {
     "3.10.1" {

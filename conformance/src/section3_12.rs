@@ -1,7 +1,8 @@
 //! §3.12 to §3.15: PINGREQ, DISCONNECT and AUTH.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{AUTH_METHOD, Props, SESSION_EXPIRY, frame};
+use crate::number::{AUTH_METHOD, SESSION_EXPIRY};
+use crate::packet::{Props, frame};
 
 cases! {
     "3.12" {

@@ -4,10 +4,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{
-    MAXIMUM_PACKET_SIZE, PROBLEM_INFORMATION, Props, Publish, SESSION_EXPIRY, TOPIC_ALIAS,
-    TOPIC_ALIAS_MAXIMUM, frame,
+use crate::number::{
+    MAXIMUM_PACKET_SIZE, PROBLEM_INFORMATION, SESSION_EXPIRY, TOPIC_ALIAS, TOPIC_ALIAS_MAXIMUM,
 };
+use crate::packet::{Props, Publish, frame};
 
 cases! {
     "3.1.2.4" {
@@ -182,10 +182,10 @@ fn without_problem_information_no_reason_is_given(b: &Bench) -> Outcome {
     let none = Props::new().block(b.version);
     // Nobody subscribes to the one, there is no subscription to the other: both have a reason.
     wire.send(&Publish::new(&b.topic("x"), "x").qos(1, 9).bytes(b.version));
-    let puback = wire.next_of(crate::packet::PUBACK)?;
+    let puback = wire.next_of(crate::number::PUBACK)?;
     b.check(puback.body.len() <= 4, format!("expected no properties, found {puback}"))?;
-    wire.send(&crate::wire::unsubscribe(b.version, 10, &[&b.topic("x")]));
-    let unsuback = wire.next_of(crate::packet::UNSUBACK)?;
+    wire.send(&crate::packet::unsubscribe(b.version, 10, &[&b.topic("x")]));
+    let unsuback = wire.next_of(crate::number::UNSUBACK)?;
     b.same("properties", unsuback.body.get(2..3).map(<[u8]>::to_vec), Some(none))
 }
 

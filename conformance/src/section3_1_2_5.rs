@@ -4,10 +4,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::case::{Bench, Fail, Outcome, cases};
-use crate::packet::{
-    CONTENT_TYPE, CORRELATION_DATA, Connect, MESSAGE_EXPIRY, PAYLOAD_FORMAT, Props, Publish,
-    RESPONSE_TOPIC, WILL_DELAY, frame,
+use crate::number::{
+    CONTENT_TYPE, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT, RESPONSE_TOPIC, WILL_DELAY,
 };
+use crate::packet::{Connect, Props, Publish, frame};
 use crate::wire::Wire;
 
 cases! {

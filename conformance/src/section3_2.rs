@@ -1,7 +1,8 @@
 //! §3.2: CONNACK. Its flags, codes and properties are also checked wherever one is read.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{AUTH_METHOD, CONNACK, PINGRESP, Props};
+use crate::number::{AUTH_METHOD, CONNACK, PINGRESP};
+use crate::packet::Props;
 
 cases! {
     "3.2" {

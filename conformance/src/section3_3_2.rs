@@ -4,10 +4,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::case::{Bench, Fail, Outcome, cases};
-use crate::packet::{
-    CONTENT_TYPE, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT, Props, Publish, RESPONSE_TOPIC,
-    SUBSCRIPTION_ID, TOPIC_ALIAS, TOPIC_ALIAS_MAXIMUM, USER_PROPERTY, frame,
+use crate::number::{
+    CONTENT_TYPE, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT, RESPONSE_TOPIC,
+    SUBSCRIPTION_ID, TOPIC_ALIAS, TOPIC_ALIAS_MAXIMUM, USER_PROPERTY,
 };
+use crate::packet::{Props, Publish, frame};
 use crate::wire::{Connack, Wire};
 
 cases! {

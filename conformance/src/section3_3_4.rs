@@ -1,10 +1,9 @@
 //! §3.3.4 and §4.9: what a PUBLISH brings about, and how many may be unacknowledged.
 
 use crate::case::{Bench, Fail, Outcome, cases};
-use crate::packet::{
-    PUBACK, PUBCOMP, PUBREC, PUBREL, Props, Publish, RECEIVE_MAXIMUM, SUBSCRIPTION_ID,
-};
-use crate::wire::{Wire, ack, ack_with};
+use crate::number::{PUBACK, PUBCOMP, PUBREC, PUBREL, RECEIVE_MAXIMUM, SUBSCRIPTION_ID};
+use crate::packet::{Props, Publish, ack, ack_with};
+use crate::wire::Wire;
 
 cases! {
     "3.3.4" {

@@ -1,8 +1,8 @@
 //! §3.4 to §3.7: PUBACK, PUBREC, PUBREL and PUBCOMP, in their forms short and long.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{PUBCOMP, PUBREC, PUBREL, Props, Publish, frame};
-use crate::wire::ack;
+use crate::number::{PUBCOMP, PUBREC, PUBREL};
+use crate::packet::{Props, Publish, ack, frame};
 
 cases! {
     "3.4" {

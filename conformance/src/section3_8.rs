@@ -1,8 +1,8 @@
 //! §3.8 and §3.9: SUBSCRIBE and SUBACK.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{Props, Publish, SUBACK, SUBSCRIPTION_ID, frame};
-use crate::wire::subscribe;
+use crate::number::{SUBACK, SUBSCRIPTION_ID};
+use crate::packet::{Props, Publish, frame, subscribe};
 
 cases! {
     "3.8.1" {

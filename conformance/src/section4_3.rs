@@ -1,8 +1,8 @@
 //! §4.3 and §4.6: the handshakes of QoS 1 and 2, and order.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{PUBACK, PUBCOMP, PUBREC, PUBREL, Publish};
-use crate::wire::ack;
+use crate::number::{PUBACK, PUBCOMP, PUBREC, PUBREL};
+use crate::packet::{Publish, ack};
 
 cases! {
     "4.3.2" {

@@ -1,8 +1,9 @@
 //! §4.4: what is sent again when a session is resumed, and what is not.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{PUBCOMP, PUBREC, PUBREL, Publish};
-use crate::wire::{Wire, ack, ack_with};
+use crate::number::{PUBCOMP, PUBREC, PUBREL};
+use crate::packet::{Publish, ack, ack_with};
+use crate::wire::Wire;
 
 cases! {
     "4.4" {
@@ -101,7 +102,7 @@ fn puback_that_refuses_ends_it(b: &Bench) -> Outcome {
     publisher.publish(&Publish::new(&b.topic("x"), "1").qos(1, 0))?;
     publisher.publish(&Publish::new(&b.topic("x"), "2").qos(2, 0))?;
     let (one, two) = (wire.message()?, wire.message()?);
-    wire.send(&ack_with(crate::packet::PUBACK, one.id, 0x80));
+    wire.send(&ack_with(crate::number::PUBACK, one.id, 0x80));
     wire.send(&ack_with(PUBREC, two.id, 0x80));
     wire.ping()?;
     let mut wire = again(b, wire)?;

@@ -1,8 +1,8 @@
 //! §4.7: Topic Names, Topic Filters, and which match.
 
 use crate::case::{Bench, Outcome, cases};
-use crate::packet::{Props, Publish, SUBACK, Version};
-use crate::wire::subscribe;
+use crate::number::SUBACK;
+use crate::packet::{Props, Publish, Version, subscribe};
 
 cases! {
     "4.7.1" {
@@ -77,7 +77,7 @@ fn each_is_refused(b: &Bench, filters: &[&str]) -> Outcome {
         let code = packet.body.last().copied().unwrap_or(0);
         let refused = match packet.kind() {
             SUBACK => code >= 0x80,
-            crate::packet::DISCONNECT => b.version == Version::V5,
+            crate::number::DISCONNECT => b.version == Version::V5,
             _ => false,
         };
         b.check(refused, format!("expected {filter:?} to be refused, found {packet}"))?;

@@ -1,8 +1,9 @@
 //! §4.8: shared subscriptions, of MQTT 5 only.
 
 use crate::case::{Bench, Fail, Outcome, cases};
-use crate::packet::{Props, Publish, SHARED_AVAILABLE};
-use crate::wire::{Wire, subscribe};
+use crate::number::SHARED_AVAILABLE;
+use crate::packet::{Props, Publish, subscribe};
+use crate::wire::Wire;
 
 cases! {
     "4.8.2" {
@@ -34,11 +35,11 @@ fn share_name_that_is_not_allowed_closes(b: &Bench) -> Outcome {
         wire.send(&subscribe(b.version, 1, &[(filter, 0)], Props::new()));
         match wire.next() {
             // It may refuse the filter, or close.
-            Ok(packet) if packet.kind() == crate::packet::SUBACK => {
+            Ok(packet) if packet.kind() == crate::number::SUBACK => {
                 let code = packet.body.last().copied().unwrap_or(0);
                 b.check(code >= 0x80, format!("expected a refusal of {filter}, found {packet}"))?;
             }
-            Ok(packet) if packet.kind() != crate::packet::DISCONNECT => {
+            Ok(packet) if packet.kind() != crate::number::DISCONNECT => {
                 return wire.fail(format!("expected a refusal of {filter}, found {packet}"));
             }
             _ => drop(wire.closed()?),
