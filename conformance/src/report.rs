@@ -57,7 +57,7 @@ pub fn failures(findings: &[Finding]) -> Vec<String> {
     lines
 }
 
-/// The failures, the skipped, and the table.
+/// The failures, the skipped, the table, and a last line `N passed, N failed`.
 ///
 /// # Errors
 /// Writing fails.
@@ -79,7 +79,10 @@ pub fn write(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
         let name = of_section.first().map_or("", |it| it.case.section);
         row(name, Count::of(of_section.iter().copied()), out)?;
     }
-    row("all", Count::of(findings), out)
+    let all = Count::of(findings);
+    row("all", all, out)?;
+    // The last line is for scripts that add up what several commands found.
+    writeln!(out, "\n{} passed, {} failed", all.passed, all.failed)
 }
 
 fn row(name: &str, count: Count, out: &mut impl Write) -> io::Result<()> {

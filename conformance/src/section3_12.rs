@@ -2,7 +2,7 @@
 
 use crate::case::{Bench, Outcome, cases};
 use crate::number::{AUTH_METHOD, SESSION_EXPIRY};
-use crate::packet::{Props, frame};
+use crate::packet::{Props, Publish, frame};
 
 cases! {
     "3.12" {
@@ -13,6 +13,13 @@ cases! {
         disconnect_with_other_flags_publishes_the_will: v5 ["MQTT-3.14.1-1"],
             v311 ["MQTT-3.14.1-1"];
         disconnect_before_connack_is_not_sent: v5 ["MQTT-3.14.0-1"], v311 ["MQTT-3.1.4-1"];
+        disconnect_of_the_server_is_its_last_packet: v5 [
+            "MQTT-3.14.2-1",
+            "MQTT-3.14.2-2",
+            "MQTT-3.14.4-1",
+            "MQTT-3.14.4-2",
+            "MQTT-4.13.2-1",
+        ], v311 [];
         session_expiry_from_zero_is_refused: v5 ["MQTT-4.13.1-1"], v311 [];
     }
     "3.15" {
@@ -50,6 +57,18 @@ fn disconnect_before_connack_is_not_sent(b: &Bench) -> Outcome {
     wire.send(&connect.bytes());
     // The wire takes a CONNACK at most, as long as none came.
     wire.closed().map(drop)
+}
+
+/// The wire looks at its code and its properties, and takes nothing after it.
+fn disconnect_of_the_server_is_its_last_packet(b: &Bench) -> Outcome {
+    let (mut taken_over, _) = b.join_kept("a")?;
+    let (mut wrong, _) = b.join_kept("a")?;
+    taken_over.closed()?;
+    wrong.subscribe(&b.topic("#"), 1)?;
+    // What follows the wrong packet is not processed.
+    let after = Publish::new(&b.topic("x"), "must not arrive").bytes(b.version);
+    wrong.send(&[vec![0x00, 0], after, vec![0xC0, 0]].concat());
+    wrong.closed().map(drop)
 }
 
 /// §3.14.2.2.2: it cannot be raised from 0, and then the DISCONNECT is a protocol error.

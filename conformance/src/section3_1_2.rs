@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::case::{Bench, Outcome, cases};
 use crate::number::{
-    MAXIMUM_PACKET_SIZE, PROBLEM_INFORMATION, SESSION_EXPIRY, TOPIC_ALIAS, TOPIC_ALIAS_MAXIMUM,
+    AUTH_METHOD, MAXIMUM_PACKET_SIZE, PROBLEM_INFORMATION, SESSION_EXPIRY, TOPIC_ALIAS,
+    TOPIC_ALIAS_MAXIMUM,
 };
 use crate::packet::{Props, Publish, frame};
 
@@ -21,7 +22,7 @@ cases! {
         messages_of_qos_1_and_2_wait_for_the_session: v5 ["MQTT-4.5.0-1", "MQTT-4.1.0-1"],
             v311 ["MQTT-3.1.2-5", "MQTT-4.5.0-1"];
         clean_session_ends_with_its_connection: v5 ["MQTT-4.1.0-2"],
-            v311 ["MQTT-3.1.2-6", "MQTT-3.2.2-3"];
+            v311 ["MQTT-3.1.2-6", "MQTT-3.2.2-3", "MQTT-4.1.0-2"];
         retained_message_outlives_the_session_of_its_sender: v5 ["MQTT-3.3.1-5"],
             v311 ["MQTT-3.1.2-7"];
     }
@@ -30,6 +31,24 @@ cases! {
         disconnect_changes_the_session_expiry: v5 ["MQTT-4.1.0-2"], v311 [];
         packets_larger_than_the_client_takes_are_not_sent:
             v5 ["MQTT-3.1.2-24", "MQTT-3.1.2-25"], v311 [];
+        answers_fit_the_clients_maximum: v5 [
+            "MQTT-3.1.2-24",
+            "MQTT-3.4.2-2",
+            "MQTT-3.4.2-3",
+            "MQTT-3.5.2-2",
+            "MQTT-3.5.2-3",
+            "MQTT-3.6.2-2",
+            "MQTT-3.6.2-3",
+            "MQTT-3.7.2-2",
+            "MQTT-3.7.2-3",
+            "MQTT-3.9.2-1",
+            "MQTT-3.9.2-2",
+            "MQTT-3.11.2-1",
+            "MQTT-3.11.2-2",
+            "MQTT-3.14.2-3",
+            "MQTT-3.14.2-4",
+        ], v311 [];
+        refusal_fits_the_clients_maximum: v5 ["MQTT-3.2.2-19", "MQTT-3.2.2-20"], v311 [];
         client_without_an_alias_maximum_gets_no_alias: v5 ["MQTT-3.1.2-27"], v311 [];
         aliases_sent_stay_within_the_maximum: v5 ["MQTT-3.1.2-26", "MQTT-3.3.2-11"], v311 [];
         without_problem_information_no_reason_is_given: v5 ["MQTT-3.1.2-29"], v311 [];
@@ -95,6 +114,8 @@ fn messages_of_qos_1_and_2_wait_for_the_session(b: &Bench) -> Outcome {
 fn clean_session_ends_with_its_connection(b: &Bench) -> Outcome {
     let mut wire = b.join("a")?;
     wire.subscribe(&b.topic("x"), 1)?;
+    wire.publish(&Publish::new(&b.topic("x"), "while it lasts").qos(1, 0))?;
+    wire.take("while it lasts")?;
     wire.disconnect();
     let (_, present) = b.join_kept("a")?;
     b.check(!present, "expected Session Present 0, found 1")
@@ -139,6 +160,35 @@ fn packets_larger_than_the_client_takes_are_not_sent(b: &Bench) -> Outcome {
         sub.take("small")?;
     }
     b.nothing_more(&mut sub, &mut publisher)
+}
+
+fn answers_fit_the_clients_maximum(b: &Bench) -> Outcome {
+    // Enough for a CONNACK with numbers and for a short message, not for a sentence.
+    let most = 50;
+    let connect = b.hello("a").with(Props::new().four(MAXIMUM_PACKET_SIZE, most));
+    let mut wire = b.open("a")?;
+    wire.packet_bytes_max(most);
+    wire.send(&connect.bytes());
+    b.same("code", wire.connack()?.code, 0)?;
+    wire.publish(&Publish::new(&b.topic("nobody"), "x").qos(1, 0))?;
+    wire.publish(&Publish::new(&b.topic("nobody"), "x").qos(2, 0))?;
+    wire.send(&crate::packet::ack(crate::number::PUBREL, 999));
+    wire.acked(crate::number::PUBCOMP, 999)?;
+    wire.subscribe(&b.topic("x"), 2)?;
+    wire.unsubscribe(&[&b.topic("no/such"), &b.topic("nor/this")])?;
+    wire.publish(&Publish::new(&b.topic("x"), "x").qos(2, 0))?;
+    wire.take("x")?;
+    let _second = b.join("a")?;
+    wire.closed().map(drop)
+}
+
+fn refusal_fits_the_clients_maximum(b: &Bench) -> Outcome {
+    let most = 20;
+    let props = Props::new().four(MAXIMUM_PACKET_SIZE, most).text(AUTH_METHOD, "no-such");
+    let mut wire = b.open("a")?;
+    wire.packet_bytes_max(most);
+    wire.send(&b.hello("a").with(props).bytes());
+    wire.closed().map(drop)
 }
 
 fn client_without_an_alias_maximum_gets_no_alias(b: &Bench) -> Outcome {

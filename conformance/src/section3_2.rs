@@ -26,7 +26,7 @@ fn one_connack_is_sent_and_it_is_the_first(b: &Bench) -> Outcome {
     wire.send(&[b.hello("a").bytes(), vec![0xC0, 0, 0xC0, 0]].concat());
     let mut kinds = Vec::new();
     for _ in 0..3 {
-        kinds.push(wire.next()?.kind());
+        kinds.push(wire.packet()?.kind());
     }
     b.same("packet types", kinds, vec![CONNACK, PINGRESP, PINGRESP])
 }

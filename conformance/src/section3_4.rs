@@ -63,7 +63,7 @@ fn pubrel_of_the_server_has_its_flags(b: &Bench) -> Outcome {
     publisher.publish(&Publish::new(&b.topic("x"), "x").qos(2, 0))?;
     let found = sub.message()?;
     sub.send(&ack(PUBREC, found.id));
-    let packet = sub.next()?;
+    let packet = sub.packet()?;
     b.same("first byte", packet.first, 0x62)?;
     b.same("identifier", packet.body.get(..2), Some(&found.id.to_be_bytes()[..]))?;
     sub.send(&ack(PUBCOMP, found.id));

@@ -1,8 +1,11 @@
 //! §4.3 and §4.6: the handshakes of QoS 1 and 2, and order.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use crate::case::{Bench, Outcome, cases};
-use crate::number::{PUBACK, PUBCOMP, PUBREC, PUBREL};
-use crate::packet::{Publish, ack};
+use crate::number::{MESSAGE_EXPIRY, PUBACK, PUBCOMP, PUBREC, PUBREL};
+use crate::packet::{Props, Publish, ack};
 
 cases! {
     "4.3.2" {
@@ -20,6 +23,7 @@ cases! {
         repeated_pubrel_is_completed_again: v5 ["MQTT-4.3.3-11"], v311 ["MQTT-4.3.3-2"];
         qos_2_is_released_and_ends_with_pubcomp:
             v5 ["MQTT-4.3.3-4", "MQTT-4.3.3-5", "MQTT-4.3.3-6"], v311 ["MQTT-4.3.3-1"];
+        expiry_does_not_end_a_handshake_begun: v5 ["MQTT-4.3.3-7", "MQTT-4.3.3-13"], v311 [];
         identifiers_of_the_two_directions_are_apart: v5 ["MQTT-2.2.1-4"], v311 ["MQTT-2.3.1-4"];
     }
     "4.6" {
@@ -111,6 +115,27 @@ fn qos_2_is_released_and_ends_with_pubcomp(b: &Bench) -> Outcome {
     sub.ping()?;
     sub.send(&ack(PUBCOMP, found.id));
     b.nothing_more(&mut sub, &mut publisher)
+}
+
+fn expiry_does_not_end_a_handshake_begun(b: &Bench) -> Outcome {
+    let (mut wire, _) = b.join_kept("a")?;
+    wire.subscribe(&b.topic("#"), 2)?;
+    let mut publisher = b.join("pub")?;
+    let props = Props::new().four(MESSAGE_EXPIRY, 1);
+    let publish = Publish::new(&b.topic("x"), "old").qos(2, 7).with(props);
+    publisher.publish(&publish)?;
+    let id = wire.message()?.id;
+    let begun = Publish { id: 8, topic: b.id("nobody").into(), ..publish };
+    publisher.send(&begun.bytes(b.version));
+    publisher.acked(PUBREC, 8)?;
+    wire.drop_connection();
+    // Passing time is what this is about.
+    sleep(Duration::from_millis(2500));
+    publisher.release(8)?;
+    let (mut wire, _) = b.join_kept("a")?;
+    let again = wire.take("old")?;
+    b.same("identifier and DUP", (again.id, again.dup), (id, true))?;
+    wire.ping()
 }
 
 fn identifiers_of_the_two_directions_are_apart(b: &Bench) -> Outcome {

@@ -67,12 +67,9 @@ fn each_is_refused(b: &Bench, filters: &[&str]) -> Outcome {
     for (index, filter) in filters.iter().enumerate() {
         let mut wire = b.join(&format!("w{index}"))?;
         wire.send(&subscribe(b.version, 1, &[(filter, 0)], Props::new()));
-        let packet = match wire.next() {
-            Ok(packet) => packet,
-            Err(_) => {
-                wire.closed()?;
-                continue;
-            }
+        let Ok(packet) = wire.packet() else {
+            wire.closed()?;
+            continue;
         };
         let code = packet.body.last().copied().unwrap_or(0);
         let refused = match packet.kind() {

@@ -33,7 +33,7 @@ fn share_name_that_is_not_allowed_closes(b: &Bench) -> Outcome {
     {
         let mut wire = joined(b, &format!("w{index}"))?;
         wire.send(&subscribe(b.version, 1, &[(filter, 0)], Props::new()));
-        match wire.next() {
+        match wire.packet() {
             // It may refuse the filter, or close.
             Ok(packet) if packet.kind() == crate::number::SUBACK => {
                 let code = packet.body.last().copied().unwrap_or(0);

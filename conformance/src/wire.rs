@@ -27,6 +27,7 @@ pub struct Wire {
     /// Read while another packet was waited for.
     waiting: VecDeque<Packet>,
     next_id: u16,
+    packet_bytes_max: usize,
     accepted: bool,
 }
 
@@ -71,12 +72,28 @@ impl Wire {
     ) -> Self {
         let label = label.to_owned();
         let (input, waiting) = (Vec::new(), VecDeque::new());
-        Self { stream, version, label, log, patience, input, waiting, next_id: 1, accepted: false }
+        Self {
+            stream,
+            version,
+            label,
+            log,
+            patience,
+            input,
+            waiting,
+            next_id: 1,
+            packet_bytes_max: usize::MAX,
+            accepted: false,
+        }
     }
 
     /// How long an answer may take from now on, if the case knows better than the target.
     pub fn patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Makes it a failure to receive a packet of more bytes than this.
+    pub fn packet_bytes_max(&mut self, most: u32) {
+        self.packet_bytes_max = usize::try_from(most).unwrap_or(usize::MAX);
     }
 
     /// Sends bytes, whatever they are.
@@ -119,7 +136,7 @@ impl Wire {
     ///
     /// # Errors
     /// The connection is closed, or nothing comes in time, or bytes that are no packet.
-    pub fn next(&mut self) -> Result<Packet, Fail> {
+    pub fn packet(&mut self) -> Result<Packet, Fail> {
         match self.poll(self.patience)? {
             Next::Packet(packet) => Ok(packet),
             Next::Closed => self.fail("expected a packet, found the connection closed"),
@@ -130,9 +147,9 @@ impl Wire {
     /// The next packet, of a type.
     ///
     /// # Errors
-    /// As [`Wire::next`], and for a packet of another type.
+    /// As [`Wire::packet`], and for a packet of another type.
     pub fn next_of(&mut self, kind: u8) -> Result<Packet, Fail> {
-        let packet = self.next()?;
+        let packet = self.packet()?;
         self.of(kind, packet)
     }
 
@@ -260,7 +277,7 @@ impl Wire {
     pub(crate) fn among_messages(&mut self, kind: u8) -> Result<Packet, Fail> {
         let mut early = VecDeque::new();
         let found = loop {
-            let packet = self.next()?;
+            let packet = self.packet()?;
             if packet.kind() != PUBLISH || early.len() == WAITING_MAX {
                 break packet;
             }
@@ -329,6 +346,10 @@ impl Wire {
         };
         let length = Reader(&header).var_int().or_else(|wrong| self.fail(wrong))?;
         let (begin, end) = (last + 2, last + 2 + length);
+        if end > self.packet_bytes_max {
+            let most = self.packet_bytes_max;
+            return self.fail(format!("expected at most {most} bytes, found {end}"));
+        }
         let Some(body) = self.input.get(begin..end) else { return Ok(None) };
         let packet = Packet { first: *first, body: body.to_vec() };
         self.input.drain(..end);
