@@ -98,11 +98,7 @@ fn half_closed_connection_is_lost_after_what_it_sent() {
 }
 
 fn limits(unsent: Duration) -> ConnectionLimits {
-    let mut limits = ConnectionLimits::default();
-    limits.unsent_timeout = unsent;
-    limits.outbound_soft_bytes = 32 * 1024;
-    limits.outbound_hard_bytes = 64 * 1024;
-    limits
+    ConnectionLimits { unsent_timeout: unsent, ..ConnectionLimits::default() }
 }
 
 #[test]
@@ -166,8 +162,8 @@ fn reader_that_keeps_up_is_not_closed_by_a_burst_of_many() {
 
 #[test]
 fn strangers_beyond_the_bound_of_an_address_are_closed_and_make_room_again() {
-    let mut limits = ConnectionLimits::default();
-    limits.unauthenticated_per_address_max = 3;
+    let limits =
+        ConnectionLimits { unauthenticated_per_address_max: 3, ..ConnectionLimits::default() };
     let broker = builder().connection_limits(limits).start().unwrap();
     let connect = || TcpStream::connect(address(&broker)).unwrap();
     let inside: Vec<_> = (0..3).map(|_| connect()).collect();
