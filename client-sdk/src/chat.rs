@@ -1,8 +1,8 @@
 //! A chat's handle: send, receive, mark as read.
 
-use crate::client::Handle;
 use crate::entry::Entry;
 use crate::error::{MarkReadError, NameError, NotStored, SendError};
+use crate::handle::Handle;
 use crate::hub::lock;
 use crate::inbox::Claim;
 use crate::options::check_name;

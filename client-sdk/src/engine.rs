@@ -3,7 +3,7 @@
 //! It owns the connection and every unanswered send. The handles share with it what is in
 //! [`Shared`], each part bounded, and wake it; nothing queues up for it otherwise.
 
-use crate::entry::{Event, Presence, Receipt};
+use crate::entry::{Entry, Event, Presence, Receipt};
 use crate::error::NotStored;
 use crate::hub::{Hub, lock};
 use crate::inbox::{Inbox, Received};
@@ -409,7 +409,7 @@ impl<T: Transport> Engine<T> {
     fn handle_entry(
         &self,
         online: &mut Online<T::Link>,
-        entry: crate::Entry,
+        entry: Entry,
         number: Option<u16>,
     ) -> Result<(), Lost> {
         let chat = entry.chat.clone();

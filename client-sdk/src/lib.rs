@@ -39,6 +39,7 @@ mod client;
 mod engine;
 mod entry;
 mod error;
+mod handle;
 mod hub;
 mod inbox;
 mod options;

@@ -1,74 +1,18 @@
-//! PUBLISH to the Client: queue, window, order, redelivery.
+//! PUBLISH to the Client: window, order, redelivery.
 //!
-//! A message passes the queue and then the window. The queue is in memory up to a bound; what is
-//! more lies in the store alone and is read back, in order, when the queue has run empty. Nothing is
-//! sent before its position is stored: delivery never runs ahead of the promise to the publisher.
+//! A message passes the queue ([`super::sending`]) and then the window ([`super::window`]). Nothing
+//! is sent before its position is stored: delivery never runs ahead of the promise to the publisher.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
-
-use bytes::Bytes;
-
-use super::packet_id::PacketIds;
 use super::rows;
-use super::window::{InFlight, State, Window};
+use super::window::{InFlight, Queued, State};
 use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
-use crate::hook::{Refused, Tag};
-use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
-use crate::message::Message;
+use crate::hook::Refused;
+use crate::limits::QUEUE_IN_MEMORY_MAX;
 use crate::output::Output;
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::time::Time;
-
-/// A message chosen for one session.
-#[derive(Debug, Clone)]
-pub(crate) struct Queued {
-    /// Its place in the order of the session's messages.
-    pub(crate) number: u64,
-    pub(crate) message: Arc<Message>,
-    /// The QoS it is sent with. [MQTT-3.8.4-8]
-    pub(crate) qos: QoS,
-    /// The RETAIN flag it is sent with.
-    pub(crate) retain: bool,
-    pub(crate) subscription_id: Option<u32>,
-    /// It must not be sent before this is stored.
-    pub(crate) ready: Position,
-    /// Its row, if it has one: to be deleted when it is acknowledged.
-    pub(crate) key: Option<Bytes>,
-    /// The service that delivers it, and the service's mark.
-    pub(crate) tag: Option<(u8, Tag)>,
-}
-
-/// Messages on their way to the Client.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    queue: VecDeque<Queued>,
-    queue_bytes: usize,
-    pub(crate) window: Window,
-    ids: PacketIds,
-    order: u64,
-    /// How many rows the session's queue has in the store, and their bytes.
-    pub(crate) rows: usize,
-    pub(crate) rows_bytes: usize,
-    /// The largest number that went to the store, and the largest that came into memory (or went
-    /// on from there). Where they differ the rest lies in the store alone.
-    stored_last: u64,
-    loaded_last: u64,
-    /// Numbers of messages in the window whose rows are still to be read, and to be passed over.
-    restored: BTreeSet<u64>,
-    /// The session was resumed: rows may lie behind `loaded_last` that have no number here.
-    unread: bool,
-    /// What `stored_last` was when rows were asked for, while they are.
-    reading: Option<u64>,
-    /// A service was told that the session is full.
-    service_waits: bool,
-    /// The session waits for [`Cx::ledger`] to have stored something.
-    pub(crate) waiting: bool,
-    /// QoS 0 messages that a slow reader did not get.
-    pub(crate) dropped: u64,
-}
 
 /// What [`Session::offer`] did with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,123 +31,6 @@ pub(crate) struct Pumped {
     pub(crate) fetch_after: Option<u64>,
     /// Tell the services that there is room again.
     pub(crate) room: bool,
-}
-
-impl Sending {
-    pub(crate) fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            window: Window::default(),
-            ids: PacketIds::new(),
-            order: 0,
-            rows: 0,
-            rows_bytes: 0,
-            stored_last: 0,
-            loaded_last: 0,
-            restored: BTreeSet::new(),
-            unread: false,
-            reading: None,
-            service_waits: false,
-            waiting: false,
-            dropped: 0,
-        }
-    }
-
-    /// One that has `rows` rows in the store and nothing of them in memory.
-    pub(crate) fn with_rows(rows: usize, rows_bytes: usize) -> Self {
-        Self { rows, rows_bytes, unread: rows > 0, ..Self::new() }
-    }
-
-    /// Messages lie in the store that are not in memory.
-    fn is_behind(&self) -> bool {
-        self.unread || self.stored_last > self.loaded_last
-    }
-
-    fn push(&mut self, queued: Queued) {
-        self.queue_bytes += queued.message.size();
-        self.queue.push_back(queued);
-    }
-
-    fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop_front()?;
-        self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
-        Some(queued)
-    }
-
-    /// Takes back what was in flight when the last connection ended, in the order of sending.
-    pub(crate) fn restore(&mut self, mut entries: Vec<InFlight>) {
-        entries.sort_by_key(|entry| entry.order);
-        for entry in entries {
-            self.order = self.order.max(entry.order);
-            self.ids.resume_after(entry.packet_id);
-            // Not `loaded_last`: a crash leaves QoS 2 messages in flight, and before them QoS 1
-            // messages that were in flight as well and are known by their rows only.
-            if entry.queued.key.is_some() {
-                self.restored.insert(entry.queued.number);
-            }
-            self.window.push(entry);
-        }
-    }
-
-    /// Takes rows that were read of the queue, in order. `more`: there are others behind them.
-    pub(crate) fn take_rows(&mut self, rows: Vec<Queued>, more: bool) {
-        let asked_last = self.reading.take().unwrap_or(0);
-        for queued in rows {
-            if queued.number > self.loaded_last {
-                self.loaded_last = queued.number;
-                if !self.restored.remove(&queued.number) {
-                    self.push(queued);
-                }
-            }
-        }
-        if !more {
-            self.unread = false;
-            self.restored.clear();
-            self.loaded_last = self.loaded_last.max(asked_last);
-        }
-    }
-
-    /// Tags of one service that are in flight.
-    pub(crate) fn tags(&self, service: u8) -> Vec<Tag> {
-        let tagged = self.window.iter().filter_map(|entry| entry.queued.tag);
-        tagged.filter(|(owner, _)| *owner == service).map(|(_, tag)| tag).collect()
-    }
-
-    /// Forgets what services delivered and what was not sent: they deliver it again.
-    pub(crate) fn forget_queued_tags(&mut self) {
-        self.queue.retain(|queued| queued.tag.is_none());
-        self.queue_bytes = self.queue.iter().map(|queued| queued.message.size()).sum();
-        self.service_waits = false;
-    }
-
-    /// Whether a message of `bytes` finds room under the bounds of the session's queue.
-    pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
-        let waiting = self.rows.max(self.queue.len());
-        waiting < messages_max && self.rows_bytes.max(self.queue_bytes) + bytes <= bytes_max
-    }
-
-    /// Pushes out the oldest message that waits and was not sent; its row, if it had one.
-    pub(crate) fn drop_oldest(&mut self) -> Option<Option<Bytes>> {
-        let index = self.queue.iter().position(|queued| queued.tag.is_none())?;
-        let queued = self.queue.remove(index)?;
-        self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
-        self.note_row_gone(&queued);
-        Some(queued.key)
-    }
-
-    /// Counts a row that the session's queue gets. Call it before [`Session::offer`].
-    pub(crate) fn note_row(&mut self, message: &Message) {
-        self.rows += 1;
-        self.rows_bytes += message.size();
-    }
-
-    fn note_row_gone(&mut self, queued: &Queued) {
-        if queued.key.is_some() {
-            self.rows = self.rows.saturating_sub(1);
-            self.rows_bytes = self.rows_bytes.saturating_sub(queued.message.size());
-        }
-    }
 }
 
 impl Session {
@@ -458,10 +285,12 @@ impl Session {
             let mut released = entry.clone();
             released.state = State::Pubrel;
             released.in_store = true;
-            let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
-            ops.extend(released.queued.key.clone().map(|key| Op::Delete { key }));
-            after = cx.ledger.append(ops, true, cx.out);
+            // Without the key: its row goes with this record, and is not to be counted again.
             self.sending.note_row_gone(&released.queued);
+            let key = released.queued.key.take();
+            let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
+            ops.extend(key.map(|key| Op::Delete { key }));
+            after = cx.ledger.append(ops, true, cx.out);
             for entry in self.sending.window.iter_mut().filter(|it| it.packet_id == packet_id) {
                 entry.in_store = true;
                 entry.queued.key = None;
@@ -514,6 +343,3 @@ fn publish_parts(
         payload_len: message.payload.len(),
     }
 }
-
-/// More rows than are read at once must fit into the queue behind what it may hold.
-const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

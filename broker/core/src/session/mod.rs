@@ -2,7 +2,8 @@
 //!
 //! A session is in memory exactly as long as it has a Network Connection. One that outlives its
 //! connection goes back to rows (see [`rows`]) when the connection ends, and leaves only an entry
-//! in the shard's index. `receive` is what comes from the Client, `deliver` what goes to it.
+//! in the shard's index. `receive` is what comes from the Client, `deliver` what goes to it, out of
+//! `sending` (what waits) into `window` (what is unacknowledged).
 
 mod alias;
 mod deliver;
@@ -10,15 +11,17 @@ mod packet_id;
 mod quota;
 mod receive;
 pub(crate) mod rows;
+mod sending;
 mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use deliver::{Offered, Pumped, Queued, Sending};
+pub(crate) use deliver::{Offered, Pumped};
 pub(crate) use receive::{Received, Receiving, ReplyKind};
-pub(crate) use window::{InFlight, State};
+pub(crate) use sending::Sending;
+pub(crate) use window::{InFlight, Queued, State};
 
 use crate::codec::{
     Connect, PropertiesBuf, QoS, RetainHandling, SubscriptionOptions, Version, Will as WillPacket,

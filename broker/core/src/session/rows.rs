@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::deliver::Queued;
-use super::window::{InFlight, State};
+use super::window::{InFlight, Queued, State};
 use super::{Subscription, Will};
 use crate::codec::{PacketId, QoS};
 use crate::hook::{SessionId, Tag};

@@ -5,10 +5,33 @@
 //! [MQTT-4.4.0-1]; `sent` says whether that has happened on the present one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::deliver::Queued;
-use crate::codec::PacketId;
+use bytes::Bytes;
+
+use crate::codec::{PacketId, QoS};
+use crate::hook::Tag;
+use crate::message::Message;
 use crate::record::Position;
+
+/// A message chosen for one session.
+#[derive(Debug, Clone)]
+pub(crate) struct Queued {
+    /// Its place in the order of the session's messages.
+    pub(crate) number: u64,
+    pub(crate) message: Arc<Message>,
+    /// The QoS it is sent with. [MQTT-3.8.4-8]
+    pub(crate) qos: QoS,
+    /// The RETAIN flag it is sent with.
+    pub(crate) retain: bool,
+    pub(crate) subscription_id: Option<u32>,
+    /// It must not be sent before this is stored.
+    pub(crate) ready: Position,
+    /// Its row, if it has one: to be deleted when it is acknowledged.
+    pub(crate) key: Option<Bytes>,
+    /// The service that delivers it, and the service's mark.
+    pub(crate) tag: Option<(u8, Tag)>,
+}
 
 /// One message on its way to the Client.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ mod open;
 mod peers;
 mod publish;
 mod recover;
+mod route;
 mod service;
 mod subscribe;
 mod timers;

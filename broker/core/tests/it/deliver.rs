@@ -405,3 +405,17 @@ fn identifier_in_use_is_passed_over_when_identifiers_begin_again() {
     broker.publish(alice, &message("a", "again", 1, 1));
     assert_eq!(broker.received(bob), ["PUBLISH q1 2 a=again"]);
 }
+
+#[test]
+fn rows_of_a_session_are_counted_right_over_pubrec_and_reconnects() {
+    // A count that is too low leaves rows behind for good when the session ends.
+    let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);
+    broker.publish(alice, &message("a", "1", 2, 1));
+    broker.publish(alice, &message("a", "2", 2, 2));
+    broker.pubrec(bob, 1);
+    broker.crash();
+    let bob = broker.join(&lasting("bob", 100));
+    broker.pubcomp(bob, 1);
+    broker.join(&lasting("bob", 100).clean());
+    assert_eq!(broker.session_rows(), [1, 0, 0, 0, 0]);
+}

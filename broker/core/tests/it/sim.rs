@@ -714,7 +714,8 @@ impl Sim {
     /// Nothing is left behind of what is over.
     fn check_rows(&mut self) {
         let [_, _, queued, in_flight, garbage] = self.broker.session_rows();
-        assert_eq!((queued, garbage), (0, 0), "rows left");
+        let left = self.broker.rows_of(RowKind::Queued);
+        assert_eq!((queued, garbage), (0, 0), "rows left: {left:?}");
         let pending = self.publishers.iter().map(|it| it.pending.len()).sum::<usize>();
         let left = self.broker.rows_of(RowKind::InFlight);
         assert_eq!((in_flight, pending), (0, 0), "identifiers left: {left:?}");

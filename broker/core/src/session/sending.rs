@@ -1,0 +1,163 @@
+//! What waits for the Client: the queue in memory, and how much of it lies in the store alone.
+//!
+//! A queue is in memory up to a bound. What is more has rows only, and is read back, in order, when
+//! the queue has run empty.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::packet_id::PacketIds;
+use super::window::{InFlight, Queued, Window};
+use crate::hook::Tag;
+use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
+use crate::message::Message;
+
+/// Messages on their way to the Client.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    pub(super) queue: VecDeque<Queued>,
+    queue_bytes: usize,
+    pub(crate) window: Window,
+    pub(super) ids: PacketIds,
+    pub(super) order: u64,
+    /// How many rows the session's queue has in the store, and their bytes.
+    pub(crate) rows: usize,
+    pub(crate) rows_bytes: usize,
+    /// The largest number that went to the store, and the largest that came into memory (or went
+    /// on from there). Where they differ the rest lies in the store alone.
+    pub(super) stored_last: u64,
+    pub(super) loaded_last: u64,
+    /// Numbers of messages in the window whose rows are still to be read, and to be passed over.
+    pub(super) restored: BTreeSet<u64>,
+    /// The session was resumed: rows may lie behind `loaded_last` that have no number here.
+    unread: bool,
+    /// What `stored_last` was when rows were asked for, while they are.
+    pub(super) reading: Option<u64>,
+    /// A service was told that the session is full.
+    pub(super) service_waits: bool,
+    /// The session waits for [`Cx::ledger`] to have stored something.
+    pub(crate) waiting: bool,
+    /// QoS 0 messages that a slow reader did not get.
+    pub(crate) dropped: u64,
+}
+
+impl Sending {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            window: Window::default(),
+            ids: PacketIds::new(),
+            order: 0,
+            rows: 0,
+            rows_bytes: 0,
+            stored_last: 0,
+            loaded_last: 0,
+            restored: BTreeSet::new(),
+            unread: false,
+            reading: None,
+            service_waits: false,
+            waiting: false,
+            dropped: 0,
+        }
+    }
+
+    /// One that has `rows` rows in the store and nothing of them in memory.
+    pub(crate) fn with_rows(rows: usize, rows_bytes: usize) -> Self {
+        Self { rows, rows_bytes, unread: rows > 0, ..Self::new() }
+    }
+
+    /// Messages lie in the store that are not in memory.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unread || self.stored_last > self.loaded_last
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.queue_bytes += queued.message.size();
+        self.queue.push_back(queued);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
+        Some(queued)
+    }
+
+    /// Takes back what was in flight when the last connection ended, in the order of sending.
+    pub(crate) fn restore(&mut self, mut entries: Vec<InFlight>) {
+        entries.sort_by_key(|entry| entry.order);
+        for entry in entries {
+            self.order = self.order.max(entry.order);
+            self.ids.resume_after(entry.packet_id);
+            // Not `loaded_last`: a crash leaves QoS 2 messages in flight, and before them QoS 1
+            // messages that were in flight as well and are known by their rows only.
+            if entry.queued.key.is_some() {
+                self.restored.insert(entry.queued.number);
+            }
+            self.window.push(entry);
+        }
+    }
+
+    /// Takes rows that were read of the queue, in order. `more`: there are others behind them.
+    pub(crate) fn take_rows(&mut self, rows: Vec<Queued>, more: bool) {
+        let asked_last = self.reading.take().unwrap_or(0);
+        for queued in rows {
+            if queued.number > self.loaded_last {
+                self.loaded_last = queued.number;
+                if !self.restored.remove(&queued.number) {
+                    self.push(queued);
+                }
+            }
+        }
+        if !more {
+            self.unread = false;
+            self.restored.clear();
+            self.loaded_last = self.loaded_last.max(asked_last);
+        }
+    }
+
+    /// Tags of one service that are in flight.
+    pub(crate) fn tags(&self, service: u8) -> Vec<Tag> {
+        let tagged = self.window.iter().filter_map(|entry| entry.queued.tag);
+        tagged.filter(|(owner, _)| *owner == service).map(|(_, tag)| tag).collect()
+    }
+
+    /// Forgets what services delivered and what was not sent: they deliver it again.
+    pub(crate) fn forget_queued_tags(&mut self) {
+        self.queue.retain(|queued| queued.tag.is_none());
+        self.queue_bytes = self.queue.iter().map(|queued| queued.message.size()).sum();
+        self.service_waits = false;
+    }
+
+    /// Whether a message of `bytes` finds room under the bounds of the session's queue.
+    pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
+        let waiting = self.rows.max(self.queue.len());
+        waiting < messages_max && self.rows_bytes.max(self.queue_bytes) + bytes <= bytes_max
+    }
+
+    /// Pushes out the oldest message that waits and was not sent; its row, if it had one.
+    pub(crate) fn drop_oldest(&mut self) -> Option<Option<Bytes>> {
+        let index = self.queue.iter().position(|queued| queued.tag.is_none())?;
+        let queued = self.queue.remove(index)?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
+        self.note_row_gone(&queued);
+        Some(queued.key)
+    }
+
+    /// Counts a row that the session's queue gets. Call it before [`Session::offer`].
+    pub(crate) fn note_row(&mut self, message: &Message) {
+        self.rows += 1;
+        self.rows_bytes += message.size();
+    }
+
+    pub(super) fn note_row_gone(&mut self, queued: &Queued) {
+        if queued.key.is_some() {
+            self.rows = self.rows.saturating_sub(1);
+            self.rows_bytes = self.rows_bytes.saturating_sub(queued.message.size());
+        }
+    }
+}
+
+/// More rows than are read at once must fit into the queue behind what it may hold.
+const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

@@ -1,0 +1,290 @@
+//! Who gets a message: finding them, keeping it for them, handing it out.
+//!
+//! In two steps, so that everybody knows what to wait for before anything is delivered: first the
+//! rows, in one record, then the deliveries.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Owed, Shard};
+use crate::codec::{QoS, ReasonCode};
+use crate::hook::SessionId;
+use crate::message::Message;
+use crate::output::{Outbox, Output};
+use crate::peer::PeerMessage;
+use crate::record::{Op, Position};
+use crate::router::Copy;
+use crate::session::{Queued, rows};
+use crate::slot::{ShardId, Slot};
+use crate::time::Time;
+
+/// A session whose queue is full, and nothing in it that could make room.
+#[derive(Debug, Clone, Copy)]
+struct NoRoom;
+
+/// What became of a message on this shard.
+#[derive(Debug)]
+pub(super) struct Routed {
+    /// Safe here when this is stored.
+    pub(super) ready: Position,
+    /// Somebody on this shard gets it.
+    pub(super) matched: bool,
+    /// Who gets it: the number of each copy, and the row it has.
+    places: Vec<(Copy, u64, Option<Bytes>)>,
+}
+
+impl Shard {
+    pub(super) fn owner(&self, topic: &str) -> ShardId {
+        Slot::of(topic.as_bytes()).shard(self.shards)
+    }
+
+    pub(super) fn owns(&self, topic: &str) -> bool {
+        self.shards == 1 || self.owner(topic) == self.id
+    }
+
+    /// Whether one session alone hears the message, and has no room for it.
+    pub(super) fn is_full_for(&mut self, message: &Message, publisher: SessionId) -> bool {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, Some(publisher), &mut copies);
+        let full = match copies[..] {
+            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            _ => false,
+        };
+        self.copies = copies;
+        full
+    }
+
+    /// Gives a message to the sessions of this shard.
+    fn route(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        ops: Vec<Op>,
+        now: Time,
+        out: &mut Outbox,
+    ) -> (Position, ReasonCode) {
+        let routed = self.place(message, publisher, ops, None, out);
+        let reason = match routed.matched {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
+        };
+        let ready = routed.ready;
+        self.hand_out(message, routed, now, out);
+        (ready, reason)
+    }
+
+    /// Finds the sessions of this shard that get a message, and has it kept for those that need
+    /// it, after `ops` and in one record with them. `noted`: kept as well, if anything has to be.
+    pub(super) fn place(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        mut ops: Vec<Op>,
+        noted: Option<Op>,
+        out: &mut Outbox,
+    ) -> Routed {
+        let mut copies = std::mem::take(&mut self.copies);
+        self.router.copies(message, publisher, &mut copies);
+        if message.retain && !self.retained_asked.is_empty() {
+            self.note_retained_passed(&message.topic);
+        }
+        let mut routed =
+            Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
+        let mut keys = Vec::new();
+        for copy in &copies {
+            let number = self.ledger.number(out);
+            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops) {
+                keys.extend(key.clone());
+                routed.places.push((*copy, number, key));
+            }
+        }
+        match keys.len() {
+            0 => {}
+            1 => ops.extend(keys.pop().map(|key| Op::Put { key, value: message.to_bytes() })),
+            _ => ops.push(Op::PutAll { keys, value: message.to_bytes() }),
+        }
+        if !ops.is_empty() {
+            ops.extend(noted);
+            routed.ready = self.ledger.append(ops, true, out);
+        }
+        self.copies = copies;
+        routed
+    }
+
+    /// Delivers a message to those that [`Shard::place`] found.
+    pub(super) fn hand_out(
+        &mut self,
+        message: &Arc<Message>,
+        routed: Routed,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        for (copy, number, key) in routed.places {
+            self.deliver(copy, number, key, message, routed.ready, now, out);
+        }
+    }
+
+    fn has_room(&self, copy: Copy, message: &Message) -> bool {
+        let limits = &self.limits;
+        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
+        if let Some(session) = self.sessions.get(&copy.session) {
+            return session.sending.has_room(message.size(), messages, bytes);
+        }
+        self.offline
+            .get(&copy.session)
+            .is_none_or(|it| it.rows < messages && it.rows_bytes + message.size() <= bytes)
+    }
+
+    /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its
+    /// connection. A full queue loses its oldest message for it, where that is in memory.
+    fn queue_row(
+        &mut self,
+        copy: Copy,
+        number: u64,
+        message: &Message,
+        ops: &mut Vec<Op>,
+    ) -> Result<Option<Bytes>, NoRoom> {
+        if copy.qos == QoS::AtMostOnce {
+            return Ok(None);
+        }
+        let full = !self.has_room(copy, message);
+        let slot = if let Some(session) = self.sessions.get_mut(&copy.session) {
+            if full {
+                let dropped = session.sending.drop_oldest().ok_or(NoRoom)?;
+                ops.extend(dropped.map(|key| Op::Delete { key }));
+            }
+            if !session.is_persistent() {
+                return Ok(None);
+            }
+            session.sending.note_row(message);
+            session.slot
+        } else {
+            let offline = self.offline.get_mut(&copy.session).ok_or(NoRoom)?;
+            if full {
+                return Err(NoRoom);
+            }
+            offline.rows += 1;
+            offline.rows_bytes += message.size();
+            offline.slot
+        };
+        let Copy { session, qos, retain, subscription_id } = copy;
+        Ok(Some(rows::queued_key(slot, session, number, qos, retain, subscription_id)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
+    fn deliver(
+        &mut self,
+        copy: Copy,
+        number: u64,
+        key: Option<Bytes>,
+        message: &Arc<Message>,
+        ready: Position,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let Copy { session, qos, retain, subscription_id } = copy;
+        let message = Arc::clone(message);
+        let queued =
+            Queued { number, message, qos, retain, subscription_id, ready, key, tag: None };
+        let pumped = self.with(session, now, out, |session, cx| {
+            session.offer(queued, cx);
+            session.pump(cx)
+        });
+        if let Some(pumped) = pumped {
+            self.after(session, pumped, out);
+        }
+    }
+
+    /// Retained messages for one subscription: to be kept and sent like any other message.
+    pub(super) fn replay_retained(
+        &mut self,
+        copies: Vec<(Copy, Arc<Message>)>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let mut ops = Vec::new();
+        let mut deliveries = Vec::with_capacity(copies.len());
+        for (copy, message) in copies {
+            let number = self.ledger.number(out);
+            let Ok(key) = self.queue_row(copy, number, &message, &mut ops) else { continue };
+            ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
+            deliveries.push((copy, number, key, message));
+        }
+        let ready =
+            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        for (copy, number, key, message) in deliveries {
+            self.deliver(copy, number, key, &message, ready, now, out);
+        }
+    }
+
+    /// Routes a message that no Client waits for: a will, or one of a service.
+    pub(super) fn publish_own(
+        &mut self,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let mut ops = Vec::new();
+        if message.retain {
+            if self.owns(&message.topic) {
+                ops.extend(self.router.retained.set(message, &self.limits).ok().flatten());
+            } else {
+                let shard = self.owner(&message.topic);
+                let message = PeerMessage::Retain { message: Arc::clone(message), token: None };
+                out.outputs.push(Output::Peer { shard, message });
+            }
+        }
+        self.route(message, publisher, ops, now, out);
+        let mut others = std::mem::take(&mut self.interested);
+        self.router.interested(&message.topic, &mut others);
+        for shard in others.drain(..) {
+            let message = Arc::clone(message);
+            let message = PeerMessage::Publish { message, publisher, token: None, only: false };
+            out.outputs.push(Output::Peer { shard, message });
+        }
+        self.interested = others;
+    }
+
+    /// Another shard's message for sessions of this one.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one peer message")]
+    pub(super) fn publish_from_peer(
+        &mut self,
+        from: ShardId,
+        message: &Arc<Message>,
+        publisher: Option<SessionId>,
+        token: Option<u64>,
+        only: bool,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        if only
+            && token.is_some()
+            && publisher.is_some_and(|publisher| self.is_full_for(message, publisher))
+        {
+            self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
+            return;
+        }
+        let (ready, reason) = self.route(message, publisher, Vec::new(), now, out);
+        self.owe(from, token, ready, reason, out);
+    }
+
+    /// Tells another shard that its part is done, as soon as it is safe.
+    pub(super) fn owe(
+        &mut self,
+        shard: ShardId,
+        token: Option<u64>,
+        position: Position,
+        reason: ReasonCode,
+        out: &mut Outbox,
+    ) {
+        let Some(token) = token else { return };
+        if self.owed.is_empty() && self.ledger.is_stored(position) {
+            let message = PeerMessage::Taken { token, reason };
+            out.outputs.push(Output::Peer { shard, message });
+        } else {
+            self.owed.push_back(Owed { position, shard, token, reason });
+        }
+    }
+}

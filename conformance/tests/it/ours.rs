@@ -1,0 +1,33 @@
+//! Every case, asked of our own broker in this process.
+
+use std::time::Duration;
+
+use tidings_broker::Builder;
+use tidings_conformance::packet::Version;
+use tidings_conformance::report::failures;
+use tidings_conformance::run::run;
+use tidings_conformance::target::Target;
+
+#[test]
+fn our_broker_holds_every_case() {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let broker = Builder::new().listen(address).start().unwrap();
+    let mut target = Target::new(&broker.addresses()[0].to_string()).unwrap();
+    // Other tests may have all the cores; what is late is still right.
+    target.patience = Duration::from_secs(20);
+    let cases = tidings_conformance::all();
+    let findings = run(&target, &cases, &[Version::V311, Version::V5], 24, |_| {});
+    let failed = failures(&findings);
+    assert!(failed.is_empty(), "{} failures:\n{}", failed.len(), failed.join("\n\n"));
+    // A case that skips says nothing, so it is written here what ours does not offer.
+    for finding in &findings {
+        let offered = finding.case.section != "4.8.2";
+        assert!(
+            finding.outcome.is_ok() || !offered,
+            "{}: {:?}",
+            finding.case.name,
+            finding.outcome
+        );
+    }
+    broker.stop().unwrap();
+}
