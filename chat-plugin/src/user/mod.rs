@@ -88,6 +88,7 @@ enum Later {
     Begin { place: Arc<Place>, since: Time },
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { shard: ShardId, session: SessionId },
+    Ahead { device: DeviceOf, tags: Vec<Tag> },
 }
 
 /// A connected session.
@@ -427,6 +428,7 @@ impl UserSide {
                 self.end_device(name, &client_id, session, host);
             }
             Later::Watch { shard, session } => self.watch(name, shard, session, host),
+            Later::Ahead { device, tags } => self.ahead(&device, &tags, host),
         }
     }
 
