@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,38 +41,50 @@ struct Bob {
     outages: Arc<Outages>,
     /// By publisher: the number of the next new message.
     next: Vec<usize>,
-    /// When the broker said that it had the acknowledgements of everything below these.
-    confirmed: Vec<(Instant, Vec<usize>)>,
+    /// When the broker said that it had the acknowledgements of these, by publisher.
+    confirmed: Vec<(Instant, Vec<Range<usize>>)>,
     /// By publisher, what came back though the broker had been told.
     back: Vec<BTreeSet<usize>>,
+    /// Whether an acknowledgement counts only if there is one for everything before it too.
+    by_cursor: bool,
     /// Publisher and number of a message.
     read: fn(&Publish) -> (usize, usize),
 }
 
 impl Bob {
-    /// By publisher, `here` is what this connection has acknowledged everything below.
-    fn take(&mut self, message: &Publish, here: &mut [usize]) {
+    /// `here` is what this connection has taken last without a gap, by publisher.
+    fn take(&mut self, message: &Publish, here: &mut [Range<usize>]) {
         let (publisher, number) = (self.read)(message);
-        here[publisher] = here[publisher].max(number + 1);
+        let here = &mut here[publisher];
+        let start = if here.end == number { here.start } else { number };
+        *here = start..number + 1;
         let next = &mut self.next[publisher];
         assert!(number <= *next, "{publisher}: expected {next}, found {number}");
         if number == *next {
             *next += 1;
-        } else if number < self.below(publisher) {
+        } else if self.is_confirmed(publisher, number) {
             self.back[publisher].insert(number);
         }
     }
 
-    /// What is below this number was acknowledged for certain.
-    fn below(&self, publisher: usize) -> usize {
+    /// Whether the broker had the acknowledgement, and time to write it.
+    fn is_confirmed(&self, publisher: usize, number: usize) -> bool {
         let outages = self.outages.lock().unwrap();
         let counts = |at: Instant| {
             !outages
                 .iter()
                 .any(|(from, to)| at + WRITTEN_WITHIN >= *from && to.is_none_or(|to| at <= to))
         };
-        let confirmed = self.confirmed.iter().filter(|(at, _)| counts(*at));
-        confirmed.map(|(_, below)| below[publisher]).max().unwrap_or(0)
+        let counting = self.confirmed.iter().filter(|(at, _)| counts(*at));
+        let mut taken: Vec<_> = counting.map(|(_, taken)| taken[publisher].clone()).collect();
+        if !self.by_cursor {
+            return taken.iter().any(|taken| taken.contains(&number));
+        }
+        taken.sort_by_key(|taken| taken.start);
+        let pass = |cursor: usize, taken: &Range<usize>| {
+            if taken.start <= cursor { cursor.max(taken.end) } else { cursor }
+        };
+        number < taken.iter().fold(0, pass)
     }
 
     fn complete(&self) -> bool {
@@ -83,7 +96,7 @@ impl Bob {
         let (mut wire, code, present) = Wire::try_connect(scene.address, &phone())?;
         assert_eq!((code, present), (0, true));
         let mut asked = VecDeque::new();
-        let mut here = vec![0; PUBLISHERS];
+        let mut here = vec![0..0; PUBLISHERS];
         for count in 0..self.rng.between(50, 600) {
             match wire.try_next()? {
                 Packet::Publish(message) => {
@@ -122,6 +135,7 @@ fn phone() -> Connect {
 fn play(
     filter: &str,
     topic: fn(usize, usize) -> String,
+    by_cursor: bool,
     read: fn(&Publish) -> (usize, usize),
 ) -> (Vec<BTreeSet<usize>>, Vec<BTreeSet<usize>>) {
     let directory = tempfile::tempdir().unwrap();
@@ -139,6 +153,7 @@ fn play(
         next: vec![0; PUBLISHERS],
         confirmed: Vec::new(),
         back: vec![BTreeSet::new(); PUBLISHERS],
+        by_cursor,
         read,
     };
     let connection = Connection { address: scene.address, progress: Arc::clone(&scene.progress) };
@@ -176,6 +191,7 @@ fn chat_entries_that_a_flapping_bob_acknowledged_do_not_come_back_after_crashes(
     let (back, _) = play(
         "me/json/#",
         |_, k| format!("chat/@bob/send/m{k}"),
+        true,
         |entry| {
             let seq = number(entry.text(), "seq") as usize;
             assert_eq!(text(entry.text(), "id"), format!("m{}", seq - 1), "{entry:?}");
@@ -191,6 +207,7 @@ fn plain_messages_that_a_flapping_bob_acknowledged_come_back_only_if_sent_again(
     let (back, sent_again) = play(
         "plain/#",
         |number, _| format!("plain/{number}/x"),
+        false,
         |message| {
             let publisher = message.topic.split('/').nth(1).unwrap();
             (publisher.parse().unwrap(), message.text().parse().unwrap())
