@@ -277,6 +277,42 @@ fn a_resumed_session_hears_nothing_twice_as_new() {
 }
 
 #[test]
+fn what_a_hasty_visitor_acknowledged_does_not_come_back_as_new() {
+    // The second time after a crash, so that not even the user's rows are there.
+    for crash in [false, true] {
+        let mut world = World::new(2);
+        let bob = world.device("bob", "phone");
+        let alice = world.device("alice", "laptop");
+        world.settle();
+        world.session(bob).window = 4;
+        world.session(bob).acknowledges = false;
+        for n in 0..6 {
+            world.publish(alice, &format!("chat/@bob/send/m{n}"), b"x");
+        }
+        world.settle();
+        assert_eq!(world.take_seqs(bob), [1, 2, 3, 4]);
+        if crash {
+            world.crash(true);
+        } else {
+            world.disconnect(bob, Disconnection::Abrupt);
+            world.run();
+        }
+        // What was in flight is acknowledged, and he is gone, before the chat says a word.
+        world.connect("bob", "phone");
+        for _ in 1..=3 {
+            world.acknowledge(bob, ReasonCode::Success);
+        }
+        world.disconnect(bob, Disconnection::Abrupt);
+        world.run();
+        world.session(bob).heard.clear();
+        world.connect("bob", "phone");
+        world.session(bob).acknowledges = true;
+        world.settle();
+        assert_eq!(world.take_seqs(bob), [4, 5, 6], "after a crash: {crash}");
+    }
+}
+
+#[test]
 fn devices_begin_where_they_are_due() {
     let mut world = World::new(3);
     let alice = world.device("alice", "laptop");
