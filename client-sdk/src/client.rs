@@ -1,15 +1,16 @@
 //! The client: one device's connection, outbox and streams.
 
 use crate::chat::{Chat, Messages};
-use crate::engine::{Engine, Shared, Watched};
+use crate::engine::Engine;
 use crate::entry::{Event, Presence, Receipt};
 use crate::error::{ConnectError, NameError, OutboxError, PresenceError};
 use crate::hub::{Listener, lock};
 use crate::options::{ConnectOptions, check_name};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
+use crate::shared::{Handle, Shared, Watched};
 use crate::transport::{Rumqttc, Transport};
-use crate::writer::{self, Accepted, Job};
+use crate::writer::{self, Accepted};
 use futures_core::Stream;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,22 +24,6 @@ use tokio::sync::{Semaphore, mpsc};
 #[derive(Debug, Clone)]
 pub struct Client {
     handle: Arc<Handle>,
-}
-
-/// What every handle holds; its end is the client's end.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) jobs: mpsc::UnboundedSender<Job>,
-    /// Bounds the sends that wait for the disk.
-    pub(crate) appends: Semaphore,
-    pub(crate) payload_bytes_max: usize,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.close();
-    }
 }
 
 impl Client {

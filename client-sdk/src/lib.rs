@@ -44,6 +44,7 @@ mod inbox;
 mod options;
 mod outbox;
 mod pending;
+mod shared;
 pub mod transport;
 mod wire;
 mod writer;
