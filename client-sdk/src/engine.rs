@@ -262,11 +262,14 @@ impl<T: Transport> Engine<T> {
         let seq = property("seq").and_then(|seq| seq.parse::<u64>().ok());
         let done = match (reason, seq) {
             (0x80.., _) => {
-                let code = property("code").unwrap_or_else(|| code_of(reason)).to_owned();
+                let named = property("code");
+                let code = named.unwrap_or_else(|| code_of(reason)).to_owned();
                 let retry_after = property("retry_after").and_then(|ms| ms.parse().ok());
                 let text = text.unwrap_or_else(|| format!("reason code 0x{reason:02x}"));
                 let retry_after = retry_after.map(Duration::from_millis);
-                let doubtful = retry_after.is_none() && ["limit", "unavailable"].contains(&&*code);
+                // One that names its code says as well when to try again, if ever. Without names
+                // (§3.4.2.2: they are left out where they would not fit) the message knows.
+                let doubtful = named.is_none() && ["limit", "unavailable"].contains(&&*code);
                 let refused = NotStored::Refused { code, text, retry_after };
                 if doubtful {
                     self.pending.handle_doubtful(token, refused, now);

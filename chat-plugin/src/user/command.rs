@@ -191,6 +191,10 @@ impl UserSide {
             if version == Version::V5 {
                 properties.push(Property::ReasonString(&refusal.text));
                 properties.push(Property::UserProperty("code", refusal.code.name()));
+                if let Some(millis) = refusal.retry_after {
+                    let mut digits = Digits::default();
+                    properties.push(Property::UserProperty("retry_after", digits.of(millis)));
+                }
             }
             let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
             host.answer(token, Answer { reason: refusal.code.reason(), properties });
