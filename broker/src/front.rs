@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use crate::auth::{Authenticate, Credentials, Decision, Refusal};
+use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Introduced, Mail, Post};
 
@@ -35,6 +36,7 @@ pub(crate) struct Front {
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// The front while it runs.
@@ -73,7 +75,7 @@ impl Front {
         for listener in listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::task::spawn_local(Rc::clone(&desk).accept(listener));
+                    desk.spawn(Rc::clone(&desk).accept(listener));
                 }
                 Err(error) => tracing::error!("cannot accept: {error}"),
             }
@@ -120,6 +122,13 @@ struct Desk {
 }
 
 impl Desk {
+    /// Runs a task of the front, which must not end silently: nobody would be let in any more.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let health = Arc::clone(&self.front.health);
+        let panicked = move || health.fail(Fatal::Panic("front".to_owned()));
+        tokio::task::spawn_local(telling(task, panicked));
+    }
+
     async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
         let limits = &self.front.connections;
         loop {
@@ -141,7 +150,7 @@ impl Desk {
                 continue;
             }
             let desk = Rc::clone(&self);
-            tokio::task::spawn_local(async move {
+            self.spawn(async move {
                 let deadline = desk.front.connections.connect_timeout;
                 if timeout(deadline, desk.introduce(stream, peer)).await.is_err() {
                     tracing::debug!(%peer, "no complete CONNECT in time");

@@ -1,6 +1,10 @@
 //! Whether the broker can go on, for whoever waits to hear otherwise.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::watch;
 
@@ -70,5 +74,18 @@ impl Health {
             }
             held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// A task whose panic is told. The runtime would keep it to itself, and what the task was there for
+/// would never be done again.
+pub(crate) async fn telling(task: impl Future<Output = ()>, panicked: impl FnOnce()) {
+    let mut task = pin!(task);
+    let finished = poll_fn(|cx| {
+        let poll = AssertUnwindSafe(|| task.as_mut().poll(cx));
+        catch_unwind(poll).map_or(Poll::Ready(false), |poll| poll.map(|()| true))
+    });
+    if !finished.await {
+        panicked();
     }
 }

@@ -1,5 +1,6 @@
 //! Observers: told afterwards, from a bounded queue on a thread of their own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -33,7 +34,11 @@ impl Observers {
 fn run(observers: &[Arc<dyn Observe>], events: &Receiver<Event>) {
     for event in events {
         for observer in observers {
-            observer.observe(&event);
+            // Its defect is its own: the others hear on, and nobody waits for observers.
+            let observe = AssertUnwindSafe(|| observer.observe(&event));
+            if catch_unwind(observe).is_err() {
+                tracing::error!(?observer, "an observer panicked");
+            }
         }
     }
 }

@@ -169,6 +169,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         limits,
         connections: builder.connections,
         authenticate: builder.authenticate,
+        health: Arc::clone(&health),
     };
     let (front, addresses) = front.start().map_err(StartError::Thread)?;
     Ok(Broker { addresses, front, posts, threads, engine: Some(engine), health })

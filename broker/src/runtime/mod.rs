@@ -3,9 +3,8 @@
 //! One current-thread runtime; a task per connection, and one each for the mail, the store, the
 //! clock and the writing. All share one [`Runtime`] and none holds it while it waits. Connections
 //! that are ready are read one after the other; what they brought about is written when all had
-//! their turn, so that a connection is written once however many messages it got.
-
-mod connections;
+//! their turn, so that a connection is written once however many messages it got. A panic in any
+//! task ends the thread and is told: nobody knows in which state it left the shard.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -16,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
+use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::Row;
 use tidings_core::shard::{Input, Shard};
@@ -28,10 +27,13 @@ use tokio::task::LocalSet;
 use crate::clock::Clock;
 use crate::connection::{Connection, Phase};
 use crate::engine::{Notify, ShardStore, StoreEvent};
-use crate::health::{Fatal, Health};
+use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
+
+mod read;
+mod write;
 
 /// What a shard's thread begins with.
 pub(crate) struct RuntimeParts {
@@ -235,16 +237,6 @@ impl Runtime {
         }
     }
 
-    fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id)
-            && !connection.dirty
-        {
-            connection.dirty = true;
-            self.dirty.push(id);
-            wake(self.wake_writer.as_ref());
-        }
-    }
-
     fn post(&self, shard: ShardId, message: PeerMessage) {
         let Some(post) = self.posts.get(usize::from(shard.0)) else { return };
         let may_be_lost = matches!(&message, PeerMessage::Publish { token: None, .. });
@@ -253,38 +245,6 @@ impl Runtime {
             return;
         }
         post.send(Mail::Peer(self.id, message));
-    }
-
-    fn close(&mut self, id: ConnectionId, cause: &CloseCause) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            tracing::debug!(connection = id.0, "closing: {cause}");
-            connection.phase = Phase::Closing;
-            connection.input = Vec::new();
-            connection.stuck_since = None;
-            self.watch(id);
-            self.mark_dirty(id);
-        }
-    }
-
-    /// Looks at a connection again after a while: it cannot write, or lingers.
-    fn watch(&mut self, id: ConnectionId) {
-        let now = self.clock.now();
-        if let Some(connection) = self.connections.get_mut(&id) {
-            let patience = match connection.phase {
-                Phase::Opening | Phase::Open => self.limits.unsent_timeout,
-                Phase::Closing | Phase::Lingering => LINGER,
-            };
-            let since = *connection.stuck_since.get_or_insert(now);
-            // One entry each, however often it gets stuck and unstuck: at worst it is looked at
-            // early, and again.
-            let due = since + patience;
-            if connection.watched_until.is_none_or(|until| until > due) {
-                if let Some(until) = connection.watched_until.replace(due) {
-                    self.stuck.remove(&(until, id));
-                }
-                self.stuck.insert((due, id));
-            }
-        }
     }
 
     /// What the store has to say; `false`: nothing.
@@ -359,17 +319,7 @@ fn wake(waker: Option<&Waker>) {
 /// told, and this thread ends.
 fn spawn(shared: &Shared, task: impl Future<Output = ()> + 'static) {
     let shared = Rc::clone(shared);
-    tokio::task::spawn_local(async move {
-        let mut task = pin!(task);
-        poll_fn(move |cx| {
-            let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
-            std::panic::catch_unwind(poll).unwrap_or_else(|_panic| {
-                shared.borrow_mut().panicked();
-                Poll::Ready(())
-            })
-        })
-        .await;
-    });
+    tokio::task::spawn_local(telling(task, move || shared.borrow_mut().panicked()));
 }
 
 fn receive_mail(shared: &Shared, mail: Mail) {
@@ -438,6 +388,3 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// How long a broker that stops waits for its Clients at the most.
 const STOP_MAX: Duration = Duration::from_secs(4);
-
-/// How long a closed connection may take to read the last words.
-const LINGER: Duration = Duration::from_secs(1);

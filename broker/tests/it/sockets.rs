@@ -2,10 +2,12 @@
 
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidings_broker::auth::{Authenticate, Credentials, Decision};
 use tidings_broker::core::hook::{Authorize, Client, Verdict};
 use tidings_broker::core::topic::TopicFilter;
 use tidings_broker::{Broker, ConnectionLimits, Fatal};
@@ -98,11 +100,7 @@ fn half_closed_connection_is_lost_after_what_it_sent() {
 }
 
 fn limits(unsent: Duration) -> ConnectionLimits {
-    let mut limits = ConnectionLimits::default();
-    limits.unsent_timeout = unsent;
-    limits.outbound_soft_bytes = 32 * 1024;
-    limits.outbound_hard_bytes = 64 * 1024;
-    limits
+    ConnectionLimits { unsent_timeout: unsent, ..ConnectionLimits::default() }
 }
 
 #[test]
@@ -166,8 +164,8 @@ fn reader_that_keeps_up_is_not_closed_by_a_burst_of_many() {
 
 #[test]
 fn strangers_beyond_the_bound_of_an_address_are_closed_and_make_room_again() {
-    let mut limits = ConnectionLimits::default();
-    limits.unauthenticated_per_address_max = 3;
+    let limits =
+        ConnectionLimits { unauthenticated_per_address_max: 3, ..ConnectionLimits::default() };
     let broker = builder().connection_limits(limits).start().unwrap();
     let connect = || TcpStream::connect(address(&broker)).unwrap();
     let inside: Vec<_> = (0..3).map(|_| connect()).collect();
@@ -226,6 +224,13 @@ impl Authorize for PanicsAt {
     }
 }
 
+/// Waits for the broker to say that it cannot go on.
+fn failure(broker: &Broker) -> Fatal {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let failed = runtime.block_on(async { tokio::time::timeout(PATIENCE, broker.failed()).await });
+    failed.expect("the broker goes on as if nothing had happened")
+}
+
 #[test]
 fn panic_in_a_shard_ends_the_broker_and_not_only_a_connection() {
     let broker = builder().authorize(Arc::new(PanicsAt("bad"))).start().unwrap();
@@ -233,9 +238,56 @@ fn panic_in_a_shard_ends_the_broker_and_not_only_a_connection() {
     alice.publish("good", b"", 1, false);
     let bytes = alice.publish_bytes("bad", b"", 1, false, 9);
     alice.send(&bytes).unwrap();
-    match broker.wait() {
-        Err(Fatal::Panic(thread)) => assert!(thread.starts_with("shard-"), "{thread}"),
-        other => panic!("expected a panic to be told, found {other:?}"),
-    }
+    let Fatal::Panic(thread) = failure(&broker) else { panic!("another failure") };
+    assert!(thread.starts_with("shard-"), "{thread}");
     alice.ends();
+}
+
+impl Authenticate for PanicsAt {
+    fn authenticate(&self, _: Credentials) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>> {
+        Box::pin(async { panic!("a defect at {}", self.0) })
+    }
+}
+
+#[test]
+fn panic_in_the_front_ends_the_broker() {
+    let broker = builder().authenticate(Arc::new(PanicsAt("any"))).start().unwrap();
+    assert!(Wire::try_connect(address(&broker), &Connect::new("alice")).is_err());
+    let Fatal::Panic(thread) = failure(&broker) else { panic!("another failure") };
+    assert_eq!(thread, "front");
+}
+
+#[test]
+fn store_that_is_behind_only_holds_publishers_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // Every sixteenth message begins a checkpoint, and four checkpoints' worth is too much.
+    let broker = builder().data_dir(dir.path()).journal_bytes(1 << 16, 1 << 16).start().unwrap();
+    let phone = Connect::new("bob").persistent();
+    let mut bob = Wire::connect(address(&broker), &phone);
+    bob.subscribe("t/#", 1);
+    bob.disconnect();
+    let address = address(&broker);
+    let publish = |number: usize| {
+        thread::spawn(move || {
+            let mut wire = Wire::connect(address, &Connect::new(&format!("alice{number}")));
+            for _ in 0..10 {
+                let ids: Vec<_> =
+                    (0..50).map(|_| wire.queue_publish("t/x", &[b'x'; 4000])).collect();
+                wire.flush().unwrap();
+                for id in ids {
+                    assert_eq!(wire.next(), Packet::Ack(PUBACK, id, 0));
+                }
+            }
+        })
+    };
+    let publishers: Vec<_> = (0..4).map(publish).collect();
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+    let (mut bob, _) = Wire::resume(address, &phone);
+    for _ in 0..4 * 10 * 50 {
+        assert_eq!(bob.message().payload.len(), 4000);
+    }
+    bob.ping();
+    broker.stop().unwrap();
 }

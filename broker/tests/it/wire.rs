@@ -4,6 +4,8 @@
 //! what is written is sent by [`Wire::flush`]. Every read has a deadline, so that a broker that
 //! says nothing fails the test and does not hang it.
 
+#![allow(dead_code, reason = "the tests of two crates share it, and each uses a part")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

@@ -6,7 +6,8 @@
 
 use tidings_core::hook::{Host, SessionId, Tag};
 
-use super::{UserSide, to_chat};
+use super::UserSide;
+use super::outgoing::to_chat;
 use crate::peer::ChatInput;
 use crate::topics::ChatId;
 

@@ -1,17 +1,16 @@
-//! The connections of a shard's thread: read, written, watched.
+//! What comes in: a connection from the front, its task, and the packets that it brings.
 //!
-//! A connection is read by its own task and written by the writer's, which comes when all that were
-//! ready had their turn. Whoever cannot write is woken by its own socket again.
+//! Only the beginning of an unfinished packet is kept from one read to the next. While much waits
+//! to be written, or for the store, a connection is not read at all.
 
 use std::task::{Context, Poll};
 
 use tidings_core::codec::{Packet, Version, decode};
 use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Open};
-use tidings_core::time::Time;
 use tokio::net::TcpStream;
 
-use super::{LINGER, Runtime, wake};
+use super::Runtime;
 use crate::connection::{Connection, Phase};
 use crate::mail::Introduced;
 
@@ -182,90 +181,6 @@ impl Runtime {
         }
         self.carry_out();
         used
-    }
-
-    /// Writes what there is; `false`: the connection is gone.
-    fn write(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
-        let result = connection.poll_write(cx);
-        let unwritten = connection.unwritten();
-        let was_congested = connection.congested;
-        match result {
-            Poll::Ready(Ok(())) => {
-                connection.stuck_since = None;
-                if connection.phase == Phase::Closing {
-                    wake(connection.waker.as_ref());
-                }
-            }
-            Poll::Ready(Err(_)) => {
-                self.handle(Input::Closed { connection: id });
-                return self.forget(id);
-            }
-            Poll::Pending => self.watch(id),
-        }
-        let congested = if was_congested {
-            unwritten > self.limits.outbound_soft_bytes / 4
-        } else {
-            unwritten > self.limits.outbound_soft_bytes
-        };
-        if unwritten > self.limits.outbound_hard_bytes {
-            tracing::debug!(connection = id.0, unwritten, "client does not read: closed");
-            self.handle(Input::Closed { connection: id });
-            return self.forget(id);
-        }
-        if congested != was_congested {
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.congested = congested;
-            }
-            self.handle(Input::Congested { connection: id, congested });
-        }
-        true
-    }
-
-    /// Drops a connection; always `false`.
-    pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
-        if let Some(connection) = self.connections.remove(&id) {
-            if let Some(until) = connection.watched_until {
-                self.stuck.remove(&(until, id));
-            }
-            wake(connection.waker.as_ref());
-        }
-        if self.stopping && self.connections.is_empty() {
-            wake(self.wake_end.as_ref());
-        }
-        false
-    }
-
-    /// The task that writes: it comes after those that were ready when the first wanted to.
-    pub(super) fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wake_writer = Some(cx.waker().clone());
-        while !self.dirty.is_empty() {
-            for id in std::mem::take(&mut self.dirty) {
-                let Some(connection) = self.connections.get_mut(&id) else { continue };
-                connection.dirty = false;
-                // Its own task is to be woken when there is room again.
-                if let Some(waker) = connection.waker.clone() {
-                    self.write(id, &mut Context::from_waker(&waker));
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    pub(super) fn check_stuck(&mut self, id: ConnectionId, now: Time) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.watched_until = None;
-        let Some(since) = connection.stuck_since else { return };
-        let open = connection.phase <= Phase::Open;
-        let patience = if open { self.limits.unsent_timeout } else { LINGER };
-        if now.since(since) < patience {
-            return self.watch(id);
-        }
-        if open {
-            tracing::debug!(connection = id.0, "client does not read: closed");
-            self.handle(Input::Closed { connection: id });
-        }
-        self.forget(id);
     }
 }
 

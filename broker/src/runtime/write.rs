@@ -1,0 +1,145 @@
+//! What goes out: the writer's turn, and connections that do not take what waits for them.
+//!
+//! A connection that cannot be written is looked at once it has had its time: the time a Client
+//! may go without reading, or the shorter one to read its goodbye.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidings_core::output::{CloseCause, ConnectionId};
+use tidings_core::shard::Input;
+use tidings_core::time::Time;
+
+use super::{Runtime, wake};
+use crate::connection::Phase;
+
+impl Runtime {
+    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+            wake(self.wake_writer.as_ref());
+        }
+    }
+
+    pub(super) fn close(&mut self, id: ConnectionId, cause: &CloseCause) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            tracing::debug!(connection = id.0, "closing: {cause}");
+            connection.phase = Phase::Closing;
+            connection.input = Vec::new();
+            connection.stuck_since = None;
+            self.watch(id);
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Looks at a connection again after a while: it cannot write, or lingers.
+    pub(super) fn watch(&mut self, id: ConnectionId) {
+        let now = self.clock.now();
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let patience = match connection.phase {
+                Phase::Opening | Phase::Open => self.limits.unsent_timeout,
+                Phase::Closing | Phase::Lingering => LINGER,
+            };
+            let since = *connection.stuck_since.get_or_insert(now);
+            // One entry each, however often it gets stuck and unstuck: at worst it is looked at
+            // early, and again.
+            let due = since + patience;
+            if connection.watched_until.is_none_or(|until| until > due) {
+                if let Some(until) = connection.watched_until.replace(due) {
+                    self.stuck.remove(&(until, id));
+                }
+                self.stuck.insert((due, id));
+            }
+        }
+    }
+
+    /// Writes what there is; `false`: the connection is gone.
+    pub(super) fn write(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let result = connection.poll_write(cx);
+        let unwritten = connection.unwritten();
+        let was_congested = connection.congested;
+        match result {
+            Poll::Ready(Ok(())) => {
+                connection.stuck_since = None;
+                if connection.phase == Phase::Closing {
+                    wake(connection.waker.as_ref());
+                }
+            }
+            Poll::Ready(Err(_)) => {
+                self.handle(Input::Closed { connection: id });
+                return self.forget(id);
+            }
+            Poll::Pending => self.watch(id),
+        }
+        let congested = if was_congested {
+            unwritten > self.limits.outbound_soft_bytes / 4
+        } else {
+            unwritten > self.limits.outbound_soft_bytes
+        };
+        if unwritten > self.limits.outbound_hard_bytes {
+            tracing::debug!(connection = id.0, unwritten, "client does not read: closed");
+            self.handle(Input::Closed { connection: id });
+            return self.forget(id);
+        }
+        if congested != was_congested {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.congested = congested;
+            }
+            self.handle(Input::Congested { connection: id, congested });
+        }
+        true
+    }
+
+    /// Drops a connection; always `false`.
+    pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
+        if let Some(connection) = self.connections.remove(&id) {
+            if let Some(until) = connection.watched_until {
+                self.stuck.remove(&(until, id));
+            }
+            wake(connection.waker.as_ref());
+        }
+        if self.stopping && self.connections.is_empty() {
+            wake(self.wake_end.as_ref());
+        }
+        false
+    }
+
+    /// The task that writes: it comes after those that were ready when the first wanted to.
+    pub(super) fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wake_writer = Some(cx.waker().clone());
+        while !self.dirty.is_empty() {
+            for id in std::mem::take(&mut self.dirty) {
+                let Some(connection) = self.connections.get_mut(&id) else { continue };
+                connection.dirty = false;
+                // Its own task is to be woken when there is room again.
+                if let Some(waker) = connection.waker.clone() {
+                    self.write(id, &mut Context::from_waker(&waker));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn check_stuck(&mut self, id: ConnectionId, now: Time) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.watched_until = None;
+        let Some(since) = connection.stuck_since else { return };
+        let open = connection.phase <= Phase::Open;
+        let patience = if open { self.limits.unsent_timeout } else { LINGER };
+        if now.since(since) < patience {
+            return self.watch(id);
+        }
+        if open {
+            tracing::debug!(connection = id.0, "client does not read: closed");
+            self.handle(Input::Closed { connection: id });
+        }
+        self.forget(id);
+    }
+}
+
+/// How long a closed connection may take to read the last words.
+const LINGER: Duration = Duration::from_secs(1);
