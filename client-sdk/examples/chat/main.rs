@@ -11,6 +11,7 @@
 mod arguments;
 mod news;
 mod screen;
+mod terminal;
 mod words;
 
 use arguments::{Arguments, DEVICE, USAGE, parse};
@@ -74,6 +75,9 @@ async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut lines = typed_lines();
     let (answers, mut answered) = mpsc::channel::<(String, Result<u64, NotStored>)>(64);
     let mut leaving = None;
+    // One for the whole loop: what is pressed while something else is dealt with counts too.
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
 
     // Once a minute "2 min ago" has become "3 min ago".
     let mut minute = tokio::time::interval(Duration::from_secs(60));
@@ -103,7 +107,7 @@ async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
             Some(change) = presence.next() => screen.presence(change),
             Some(event) = events.next() => screen.event(event),
             _ = minute.tick() => screen.passed_minute(),
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
             // Piped input ended; what is unsent has a moment, then it waits in the outbox.
             () = tokio::time::sleep_until(patience), if leaving.is_some() => break,
         }

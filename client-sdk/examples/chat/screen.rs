@@ -4,6 +4,7 @@
 //! and the ticks of a line that is still near change in place; a line that has moved too far up
 //! keeps the ticks it had.
 
+use crate::terminal::Terminal;
 use crate::words::{clock, now_ms, printable, text_of, utc_offset_s};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +15,8 @@ pub(crate) struct Screen {
     pub(crate) you: String,
     pub(crate) them: String,
     pub(crate) address: String,
-    rich: bool,
+    /// None where lines are only ever added: without an input line to keep, or without a terminal.
+    terminal: Option<Terminal>,
     utc_offset_s: i64,
     /// The last lines, newest at the back.
     lines: VecDeque<Line>,
@@ -27,7 +29,7 @@ pub(crate) struct Screen {
 
 enum Line {
     Own { id: String, time: String, text: String, seq: Option<u64>, ticks: Ticks },
-    Other { rows: usize },
+    Other { width: usize },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +47,8 @@ impl Screen {
             you,
             them,
             address,
-            // Without an input line to keep, or without a terminal to keep it on, plain lines do.
-            rich: io::stdout().is_terminal() && io::stdin().is_terminal(),
+            terminal: (io::stdout().is_terminal() && io::stdin().is_terminal())
+                .then(Terminal::default),
             utc_offset_s: utc_offset_s(),
             lines: VecDeque::new(),
             delivered: 0,
@@ -60,7 +62,7 @@ impl Screen {
     pub(crate) fn sent(&mut self, id: &str, text: &str) {
         let (id, time) = (id.to_owned(), clock(self.utc_offset_s, now_ms()));
         let (text, ticks) = (printable(text), Ticks::Waiting);
-        if self.rich {
+        if self.terminal.is_some() {
             self.erase_typed(&text);
             let line = self.own(&time, &text, ticks);
             print!("{line}\r\n");
@@ -117,14 +119,14 @@ impl Screen {
         *ticks = due;
         let (time, text) = (time.clone(), text.clone());
         let line = self.own(&time, &text, due);
-        if !self.rich {
+        let Some(terminal) = &mut self.terminal else {
             println!("{line}");
             return flush();
-        }
-        let up: usize = self.lines.range(at..).map(Line::rows).sum();
-        let height = self.lines.get(at).map_or(1, Line::rows);
-        if height == 1 && up <= NEAR_ROWS {
-            print!("\x1b7\x1b[{up}A\r{line}\x1b[K\x1b8");
+        };
+        let heights = self.lines.range(at..).map(|line| terminal.rows_of(line.width(&self.you)));
+        let up = heights.sum();
+        if terminal.shows(up) {
+            print!("\x1b7\x1b[{up}A\r{line}\x1b8");
             flush();
         }
     }
@@ -133,7 +135,7 @@ impl Screen {
         if unsent > 0 {
             self.note(&format!("{unsent} unsent: they go when you are back"));
         }
-        if self.rich {
+        if self.terminal.is_some() {
             // The shell's prompt begins below what was being typed.
             println!();
         }
@@ -147,25 +149,24 @@ impl Screen {
 
     /// Prints a line above what is being typed.
     fn print(&mut self, line: &str, width: usize) {
-        if !self.rich {
+        let Some(terminal) = &mut self.terminal else {
             println!("{line}");
             return flush();
-        }
-        let rows = width.max(1).div_ceil(COLUMNS);
+        };
+        let rows = terminal.rows_of(width);
         // Make room below without moving the column, insert above the typed line, come back.
         for _ in 0..rows {
             print!("\x1bD\x1b[A\x1b7\r\x1b[L\x1b8\x1b[B");
         }
         print!("\x1b7\x1b[{rows}A\r{line}\x1b8");
         flush();
-        self.remember(Line::Other { rows });
+        self.remember(Line::Other { width });
     }
 
     /// Removes what the terminal echoed when Enter was pressed.
-    pub(crate) fn erase_typed(&self, typed: &str) {
-        if self.rich {
-            let rows = typed.chars().count().max(1).div_ceil(COLUMNS);
-            for _ in 0..rows {
+    pub(crate) fn erase_typed(&mut self, typed: &str) {
+        if let Some(terminal) = &mut self.terminal {
+            for _ in 0..terminal.rows_of(typed.chars().count()) {
                 print!("\x1b[A\r\x1b[K");
             }
             flush();
@@ -174,25 +175,30 @@ impl Screen {
 
     fn remember(&mut self, line: Line) {
         self.lines.push_back(line);
-        if self.lines.len() > LINES_MAX {
+        // Those that wait are as many as the outbox takes.
+        let waits = |line: &Line| matches!(line, Line::Own { ticks: Ticks::Waiting, .. });
+        while self.lines.len() > LINES_MAX && self.lines.front().is_some_and(|line| !waits(line)) {
             self.lines.pop_front();
         }
     }
 
     fn own(&self, time: &str, text: &str, ticks: Ticks) -> String {
         let ticks = match ticks {
-            Ticks::Waiting => self.colour("2", "…"),
-            Ticks::Stored => self.colour("2", "✓"),
+            // One as wide as the other on a terminal, so that a line never becomes a row longer.
+            Ticks::Waiting if self.terminal.is_some() => self.colour("2", "… "),
+            Ticks::Stored if self.terminal.is_some() => self.colour("2", "✓ "),
+            Ticks::Waiting => "…".to_owned(),
+            Ticks::Stored => "✓".to_owned(),
             Ticks::Delivered => self.colour("2", "✓✓"),
-            Ticks::Read if self.rich => self.colour("34", "✓✓"),
+            Ticks::Read if self.terminal.is_some() => self.colour("34", "✓✓"),
             Ticks::Read => "✓✓ read".to_owned(),
-            Ticks::Failed => self.colour("31", "✗"),
+            Ticks::Failed => self.colour("31", "✗ "),
         };
         format!("{} {}: {text} {ticks}", self.colour("2", time), self.you)
     }
 
     fn colour(&self, code: &str, text: &str) -> String {
-        if self.rich { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.terminal.is_some() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -201,11 +207,11 @@ impl Line {
         matches!(self, Self::Own { id, .. } if id == wanted)
     }
 
-    fn rows(&self) -> usize {
+    fn width(&self, you: &str) -> usize {
         match self {
-            // Time, a space, a name of up to 64, ": ", the text, a space and ticks: estimated high.
-            Self::Own { text, .. } => (text.chars().count() + 20).div_ceil(COLUMNS),
-            Self::Other { rows } => *rows,
+            // Time, name, text and ticks, with what stands between them.
+            Self::Own { text, .. } => 5 + 1 + you.len() + 2 + text.chars().count() + 1 + 2,
+            Self::Other { width } => *width,
         }
     }
 }
@@ -215,10 +221,5 @@ fn flush() {
     let _ = io::stdout().flush();
 }
 
-/// Narrower than this, long lines look untidy; ticks are changed only on lines that fit.
-const COLUMNS: usize = 80;
-
-/// How far up a line may stand and still be certainly on the screen.
-const NEAR_ROWS: usize = 20;
-
-const LINES_MAX: usize = 100;
+/// How many lines are remembered for their ticks.
+const LINES_MAX: usize = 1_000;
