@@ -42,6 +42,7 @@ impl UserSide {
                 self.end_device(name, &client_id, session, host);
             }
             Later::Watch { shard, session } => self.watch(name, shard, session, host),
+            Later::Ahead { device, tags } => self.ahead(&device, &tags, host),
         }
     }
 

@@ -4,47 +4,49 @@
 //! what it acknowledged is out of its window, so that nobody else remembers: without this, a Client
 //! that comes and goes quickly would get the same entries again as new ones.
 
+use std::sync::Arc;
+
 use tidings_core::hook::{Host, SessionId, Tag};
 
 use super::UserSide;
 use super::outgoing::to_chat;
-use crate::peer::ChatInput;
+use super::person::Later;
+use crate::peer::{ChatInput, DeviceOf};
 use crate::topics::ChatId;
 
 impl UserSide {
     /// Tells the chats, each of which counts on from the cursor that it has.
-    pub(super) fn tell_ahead(&self, id: SessionId, host: &mut dyn Host) {
+    pub(super) fn tell_ahead(&mut self, id: SessionId, host: &mut dyn Host) {
         let Some(session) = self.sessions.get(&id).filter(|session| session.persistent) else {
             return;
         };
-        let Some(user) = self.users.get(&session.user) else { return };
-        let mut rest = &session.in_flight;
-        let kept;
-        if let Some(feed) = &session.feed {
-            for lane in feed.unanswered() {
-                let seqs: Vec<u64> = lane.ahead().collect();
-                if !seqs.is_empty() {
-                    let ahead = ChatInput::Ahead { device: session.device(id), seqs };
-                    to_chat(&lane.place, ahead, host);
-                }
+        let device = session.device(id);
+        for lane in session.feed.iter().flat_map(|feed| feed.unanswered()) {
+            let seqs: Vec<u64> = lane.ahead().collect();
+            if !seqs.is_empty() {
+                to_chat(&lane.place, ChatInput::Ahead { device: device.clone(), seqs }, host);
             }
-            kept = rest
-                .iter()
-                .filter(|(tag, _)| !feed.knows(ChatId::from_key(tag.key)))
-                .map(|(tag, reason)| (*tag, *reason))
-                .collect();
-            rest = &kept;
         }
-        let answered = |(tag, reason): (&Tag, &Option<_>)| reason.is_some().then_some(*tag);
-        let mut tags = rest.iter().filter_map(answered).peekable();
-        while let Some(first) = tags.next() {
-            let mut seqs = vec![first.seq];
-            while let Some(next) = tags.next_if(|next| next.key == first.key) {
-                seqs.push(next.seq);
-            }
-            if let Some(place) = user.chats.get(&ChatId::from_key(first.key)) {
-                to_chat(place, ChatInput::Ahead { device: session.device(id), seqs }, host);
-            }
+        // Chats that were not even asked, perhaps because the user's rows are still being read.
+        let asked = |tag: &Tag| {
+            session.feed.as_ref().is_some_and(|feed| feed.knows(ChatId::from_key(tag.key)))
+        };
+        let answered = session.in_flight.iter().filter(|(_, reason)| reason.is_some());
+        let tags: Vec<Tag> = answered.map(|(tag, _)| *tag).filter(|tag| !asked(tag)).collect();
+        if !tags.is_empty() {
+            let name = Arc::clone(&session.user);
+            self.later(&name, Later::Ahead { device, tags }, host);
+        }
+    }
+
+    /// The user's rows are there: her chats can be told. `tags` ascend.
+    pub(super) fn ahead(&self, device: &DeviceOf, tags: &[Tag], host: &mut dyn Host) {
+        let Some(user) = self.users.get(&device.user) else { return };
+        for of_one in tags.chunk_by(|one, next| one.key == next.key) {
+            let chat = of_one.first().map(|tag| ChatId::from_key(tag.key));
+            let Some(place) = chat.and_then(|chat| user.chats.get(&chat)) else { continue };
+            let seqs = of_one.iter().map(|tag| tag.seq).collect();
+            to_chat(place, ChatInput::Ahead { device: device.clone(), seqs }, host);
         }
     }
 }

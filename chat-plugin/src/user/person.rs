@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidings_core::hook::SessionId;
+use tidings_core::hook::{SessionId, Tag};
 use tidings_core::record::Row;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use crate::map::{Map, map};
-use crate::peer::PresenceState;
+use crate::peer::{DeviceOf, PresenceState};
 use crate::rows::{DeviceRow, PresenceRow, RowValue, UserChatRow, UserRow, split_user_key};
 use crate::topics::{ChatId, Place};
 
@@ -44,6 +44,7 @@ pub(super) enum Later {
     Begin { place: Arc<Place>, since: Time },
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { shard: ShardId, session: SessionId },
+    Ahead { device: DeviceOf, tags: Vec<Tag> },
 }
 
 impl User {
