@@ -2,10 +2,10 @@
 
 use crate::entry::Entry;
 use crate::error::{MarkReadError, NameError, NotStored, SendError};
-use crate::handle::Handle;
 use crate::hub::lock;
 use crate::inbox::Claim;
 use crate::options::check_name;
+use crate::shared::Handle;
 use crate::writer::Job;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,14 +1,14 @@
 //! The client: one device's connection, outbox and streams.
 
 use crate::chat::{Chat, Messages};
-use crate::engine::{Engine, Shared, Watched};
+use crate::engine::Engine;
 use crate::entry::{Event, Presence, Receipt};
 use crate::error::{ConnectError, NameError, OutboxError, PresenceError};
-use crate::handle::Handle;
 use crate::hub::{Listener, lock};
 use crate::options::{ConnectOptions, check_name};
 use crate::outbox::Outbox;
 use crate::pending::Pending;
+use crate::shared::{Handle, Shared, Watched};
 use crate::transport::{Rumqttc, Transport};
 use crate::writer::{self, Accepted};
 use futures_core::Stream;

@@ -3,95 +3,30 @@
 //! It owns the connection and every unanswered send. The handles share with it what is in
 //! [`Shared`], each part bounded, and wake it; nothing queues up for it otherwise.
 
-use crate::entry::{Entry, Event, Presence, Receipt};
+use crate::entry::{Entry, Event, Presence};
 use crate::error::NotStored;
-use crate::hub::{Hub, lock};
-use crate::inbox::{Inbox, Received};
+use crate::hub::lock;
+use crate::inbox::Received;
 use crate::options::ConnectOptions;
-use crate::outbox::OutboxDamage;
 use crate::pending::{Done, Pending};
+use crate::shared::Shared;
 use crate::transport::{Happened, Link, Lost, Opened, Outgoing, Transport};
 use crate::wire::{self, Heard};
 use crate::writer::{Accepted, Job};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-
-/// What the handles and the task have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Told to everyone who listens to events, however late.
-    pub(crate) damage: Option<OutboxDamage>,
-    pub(crate) inbox: Inbox,
-    pub(crate) events: Hub<Event>,
-    pub(crate) receipts: Hub<Receipt>,
-    pub(crate) watched: Mutex<BTreeMap<String, Watched>>,
-    pub(crate) reads: Mutex<BTreeMap<String, u64>>,
-    /// The last of [`Event::Connected`] and [`Event::Disconnected`].
-    pub(crate) state: Mutex<Option<Event>>,
-    pub(crate) unanswered: AtomicUsize,
-    pub(crate) closing: AtomicBool,
-    /// Something of the above changed.
-    pub(crate) wake: Notify,
-    /// Turns true when the task has ended and the outbox is closed.
-    pub(crate) ended: watch::Sender<bool>,
-}
-
-/// A user whose presence is wanted.
-#[derive(Debug, Default)]
-pub(crate) struct Watched {
-    pub(crate) hub: Hub<Presence>,
-    pub(crate) last: Option<Presence>,
-}
-
-impl Shared {
-    pub(crate) fn new(options: &ConnectOptions, damage: Option<OutboxDamage>) -> Self {
-        Self {
-            damage,
-            inbox: Inbox::new(options.receive_maximum),
-            events: Hub::default(),
-            receipts: Hub::default(),
-            watched: Mutex::default(),
-            reads: Mutex::default(),
-            state: Mutex::default(),
-            unanswered: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-            wake: Notify::new(),
-            ended: watch::Sender::new(false),
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    /// Ends every stream, after what it has not heard yet.
-    fn end(&self) {
-        self.inbox.close();
-        self.events.close();
-        self.receipts.close();
-        for watched in lock(&self.watched).values() {
-            watched.hub.close();
-        }
-        self.ended.send_replace(true);
-    }
-}
 
 /// The task.
 #[derive(Debug)]
 pub(crate) struct Engine<T> {
     pub(crate) transport: T,
     pub(crate) options: ConnectOptions,
-    pub(crate) shared: std::sync::Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) accepted: mpsc::UnboundedReceiver<Accepted>,
     pub(crate) jobs: mpsc::UnboundedSender<Job>,
     pub(crate) pending: Pending,
@@ -327,11 +262,14 @@ impl<T: Transport> Engine<T> {
         let seq = property("seq").and_then(|seq| seq.parse::<u64>().ok());
         let done = match (reason, seq) {
             (0x80.., _) => {
-                let code = property("code").unwrap_or_else(|| code_of(reason)).to_owned();
+                let named = property("code");
+                let code = named.unwrap_or_else(|| code_of(reason)).to_owned();
                 let retry_after = property("retry_after").and_then(|ms| ms.parse().ok());
                 let text = text.unwrap_or_else(|| format!("reason code 0x{reason:02x}"));
                 let retry_after = retry_after.map(Duration::from_millis);
-                let doubtful = retry_after.is_none() && ["limit", "unavailable"].contains(&&*code);
+                // One that names its code says as well when to try again, if ever. Without names
+                // (§3.4.2.2: they are left out where they would not fit) the message knows.
+                let doubtful = named.is_none() && ["limit", "unavailable"].contains(&&*code);
                 let refused = NotStored::Refused { code, text, retry_after };
                 if doubtful {
                     self.pending.handle_doubtful(token, refused, now);

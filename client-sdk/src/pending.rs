@@ -21,8 +21,9 @@ pub(crate) struct Pending {
     postponed: BTreeMap<String, Instant>,
     /// Acknowledged without a seq: sent again when it passes.
     overdue: BTreeMap<u64, Instant>,
-    /// Refused by PUBACK for a reason that may pass: the message that says for how long, or that it
-    /// will not, is still to come. When that time is over the PUBACK alone counts.
+    /// Refused by a PUBACK that said no more than that, for a reason that may pass: the message that
+    /// says for how long, or that it will not, is still to come. When that time is over the PUBACK
+    /// alone counts.
     doubtful: BTreeMap<u64, (Instant, NotStored)>,
 }
 
@@ -112,7 +113,7 @@ impl Pending {
         }
     }
 
-    /// The broker refused the publish for a reason that may pass, and did not say for how long.
+    /// The broker refused the publish for a reason that may pass, and did not say whether it will.
     pub(crate) fn handle_doubtful(&mut self, token: u64, refused: NotStored, now: Instant) {
         if let Some(number) = self.in_flight.remove(&token) {
             self.doubtful.insert(number, (now + DETAILS_WAIT, refused));
@@ -140,6 +141,8 @@ impl Pending {
     }
 
     /// The broker answered by a message that names the id.
+    ///
+    /// A refusal of what is not under way is old: the PUBACK has said it, or a connection ended.
     pub(crate) fn handle_answer_by_id(
         &mut self,
         chat: &str,
@@ -149,7 +152,9 @@ impl Pending {
     ) -> Done {
         let number = self.by_id.get(id).copied();
         let send = number.and_then(|number| self.sends.get(&number));
-        match send.filter(|one| one.send.chat == chat) {
+        let answers =
+            |one: &&Unanswered| one.send.chat == chat && (result.is_ok() || one.token.is_some());
+        match send.filter(answers) {
             Some(one) => self.finish(one.send.number, result, false, now),
             None => Done::Unknown,
         }
@@ -284,6 +289,21 @@ mod tests {
         assert!(matches!(pending.next_settled(late), Some(Done::Postponed { .. })));
         assert!(pending.next_settled(late).is_none());
         assert_eq!(pending.len(), 2);
+    }
+
+    #[test]
+    fn refusal_that_the_puback_has_said_is_not_counted_again() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut pending = pending(&["@a"]);
+        assert_eq!(sent(&mut pending, 1, now), [1]);
+        assert!(matches!(pending.handle_answer(1, limit(second), now), Done::Postponed { .. }));
+        let late = now + second / 2;
+        let repeated = pending.handle_answer_by_id("@a", "m1", limit(second), late);
+        assert!(matches!(repeated, Done::Unknown));
+        assert_eq!(pending.next_timeout(), Some(now + second));
+        let stored = pending.handle_answer_by_id("@a", "m1", Ok(7), late);
+        assert!(matches!(stored, Done::Finished { result: Ok(7), .. }), "good news is never late");
     }
 
     #[test]

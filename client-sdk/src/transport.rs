@@ -8,11 +8,11 @@
 use crate::options::ConnectOptions;
 use bytes::Bytes;
 use rumqttc::Outgoing as Sent;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectReturnCode, DisconnectReasonCode, Packet, PubAck, PubAckReason, Publish,
     SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -412,7 +412,9 @@ fn lost(error: ConnectionError) -> Lost {
             .to_owned(),
         },
         StateError::ConnectionAborted => Lost::Ended { cause: "closed by the broker".to_owned() },
-        StateError::Io(error) => Lost::Ended { cause: error.to_string() },
+        StateError::Io(error) | StateError::Deserialization(MqttError::Io(error)) => {
+            Lost::Ended { cause: error.to_string() }
+        }
         state => Lost::Ended { cause: state.to_string() },
     }
 }
@@ -444,3 +446,17 @@ const REQUESTS_MAX: usize = 4_096;
 
 /// Events that wait for the engine; when full rumqttc stops reading, and so does the broker.
 const EVENTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_reset_while_reading_is_told_in_the_systems_words() {
+        let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let expected = Lost::Ended { cause: reset().to_string() };
+        let reading = StateError::Deserialization(MqttError::Io(reset()));
+        assert_eq!(lost(ConnectionError::MqttState(reading)), expected);
+        assert_eq!(lost(ConnectionError::MqttState(StateError::Io(reset()))), expected);
+    }
+}

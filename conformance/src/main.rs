@@ -34,9 +34,9 @@ struct Arguments {
     /// Only the cases whose name contains this.
     #[arg(long)]
     name: Option<String>,
-    /// How many cases run at once.
-    #[arg(long, default_value_t = 24)]
-    jobs: usize,
+    /// How many cases run at once: 24, or 4 with a user, whose sessions may be counted.
+    #[arg(long)]
+    jobs: Option<usize>,
     /// How many seconds an answer may take.
     #[arg(long, default_value_t = 5)]
     patience: u64,
@@ -89,7 +89,8 @@ fn answer(arguments: &Arguments) -> io::Result<usize> {
     target.password.clone_from(&arguments.password);
     target.patience = Duration::from_secs(arguments.patience);
     target.reach()?;
-    let findings = run(&target, &cases, &versions, arguments.jobs, |finding| {
+    let jobs = arguments.jobs.unwrap_or_else(|| if arguments.user.is_some() { 4 } else { 24 });
+    let findings = run(&target, &cases, &versions, jobs, |finding| {
         let _no_terminal = write!(out, "{}", report::progress(finding)).and_then(|()| out.flush());
     });
     writeln!(out)?;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
-use tidings_core::hook::{Answer, AnswerToken, Client, Host, SessionId};
+use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
+use tidings_core::message::Message;
 
-use super::{UserSide, message, to_chat, to_user};
+use super::UserSide;
+use super::outgoing::{message, to_chat};
 use crate::code::Code;
-use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal, ToUser};
+use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
 use crate::topics::{Command, Place, answered, heard, is_name};
 use crate::view;
 
@@ -189,6 +191,10 @@ impl UserSide {
             if version == Version::V5 {
                 properties.push(Property::ReasonString(&refusal.text));
                 properties.push(Property::UserProperty("code", refusal.code.name()));
+                if let Some(millis) = refusal.retry_after {
+                    let mut digits = Digits::default();
+                    properties.push(Property::UserProperty("retry_after", digits.of(millis)));
+                }
             }
             let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
             host.answer(token, Answer { reason: refusal.code.reason(), properties });
@@ -202,6 +208,17 @@ impl UserSide {
         });
         let error = message(topic, body, QoS::AtLeastOnce, host);
         self.answer_message(session, error, host);
+    }
+
+    /// Delivers an answer, which waits if the session is full; some are lost if too many wait.
+    fn answer_message(&mut self, id: SessionId, message: Arc<Message>, host: &mut dyn Host) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.full || matches!(host.deliver(id, &message, None), Err(Refused::Full)) {
+            session.full = true;
+            if session.answers.len() < ANSWERS_MAX {
+                session.answers.push_back(message);
+            }
+        }
     }
 }
 
@@ -231,60 +248,12 @@ impl Digits {
     }
 }
 
-impl UserSide {
-    /// Passes on that a user types: at most one in a while for each chat, and never a chat that
-    /// has not begun.
-    fn typing(&mut self, name: &str, peer: &str, state: &'static str, host: &mut dyn Host) {
-        let now = host.now();
-        let Some(user) = self.users.get_mut(name) else { return };
-        let place = user.place(peer);
-        if !user.chats.contains_key(&place.id) || name == peer {
-            return;
-        }
-        let last = user.typing.get(&place.id).copied();
-        match (state, last) {
-            ("stopped", None) => return,
-            ("stopped", Some(_)) => {
-                user.typing.remove(&place.id);
-            }
-            (_, Some(last)) if now < last + TYPING_EVERY => return,
-            _ => {
-                if user.typing.len() >= TYPING_CHATS_MAX {
-                    user.typing.clear();
-                }
-                user.typing.insert(place.id, now);
-            }
-        }
-        let (to, from) = (Arc::from(peer), Arc::clone(&user.name));
-        to_user(peer, ToUser::Typing { to, from, state }, host);
-    }
-
-    pub(super) fn typing_heard(
-        &mut self,
-        to: &str,
-        from: &str,
-        state: &'static str,
-        host: &mut dyn Host,
-    ) {
-        let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
-            return;
-        };
-        let body = view::body(&view::Typing { user: from, state });
-        let message = message(&heard(from, "typing"), body, QoS::AtMostOnce, host);
-        for id in &user.sessions {
-            let _ = host.deliver(*id, &message, None);
-        }
-    }
-}
+/// How many answers wait for a session that is full. Those beyond are lost: with MQTT 5 the
+/// acknowledgement has said the same.
+const ANSWERS_MAX: usize = 64;
 
 /// The longest Content Type that is kept, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 128;
-
-/// How often a user is heard typing in one chat.
-const TYPING_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// In how many chats a user types at once; beyond it, all are forgotten, and told again.
-const TYPING_CHATS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

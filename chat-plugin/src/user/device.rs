@@ -1,76 +1,25 @@
-//! Devices: what they lack is fetched, what is new is handed over, what they acknowledge is told.
+//! Devices: sessions that hear messages with QoS 1 or 2, and so have a cursor in each chat.
 //!
-//! A session that hears messages with QoS 1 or 2 is a device and has a cursor in each chat. It is
-//! handed entries in order, a lane for each chat; whenever it lags behind, because it just came or
-//! because it was full, the chat is asked for what is missing, the most recent chat first. A
-//! session that hears with QoS 0 gets what is new and nothing else.
+//! A persistent one has a row, from its first subscription on until its cursors have been taken
+//! back. A device that comes asks every chat it hears where its cursor is, and is handed nothing of
+//! a chat before that has answered.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidings_core::codec::{QoS, ReasonCode};
-use tidings_core::hook::{Host, Refused, SessionId, Tag};
-use tidings_core::message::Message;
+use tidings_core::codec::QoS;
+use tidings_core::hook::{Host, SessionId, Tag};
 use tidings_core::record::{Op, Record};
 use tidings_core::time::Time;
+use tidings_core::topic::TopicFilter;
 
+use super::feed::Feed;
 use super::lane::Lane;
-use super::{Session, Timer, UserSide, message, put, to_chat};
-use crate::entry::Entry;
-use crate::map::{Map, map};
-use crate::peer::{ChatInput, FeedId, Tick};
+use super::outgoing::{put, to_chat};
+use super::{Timer, UserSide};
+use crate::peer::{ChatInput, DeviceOf, FeedId};
 use crate::rows::{DeviceRow, RowValue, device_key};
 use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
-use crate::view;
-
-/// The messages of one device.
-#[derive(Debug)]
-pub(super) struct Feed {
-    id: FeedId,
-    since: Time,
-    sole: bool,
-    lanes: Map<ChatId, Lane>,
-    /// How many chats have been asked and not answered.
-    attaching: usize,
-    /// The last chat of the index that was asked.
-    asked: Option<ChatId>,
-    /// Lanes with something to hand over, the most recent first.
-    behind: BTreeSet<(Reverse<Time>, ChatId)>,
-    fetching: Option<ChatId>,
-}
-
-impl Feed {
-    /// The chats it is attached to.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Arc<Place>> {
-        // The order does not matter: each goes to a chat of its own.
-        self.lanes.values().map(|lane| &lane.place)
-    }
-
-    /// Those whose chats have not said where the cursor is.
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Lane> {
-        // The order does not matter: each tells a chat of its own.
-        self.lanes.values().filter(|lane| !lane.attached)
-    }
-
-    /// Whether a chat was asked.
-    pub(super) fn knows(&self, chat: ChatId) -> bool {
-        self.lanes.contains_key(&chat)
-    }
-
-    fn lags(&mut self, chat: ChatId) {
-        if let Some(lane) = self.lanes.get(&chat).filter(|lane| lane.is_behind()) {
-            self.behind.insert((Reverse(lane.time), chat));
-        }
-    }
-}
-
-/// Whether a lane can go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    On,
-    Stop,
-}
 
 impl UserSide {
     /// Whether an answer is for the present stay of a device, and not for an earlier one.
@@ -121,16 +70,7 @@ impl UserSide {
             let sole = others.count() == 0 && !other_feeds;
             let id = FeedId(self.next_feed);
             self.next_feed += 1;
-            session.feed = Some(Feed {
-                id,
-                since,
-                sole,
-                lanes: map(),
-                attaching: 0,
-                asked: None,
-                behind: BTreeSet::new(),
-                fetching: None,
-            });
+            session.feed = Some(Feed::new(id, since, sole));
         }
         if let Some(feed) = &mut session.feed {
             feed.asked = None;
@@ -213,184 +153,6 @@ impl UserSide {
         self.pump(id, host);
     }
 
-    /// A chat has a new entry.
-    pub(super) fn deliver(
-        &mut self,
-        place: &Arc<Place>,
-        name: &str,
-        entry: &Arc<Entry>,
-        host: &mut dyn Host,
-    ) {
-        let Some(user) = self.users.get(name) else { return };
-        let mut shown = Shown::new(place, name);
-        let mut index = 0;
-        let (mut progressed, mut lagging) = (Vec::new(), Vec::new());
-        while let Some(id) = user.sessions.get(index).copied() {
-            index += 1;
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let Some(feed) = &mut session.feed else {
-                if session.hears() == Some(QoS::AtMostOnce) && !is_own(session, entry) {
-                    // QoS 0: a session that is full goes without.
-                    let message = shown.message(entry, host);
-                    let _ = host.deliver(id, &message, None);
-                }
-                continue;
-            };
-            let Some(lane) = feed.lanes.get_mut(&place.id).filter(|lane| lane.attached) else {
-                continue;
-            };
-            lane.head = lane.head.max(entry.seq);
-            lane.time = entry.time;
-            if entry.seq == lane.next && !session.full {
-                let before = lane.cursor();
-                hand_over(session, id, entry, &mut shown, host);
-                if session.moved(place.id, before) {
-                    progressed.push(id);
-                }
-            }
-            if let Some(feed) = &mut session.feed {
-                feed.lags(place.id);
-                if !feed.behind.is_empty() {
-                    lagging.push(id);
-                }
-            }
-        }
-        for id in progressed {
-            self.progressed(id, place.id, host);
-        }
-        for id in lagging {
-            self.pump(id, host);
-        }
-    }
-
-    /// Asks for what the most recent chat has and the device lacks, one question at a time.
-    pub(super) fn pump(&mut self, id: SessionId, host: &mut dyn Host) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.full {
-            return;
-        }
-        let Some(feed) = &mut session.feed else { return };
-        if feed.fetching.is_some() || feed.attaching > 0 {
-            return;
-        }
-        while let Some((_, chat)) = feed.behind.pop_first() {
-            let Some(lane) = feed.lanes.get(&chat).filter(|lane| lane.is_behind()) else {
-                continue;
-            };
-            feed.fetching = Some(chat);
-            let (shard, from) = (host.shard(), lane.next);
-            let fetch = ChatInput::Fetch { shard, session: id, feed: feed.id, from };
-            return to_chat(&lane.place, fetch, host);
-        }
-    }
-
-    /// A chat has answered with entries.
-    pub(super) fn entries(
-        &mut self,
-        place: &Arc<Place>,
-        id: SessionId,
-        entries: &[Arc<Entry>],
-        upto: u64,
-        host: &mut dyn Host,
-    ) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(feed) = &mut session.feed else { return };
-        if feed.fetching != Some(place.id) {
-            return;
-        }
-        feed.fetching = None;
-        let Some(lane) = feed.lanes.get(&place.id).filter(|lane| lane.attached) else { return };
-        let before = lane.cursor();
-        let name = Arc::clone(&session.user);
-        let mut shown = Shown::new(place, &name);
-        let mut flow = Flow::On;
-        for entry in entries {
-            shown.forget();
-            flow = hand_over(session, id, entry, &mut shown, host);
-            if flow == Flow::Stop {
-                break;
-            }
-        }
-        let moved = if let Some(feed) = &mut session.feed {
-            if let Some(lane) = feed.lanes.get_mut(&place.id).filter(|_| flow == Flow::On) {
-                // What was not among them is gone.
-                lane.pass(upto);
-                if upto < lane.next && entries.is_empty() {
-                    // There is no more: never ask for the same nothing again.
-                    lane.head = upto.max(lane.next - 1);
-                }
-            }
-            feed.lags(place.id);
-            session.moved(place.id, before)
-        } else {
-            false
-        };
-        if moved {
-            self.progressed(id, place.id, host);
-        }
-        self.pump(id, host);
-    }
-
-    /// A delivery was acknowledged.
-    pub(crate) fn acknowledged(
-        &mut self,
-        id: SessionId,
-        tag: Tag,
-        reason: ReasonCode,
-        host: &mut dyn Host,
-    ) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let chat = ChatId::from_key(tag.key);
-        let name = Arc::clone(&session.user);
-        let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&chat));
-        let Some(lane) = lane else {
-            if let Some(answered) = session.in_flight.get_mut(&tag) {
-                *answered = Some(reason);
-            }
-            return;
-        };
-        if !lane.acknowledge(tag.seq) {
-            return;
-        }
-        if reason.is_error() {
-            to_chat(&lane.place, ChatInput::Failed { user: name, seq: tag.seq }, host);
-        }
-        if lane.cursor() > lane.told {
-            self.progressed(id, chat, host);
-        }
-    }
-
-    /// Notes that a chat is to hear of a cursor before long.
-    fn progressed(&mut self, id: SessionId, chat: ChatId, host: &mut dyn Host) {
-        let Some(feed) = self.sessions.get_mut(&id).and_then(|session| session.feed.as_mut())
-        else {
-            return;
-        };
-        let Some(lane) = feed.lanes.get_mut(&chat) else { return };
-        if !std::mem::replace(&mut lane.dirty, true) {
-            if self.dirty.is_empty() {
-                self.timers.set(host.now() + self.options.progress_delay, Timer::Progress);
-            }
-            self.dirty.push((id, chat));
-        }
-    }
-
-    /// Tells the chats how far devices are.
-    pub(super) fn tell_progress(&mut self, host: &mut dyn Host) {
-        for (id, chat) in std::mem::take(&mut self.dirty) {
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let device = session.device(id);
-            let Some(feed) = &mut session.feed else { continue };
-            let Some(lane) = feed.lanes.get_mut(&chat) else { continue };
-            lane.dirty = false;
-            let cursor = lane.cursor();
-            if cursor > lane.told {
-                lane.told = cursor;
-                to_chat(&lane.place, ChatInput::Progress { device, cursor }, host);
-            }
-        }
-    }
-
     /// A device is no more: its cursors are taken back, and then its row.
     pub(super) fn end_device(
         &mut self,
@@ -417,7 +179,7 @@ impl UserSide {
             let left = Timer::Left(Arc::clone(name), Arc::clone(client_id));
             self.timers.set(host.now() + LEAVING, left);
         }
-        let device = crate::peer::DeviceOf {
+        let device = DeviceOf {
             user: Arc::clone(name),
             client_id: Arc::clone(client_id),
             session,
@@ -437,124 +199,10 @@ impl UserSide {
             host.store(Record { ops: vec![delete], urgent: false });
         }
     }
-
-    /// Tells the devices of `to` how far `about` is.
-    pub(super) fn receipt(
-        &mut self,
-        place: &Arc<Place>,
-        to: &str,
-        about: &str,
-        tick: &Tick,
-        except: Option<&str>,
-        host: &mut dyn Host,
-    ) {
-        let Some(user) = self.users.get(to) else { return };
-        if user.sessions.is_empty() {
-            return;
-        }
-        let message = receipt_message(place, to, about, tick, host);
-        for id in &user.sessions {
-            let Some(session) = self.sessions.get(id) else { continue };
-            if except != Some(&*session.client_id) {
-                // Lost ones heal: the cursors are told again.
-                let _ = host.deliver(*id, &message, None);
-            }
-        }
-    }
-
-    /// A device that came back hears how far the others are.
-    pub(super) fn receipts_at_attach(
-        &mut self,
-        place: &Arc<Place>,
-        id: SessionId,
-        peer: Option<Tick>,
-        own_read: u64,
-        host: &mut dyn Host,
-    ) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let name = &session.user;
-        if let Some(tick) = peer.filter(|tick| tick.delivered > Some(0)) {
-            let message = receipt_message(place, name, place.peer(name), &tick, host);
-            let _ = host.deliver(id, &message, None);
-        }
-        if own_read > 0 {
-            let tick = Tick { read: Some(own_read), ..Tick::default() };
-            let message = receipt_message(place, name, name, &tick, host);
-            let _ = host.deliver(id, &message, None);
-        }
-    }
-}
-
-impl Session {
-    /// Whether the cursor in a chat is past `before`.
-    fn moved(&self, chat: ChatId, before: u64) -> bool {
-        let lane = self.feed.as_ref().and_then(|feed| feed.lanes.get(&chat));
-        lane.is_some_and(|lane| lane.cursor() > before)
-    }
-}
-
-/// Hands one entry over to a device whose turn it is, or passes over it.
-fn hand_over(
-    session: &mut Session,
-    id: SessionId,
-    entry: &Arc<Entry>,
-    shown: &mut Shown<'_>,
-    host: &mut dyn Host,
-) -> Flow {
-    let own = is_own(session, entry);
-    let user = Arc::clone(&session.user);
-    let Some(feed) = &mut session.feed else { return Flow::Stop };
-    let chat = shown.place.id;
-    let Some(lane) = feed.lanes.get_mut(&chat) else { return Flow::Stop };
-    if entry.seq < lane.next {
-        return Flow::On;
-    }
-    // What lies between is gone, or it would have come.
-    lane.pass(entry.seq - 1);
-    if entry.seq < lane.next {
-        return Flow::On;
-    }
-    if own || lane.has(entry.seq) {
-        lane.pass(entry.seq);
-        return Flow::On;
-    }
-    let tag = Tag { key: chat.to_key(), seq: entry.seq };
-    let message = shown.message(entry, host);
-    match host.deliver(id, &message, Some(tag)) {
-        Ok(QoS::AtMostOnce) => {
-            // Another of its filters hears this chat with QoS 0: nobody will say it arrived.
-            lane.frozen = true;
-            lane.pass(entry.seq);
-            Flow::On
-        }
-        Ok(_) => {
-            lane.hand_over();
-            Flow::On
-        }
-        Err(Refused::Full) => {
-            session.full = true;
-            Flow::Stop
-        }
-        Err(Refused::TooLarge) => {
-            // Counts as sent [MQTT-3.1.2-25], but it is no delivery.
-            lane.pass(entry.seq);
-            to_chat(&lane.place, ChatInput::Failed { user, seq: entry.seq }, host);
-            Flow::On
-        }
-        Err(Refused::NotSubscribed | Refused::NotConnected) => {
-            lane.attached = false;
-            Flow::Stop
-        }
-    }
-}
-
-/// Whether the session is the device that sent it.
-fn is_own(session: &Session, entry: &Entry) -> bool {
-    *entry.from == *session.user && *entry.device == *session.client_id
 }
 
 /// Whether a session hears the messages of a chat with QoS 1 or 2.
-fn covers(filters: &[(tidings_core::topic::TopicFilter, QoS)], place: &Place, user: &str) -> bool {
+fn covers(filters: &[(TopicFilter, QoS)], place: &Place, user: &str) -> bool {
     let mut acknowledging = filters.iter().filter(|(_, qos)| *qos > QoS::AtMostOnce);
     acknowledging.any(|(filter, _)| {
         hears_all_messages(filter)
@@ -562,50 +210,8 @@ fn covers(filters: &[(tidings_core::topic::TopicFilter, QoS)], place: &Place, us
     })
 }
 
-/// An entry as one user's sessions see it: encoded once, and only if somebody looks.
-struct Shown<'a> {
-    place: &'a Arc<Place>,
-    user: &'a str,
-    message: Option<Arc<Message>>,
-}
-
-impl<'a> Shown<'a> {
-    fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
-        Self { place, user, message: None }
-    }
-
-    /// The next entry is another one.
-    fn forget(&mut self) {
-        self.message = None;
-    }
-
-    fn message(&mut self, entry: &Entry, host: &mut dyn Host) -> Arc<Message> {
-        let message = self.message.get_or_insert_with(|| {
-            let topic = heard(self.place.peer(self.user), "message");
-            message(&topic, view::entry(entry), QoS::AtLeastOnce, host)
-        });
-        Arc::clone(message)
-    }
-}
-
-fn receipt_message(
-    place: &Place,
-    to: &str,
-    about: &str,
-    tick: &Tick,
-    host: &mut dyn Host,
-) -> Arc<Message> {
-    let body = view::body(&view::Receipt {
-        user: about,
-        delivered: tick.delivered,
-        read: tick.read,
-        failed: &tick.failed,
-    });
-    message(&heard(place.peer(to), "receipt"), body, QoS::AtMostOnce, host)
-}
-
 /// How many chats a device asks for its cursor at a time.
 const ATTACHING_MAX: usize = 256;
 
 /// How long a device's row stays after it has ended.
-const LEAVING: std::time::Duration = std::time::Duration::from_secs(10);
+const LEAVING: Duration = Duration::from_secs(10);

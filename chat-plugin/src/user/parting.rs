@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use tidings_core::hook::{Host, SessionId, Tag};
 
-use super::{Later, UserSide, to_chat};
+use super::UserSide;
+use super::outgoing::to_chat;
+use super::person::Later;
 use crate::peer::{ChatInput, DeviceOf};
 use crate::topics::ChatId;
 

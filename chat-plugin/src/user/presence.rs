@@ -13,7 +13,8 @@ use tidings_core::hook::{Disconnection, Host, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use super::{Timer, UserSide, message, put};
+use super::outgoing::{message, put};
+use super::{Timer, UserSide};
 use crate::peer::{Peer, PresenceState, ToUser};
 use crate::rows::{PresenceRow, RowValue, presence_key};
 use crate::view;

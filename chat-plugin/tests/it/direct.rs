@@ -147,6 +147,31 @@ fn mqtt_3_hears_an_ack_and_errors_as_messages() {
 }
 
 #[test]
+fn a_refusal_that_passes_says_in_the_puback_too_when_to_try_again() {
+    let mut options = ChatOptions::default();
+    options.chat_waiting_max = 1;
+    let mut world = World::with(1, options, 0);
+    let alice = world.device("alice", "laptop");
+    world.settle();
+    let first = world.publish(alice, "chat/@bob/send/m1", b"one");
+    let busy = world.publish(alice, "chat/@bob/send/m2", b"two");
+    let bad = world.publish(alice, "chat/@bob/sned/m3", b"three");
+    world.settle();
+    assert_eq!((world.seq(first), world.property(first, "retry_after")), (Some(1), None));
+    assert_eq!(world.property(busy, "code").as_deref(), Some("unavailable"));
+    let errors = world.take_heard(alice, "error");
+    let busy_heard = errors.iter().find(|body| text(body, "id").as_deref() == Some("m2")).unwrap();
+    let millis = number(busy_heard, "retry_after").map(|millis| millis.to_string());
+    assert!(millis.is_some());
+    assert_eq!(world.property(busy, "retry_after"), millis);
+    assert_eq!(world.property(bad, "code").as_deref(), Some("format"));
+    assert_eq!(world.property(bad, "retry_after"), None);
+    let again = world.publish(alice, "chat/@bob/send/m2", b"two");
+    world.settle();
+    assert_eq!(world.seq(again), Some(2));
+}
+
+#[test]
 fn what_cannot_be_sent_is_refused_with_its_code() {
     let mut options = ChatOptions::default();
     options.payload_bytes_max = 10;

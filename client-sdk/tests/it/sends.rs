@@ -74,7 +74,7 @@ async fn busy_broker_whose_puback_comes_before_its_details_loses_no_send() {
     let mut connection = broker.open().await;
     let sent = client.chat("@bob").unwrap().send("hello").await.unwrap();
     let first = connection.published().await;
-    connection.puback(first.token, 0x83, &[("code", "unavailable")]);
+    connection.puback(first.token, 0x83, &[]);
     let id = sent.id();
     let error = format!(r#"{{"id":"{id}","code":"unavailable","text":"busy","retry_after":1}}"#);
     connection.receive("me/json/@bob/error", &error, Some(1));
@@ -99,6 +99,47 @@ async fn passing_refusal_without_details_is_repeated_after_a_while() {
     assert_eq!(again.topic, first.topic);
     connection.puback(again.token, 0, &[("seq", "1")]);
     assert_eq!(soon(sent.stored()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn refusal_that_names_its_code_and_no_time_is_final_at_once() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut connection = broker.open().await;
+    let sent = client.chat("@bob").unwrap().send("hello").await.unwrap();
+    let publish = connection.published().await;
+    // Nothing is to be waited for, and the clock does not move.
+    tokio::time::pause();
+    let asked = tokio::time::Instant::now();
+    connection.puback(publish.token, 0x80, &[("code", "unavailable")]);
+    let refused = soon(sent.stored()).await.unwrap_err();
+    assert!(matches!(refused, NotStored::Refused { code, .. } if code == "unavailable"));
+    assert!(asked.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn refusal_told_by_puback_and_message_postpones_once() {
+    let dir = TempDir::new();
+    let (client, broker) = client(&dir).await;
+    let mut events = client.events();
+    let mut connection = broker.open().await;
+    let sent = client.chat("@bob").unwrap().send("hello").await.unwrap();
+    let first = connection.published().await;
+    connection.puback(first.token, 0x80, &[("code", "unavailable"), ("retry_after", "300")]);
+    let id = sent.id();
+    let error = format!(r#"{{"id":"{id}","code":"unavailable","text":"busy","retry_after":300}}"#);
+    connection.receive("me/json/@bob/error", &error, Some(1));
+    assert_eq!(connection.said().await, Said::Acknowledge(1));
+    let again = connection.published().await;
+    assert_eq!(again.topic, first.topic);
+    connection.puback(again.token, 0, &[("seq", "1")]);
+    assert_eq!(soon(sent.stored()).await, Ok(1));
+    soon(client.close()).await;
+    let mut postponed = 0;
+    while let Some(event) = soon(events.next()).await {
+        postponed += usize::from(matches!(event, Event::Postponed { .. }));
+    }
+    assert_eq!(postponed, 1);
 }
 
 #[tokio::test]

@@ -263,7 +263,8 @@ impl Session {
         Ok(Received::New(topic))
     }
 
-    /// PUBREL: the identifier is free again, once the store knows. [MQTT-4.3.3-11]
+    /// PUBREL: the identifier is free again, once the store knows. To be followed by
+    /// [`Session::release`]. [MQTT-4.3.3-11]
     pub(crate) fn handle_pubrel(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         let known = self.receiving.exactly_once.remove(&packet_id);
         // A Client that does not wait for PUBREC must not leave a note behind.
@@ -288,7 +289,6 @@ impl Session {
         if !known {
             self.receiving.set_reason(serial, ReasonCode::PacketIdentifierNotFound);
         }
-        self.release(cx);
     }
 
     /// Sends the answers whose promise is true by now; `true` if the next one waits for the store.
@@ -351,7 +351,8 @@ impl Session {
         cx.out.send(self.link.connection, self.link.version, &packet);
     }
 
-    /// The Client repeats a QoS 2 PUBLISH: PUBREC again, unless the first is still on its way.
+    /// The Client repeats a QoS 2 PUBLISH: PUBREC again, unless the first is still on its way. To be
+    /// followed by [`Session::release`], whose caller sees to it that a wait for the store ends.
     pub(crate) fn answer_repeat(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         let mut replies = self.receiving.replies.iter_mut();
         let on_its_way = replies.find(|reply| {
@@ -364,7 +365,6 @@ impl Session {
             // The message may have come a moment ago, on a connection that did not hear so.
             let ready = if self.is_persistent() { cx.ledger.last() } else { Position::START };
             self.receiving.expect(kind, packet_id, ready, 0);
-            self.release(cx);
         }
     }
 }

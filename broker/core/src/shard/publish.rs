@@ -32,6 +32,7 @@ impl Shard {
             Received::Repeat => {
                 if let Some(packet_id) = publish.packet_id {
                     self.with(id, now, out, |session, cx| session.answer_repeat(packet_id, cx));
+                    self.release(id, now, out);
                 }
                 return Ok(());
             }

@@ -356,3 +356,21 @@ fn pubrec_for_a_repeat_waits_until_the_message_is_stored() {
     broker.sync();
     assert_eq!(broker.received(alice), ["PUBREC 1"]);
 }
+
+#[test]
+fn repeat_of_an_answered_message_is_answered_while_the_store_is_behind() {
+    // [MQTT-4.3.3-10]
+    let mut broker = Cluster::new(1);
+    let bob = broker.join(&lasting("bob", 100));
+    broker.listen(bob, "a", 2);
+    let alice = broker.join(&lasting("alice", 100));
+    broker.publish(alice, &message("a", "1", 2, 1));
+    assert_eq!(broker.received(alice), ["PUBREC 1"]);
+    broker.lazy();
+    // What is written about the lost connection is what the answer waits for.
+    broker.lose(alice);
+    let alice = broker.connect(&lasting("alice", 100));
+    broker.publish(alice, &message("a", "1", 2, 1).again());
+    broker.sync();
+    assert_eq!(broker.received(alice), ["CONNACK present", "PUBREC 1"]);
+}

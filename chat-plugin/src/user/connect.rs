@@ -1,0 +1,149 @@
+//! Sessions connect, subscribe, unsubscribe, disconnect and end.
+//!
+//! Whether a session is a device follows from its subscriptions, so it is looked at again after
+//! each change of them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tidings_core::codec::QoS;
+use tidings_core::hook::{Client, Disconnection, Host, SessionId, Tag};
+use tidings_core::topic::TopicFilter;
+
+use super::UserSide;
+use super::outgoing::{to_chat, to_user};
+use super::person::Later;
+use super::session::Session;
+use crate::peer::{ChatInput, ToUser};
+use crate::topics::{Listening, hears_messages, is_name};
+
+impl UserSide {
+    /// A session has a connection.
+    pub(crate) fn connected(
+        &mut self,
+        id: SessionId,
+        client: &Client<'_>,
+        persistent: bool,
+        resumed: bool,
+        in_flight: &[Tag],
+        host: &mut dyn Host,
+    ) {
+        if !is_name(client.user) {
+            return;
+        }
+        let user = self.user(client.user, host);
+        if !user.sessions.contains(&id) {
+            user.sessions.push(id);
+        }
+        let name = Arc::clone(&user.name);
+        self.sessions.insert(
+            id,
+            Session {
+                user: Arc::clone(&name),
+                client_id: client.client_id.into(),
+                version: client.version,
+                persistent,
+                resumed,
+                filters: Vec::new(),
+                kept: false,
+                watching: BTreeSet::new(),
+                in_flight: in_flight.iter().map(|tag| (*tag, None)).collect(),
+                feed: None,
+                full: false,
+                answers: VecDeque::new(),
+            },
+        );
+        self.arrived(&name, host);
+    }
+
+    /// A session has no connection any more.
+    pub(crate) fn disconnected(&mut self, id: SessionId, how: Disconnection, host: &mut dyn Host) {
+        // Before the session is forgotten: its next connection builds on what the chats know.
+        self.tell_progress(host);
+        self.tell_ahead(id, host);
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(feed) = &session.feed
+            && !session.persistent
+        {
+            for place in feed.places() {
+                let what = ChatInput::Detach { device: session.device(id) };
+                to_chat(place, what, host);
+            }
+        }
+        for watched in &session.watching {
+            let (shard, user) = (host.shard(), Arc::clone(watched));
+            to_user(watched, ToUser::Unwatch { user, shard, session: id }, host);
+        }
+        if let Some(user) = self.users.get_mut(&session.user) {
+            user.sessions.retain(|connected| *connected != id);
+        }
+        self.left(&session.user, how, host);
+    }
+
+    /// A session is over.
+    pub(crate) fn session_ended(
+        &mut self,
+        id: SessionId,
+        client: &Client<'_>,
+        host: &mut dyn Host,
+    ) {
+        if !is_name(client.user) {
+            return;
+        }
+        if self.sessions.contains_key(&id) {
+            self.disconnected(id, Disconnection::Abrupt, host);
+        }
+        let ended = Later::Ended { client_id: client.client_id.into(), session: id };
+        self.later(client.user, ended, host);
+    }
+
+    /// A session hears something from now on.
+    pub(crate) fn subscribed(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        qos: QoS,
+        new: bool,
+        host: &mut dyn Host,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match Listening::parse(filter) {
+            Ok(Listening::Presence(user)) => {
+                let user: Arc<str> = user.into();
+                session.watching.insert(Arc::clone(&user));
+                let (shard, to) = (host.shard(), Arc::clone(&user));
+                to_user(&to, ToUser::Watch { user, shard, session: id }, host);
+            }
+            Ok(Listening::Own) => {
+                session.filters.retain(|(known, _)| known != filter);
+                session.filters.push((filter.clone(), qos));
+                session.kept |= !new && session.resumed && hears_messages(filter);
+                self.refresh(id, host);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A session does not hear something any more.
+    pub(crate) fn unsubscribed(
+        &mut self,
+        id: SessionId,
+        filter: &TopicFilter,
+        host: &mut dyn Host,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match Listening::parse(filter) {
+            Ok(Listening::Presence(user)) => {
+                if let Some(user) = session.watching.take(user) {
+                    let (shard, to) = (host.shard(), Arc::clone(&user));
+                    to_user(&to, ToUser::Unwatch { user, shard, session: id }, host);
+                }
+            }
+            Ok(Listening::Own) => {
+                session.filters.retain(|(known, _)| known != filter);
+                self.refresh(id, host);
+            }
+            Err(_) => {}
+        }
+    }
+}

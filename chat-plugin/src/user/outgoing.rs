@@ -1,0 +1,34 @@
+//! What leaves the users' side: to chats, to other users, to the store, to Clients.
+//!
+//! Nothing here is an answer from the same call: also what goes to this very shard comes back
+//! through `handle`, behind what is on its way already.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::codec::QoS;
+use tidings_core::hook::Host;
+use tidings_core::message::Message;
+use tidings_core::record::{Op, Position, Record};
+
+use crate::peer::{ChatInput, Peer, ToChat, ToUser};
+use crate::topics::{Place, user_slot};
+
+pub(super) fn to_chat(place: &Arc<Place>, what: ChatInput, host: &mut dyn Host) {
+    let shard = place.shard(host.shards());
+    host.send(shard, Box::new(Peer::Chat(ToChat { place: Arc::clone(place), what })));
+}
+
+pub(super) fn to_user(user: &str, what: ToUser, host: &mut dyn Host) {
+    let shard = user_slot(user).shard(host.shards());
+    host.send(shard, Box::new(Peer::User(what)));
+}
+
+pub(super) fn put(key: Bytes, value: Bytes, urgent: bool, host: &mut dyn Host) -> Position {
+    host.store(Record { ops: vec![Op::Put { key, value }], urgent })
+}
+
+/// A message of the service's own.
+pub(super) fn message(topic: &str, payload: Bytes, qos: QoS, host: &mut dyn Host) -> Arc<Message> {
+    Arc::new(Message::new(host.message_id(), topic, payload, qos, host.now()))
+}

@@ -1,0 +1,108 @@
+//! A user in memory: her devices, her chats, her presence, and what waits for her rows.
+//!
+//! She can be there before her rows are: what needs them waits in `waiting`, all else goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidings_core::hook::{SessionId, Tag};
+use tidings_core::record::Row;
+use tidings_core::slot::ShardId;
+use tidings_core::time::Time;
+
+use crate::map::{Map, map};
+use crate::peer::{DeviceOf, PresenceState};
+use crate::rows::{DeviceRow, PresenceRow, RowValue, UserChatRow, UserRow, split_user_key};
+use crate::topics::{ChatId, Place};
+
+/// A user in memory.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) name: Arc<str>,
+    /// Whether her rows have been read.
+    pub(super) loaded: bool,
+    /// Those that are connected.
+    pub(super) sessions: Vec<SessionId>,
+    /// Persistent ones, by Client Identifier.
+    pub(super) devices: BTreeMap<Arc<str>, DeviceRow>,
+    pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
+    /// Places by the peer's name: spares the hash.
+    pub(super) places: Map<Box<str>, Arc<Place>>,
+    pub(super) presence: PresenceState,
+    /// When her last session ended, and whether a will may bring the change forward.
+    pub(super) away: Option<(Time, bool)>,
+    pub(super) watchers: BTreeSet<(ShardId, SessionId)>,
+    /// When she was last heard typing, by chat.
+    pub(super) typing: BTreeMap<ChatId, Time>,
+    /// What waits for her rows.
+    pub(super) waiting: Vec<Later>,
+}
+
+/// What needs a user's rows.
+#[derive(Debug)]
+pub(super) enum Later {
+    Begin { place: Arc<Place>, since: Time },
+    Ended { client_id: Arc<str>, session: SessionId },
+    Watch { shard: ShardId, session: SessionId },
+    Ahead { device: DeviceOf, tags: Vec<Tag> },
+}
+
+impl User {
+    /// One whose rows have not been read.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            loaded: false,
+            sessions: Vec::new(),
+            devices: BTreeMap::new(),
+            chats: BTreeMap::new(),
+            places: map(),
+            presence: PresenceState::default(),
+            away: None,
+            watchers: BTreeSet::new(),
+            typing: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Takes what one of her rows says; nothing if it cannot be read.
+    pub(super) fn take(&mut self, row: &Row) -> Option<()> {
+        let (kind, rest) = split_user_key(&row.key, &self.name)?;
+        match kind {
+            UserRow::Presence => {
+                let row = PresenceRow::from_bytes(&row.value).ok()?;
+                self.presence = PresenceState {
+                    online: row.online,
+                    last_seen: row.last_seen,
+                    epoch: row.epoch,
+                };
+            }
+            UserRow::Device => {
+                let row = DeviceRow::from_bytes(&row.value).ok()?;
+                self.devices.insert(std::str::from_utf8(rest).ok()?.into(), row);
+            }
+            UserRow::Chat => {
+                let chat = UserChatRow::from_bytes(&row.value).ok()?;
+                let place = Place::direct(&self.name, &chat.peer);
+                self.chats.insert(place.id, place);
+            }
+        }
+        Some(())
+    }
+
+    /// The direct chat with `peer`.
+    pub(super) fn place(&mut self, peer: &str) -> Arc<Place> {
+        if let Some(place) = self.places.get(peer) {
+            return Arc::clone(place);
+        }
+        if self.places.len() >= PLACES_MAX {
+            self.places.clear();
+        }
+        let place = Place::direct(&self.name, peer);
+        self.places.insert(peer.into(), Arc::clone(&place));
+        place
+    }
+}
+
+/// How many places a user has at hand.
+const PLACES_MAX: usize = 256;

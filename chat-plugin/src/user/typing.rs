@@ -1,0 +1,71 @@
+//! Who types: passed on at once, never stored, never queued.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::codec::QoS;
+use tidings_core::hook::Host;
+
+use super::UserSide;
+use super::outgoing::{message, to_user};
+use crate::peer::ToUser;
+use crate::topics::heard;
+use crate::view;
+
+impl UserSide {
+    /// Passes on that a user types: at most one in a while for each chat, and never a chat that
+    /// has not begun.
+    pub(super) fn typing(
+        &mut self,
+        name: &str,
+        peer: &str,
+        state: &'static str,
+        host: &mut dyn Host,
+    ) {
+        let now = host.now();
+        let Some(user) = self.users.get_mut(name) else { return };
+        let place = user.place(peer);
+        if !user.chats.contains_key(&place.id) || name == peer {
+            return;
+        }
+        let last = user.typing.get(&place.id).copied();
+        match (state, last) {
+            ("stopped", None) => return,
+            ("stopped", Some(_)) => {
+                user.typing.remove(&place.id);
+            }
+            (_, Some(last)) if now < last + TYPING_EVERY => return,
+            _ => {
+                if user.typing.len() >= TYPING_CHATS_MAX {
+                    user.typing.clear();
+                }
+                user.typing.insert(place.id, now);
+            }
+        }
+        let (to, from) = (Arc::from(peer), Arc::clone(&user.name));
+        to_user(peer, ToUser::Typing { to, from, state }, host);
+    }
+
+    pub(super) fn typing_heard(
+        &mut self,
+        to: &str,
+        from: &str,
+        state: &'static str,
+        host: &mut dyn Host,
+    ) {
+        let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
+            return;
+        };
+        let body = view::body(&view::Typing { user: from, state });
+        let message = message(&heard(from, "typing"), body, QoS::AtMostOnce, host);
+        for id in &user.sessions {
+            let _ = host.deliver(*id, &message, None);
+        }
+    }
+}
+
+/// How often a user is heard typing in one chat.
+const TYPING_EVERY: Duration = Duration::from_secs(2);
+
+/// In how many chats a user types at once; beyond it, all are forgotten, and told again.
+const TYPING_CHATS_MAX: usize = 64;
