@@ -94,7 +94,8 @@ impl Builder {
         self
     }
 
-    /// The bounds of sessions and messages.
+    /// The bounds of sessions and messages. Those of all retained messages are shared out among the
+    /// shards.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

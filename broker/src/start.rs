@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use tidings_core::limits::Limits;
 use tidings_core::record::{KeyBuilder, Row, RowKind};
 use tidings_core::shard::{Shard, ShardConfig};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
@@ -122,7 +123,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let listeners = listen(&builder.listen)?;
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
-    let limits = Arc::new(builder.limits.clone());
+    let limits = Arc::new(share_of(&builder.limits, shards));
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -173,6 +174,16 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     };
     let (front, addresses) = front.start().map_err(StartError::Thread)?;
     Ok(Broker { addresses, front, posts, threads, engine: Some(engine), health })
+}
+
+/// What is bounded for all shards together is shared out evenly.
+fn share_of(limits: &Limits, shards: u16) -> Limits {
+    let share = |all: usize| all.div_ceil(usize::from(shards));
+    Limits {
+        retained_messages_max: share(limits.retained_messages_max),
+        retained_bytes_max: share(limits.retained_bytes_max),
+        ..limits.clone()
+    }
 }
 
 fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {

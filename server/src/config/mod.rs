@@ -166,10 +166,11 @@ section! {
         topic_alias_max: u64 = 32, Kind::Number(0, U16);
         /// QoS 1 and 2 messages in flight each way; announced. More: DISCONNECT 0x93.
         receive_maximum: u64 = 64, Kind::Number(1, U16);
-        /// Unsent bytes of a connection at which no more are taken from its queue.
+        /// Unsent bytes of a connection at which no more are taken from its queue, QoS 0 is dropped
+        /// and it is not read.
         outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
-        /// Unsent bytes of a connection at which it is not read any more.
-        outbound_hard_bytes: u64 = MIB, Kind::Number(KIB, GIB);
+        /// Unsent bytes of a connection at which it is closed.
+        outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
         /// Messages that wait for one plain session. Full: 0x97, or the oldest goes.
