@@ -135,7 +135,7 @@ fn reader_that_keeps_up_is_not_closed_by_a_burst_of_many() {
     bob.subscribe("t", 0);
     let reader = thread::spawn(move || {
         while bob.message().payload != b"end" {}
-        bob.ping();
+        bob.ping_past_messages();
     });
     let address = address(&broker);
     let together = Arc::new(Barrier::new(16));

@@ -1,6 +1,6 @@
 //! The configuration: every key once, with its default, its bounds and its meaning.
 //!
-//! The macro [`section`] makes the struct, its defaults and the [`Key`]s of one declaration, so
+//! The macro `section!` makes the struct, its defaults and the [`Key`]s of one declaration, so
 //! that what `tidings config print` says is what is in force. The doc comment of a field is what
 //! its users read. [`Settings::load`] puts defaults, file and command line together.
 
