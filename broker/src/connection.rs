@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     pub(crate) stuck_since: Option<Time>,
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
-    /// In the list of connections that wait for the store.
+    /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
 }
 

@@ -88,7 +88,7 @@ impl Runtime {
         if connection.unwritten() > self.limits.outbound_soft_bytes {
             return Poll::Pending;
         }
-        if self.store.backlog().is_full() {
+        if self.store.backlog().is_full() || self.shard.is_behind(id) {
             // Once each, however often its task is woken for something else.
             if !std::mem::replace(&mut connection.stalled, true) {
                 self.stalled.push(id);
@@ -181,6 +181,8 @@ impl Runtime {
             }
         }
         self.carry_out();
+        // A service may have answered others.
+        self.wake_stalled();
         used
     }
 

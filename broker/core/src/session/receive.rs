@@ -187,6 +187,11 @@ impl Receiving {
         self.first + self.replies.len() as u64 - 1
     }
 
+    /// Whether so many answers wait that the Client should not be asked for more questions.
+    pub(crate) fn is_full(&self) -> bool {
+        self.replies.len() >= REPLIES_WAITING_MAX
+    }
+
     fn reply(&mut self, serial: u64) -> Option<&mut Reply> {
         let index = usize::try_from(serial.checked_sub(self.first)?).ok()?;
         self.replies.get_mut(index)
@@ -368,6 +373,10 @@ impl Session {
         }
     }
 }
+
+/// Answers of one session that may wait before nothing more is read of its Client. Receive Maximum
+/// bounds only PUBLISH, and only of MQTT 5; SUBSCRIBE and PUBREL are bounded by nothing else.
+const REPLIES_WAITING_MAX: usize = 1024;
 
 /// More than PUBACK or PUBREC takes besides its properties.
 const ACK_BYTES_MAX: usize = 16;

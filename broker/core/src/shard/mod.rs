@@ -166,6 +166,13 @@ impl Shard {
         self.timers.next().into_iter().chain(services).min()
     }
 
+    /// Whether so many answers to a Client wait for the store, for services or for other shards that
+    /// nothing more should be read of it. Ends by itself: no answer waits for the Client.
+    pub fn is_behind(&self, connection: ConnectionId) -> bool {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
+        session.is_some_and(|session| session.receiving.is_full())
+    }
+
     /// How many sessions have a connection, and how many wait for their Client.
     pub fn session_counts(&self) -> (usize, usize) {
         (self.sessions.len(), self.offline.len())
