@@ -75,6 +75,8 @@ pub struct Shard {
     retained_asked: BTreeMap<(SessionId, TopicFilter), Asked>,
     /// Filters that other shards are being told of, by the token of their answer.
     announcing: Map<u64, TopicFilter>,
+    /// How many answers are still to come about a filter.
+    announced: BTreeMap<TopicFilter, usize>,
     /// The record that ended a session last.
     ended: Position,
     reads: Map<u64, ReadFor>,
@@ -120,6 +122,7 @@ impl Shard {
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
             announcing: Map::default(),
+            announced: BTreeMap::new(),
             ended: Position::START,
             reads: Map::default(),
             next_read: 0,
