@@ -1,4 +1,5 @@
-//! Answers that have to wait: how much a Client may ask meanwhile, and that it goes on afterwards.
+//! Answers that have to wait, and long ones: how much a Client may ask meanwhile, and that it is
+//! heard again afterwards.
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
@@ -90,4 +91,22 @@ fn client_whose_answers_wait_is_not_read_without_bound_and_goes_on_when_they_cam
     }
     done.store(true, Ordering::Release);
     bob.join().unwrap();
+}
+
+#[test]
+fn client_is_heard_again_after_an_answer_that_was_longer_than_may_wait_for_it() {
+    let broker = builder().shards(1).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut alice = Wire::connect(address, &Connect::new("alice"));
+    let payload = vec![b'x'; 60_000];
+    for number in 0..8 {
+        alice.publish(&format!("r/{number}"), &payload, 1, true);
+    }
+    // The system takes it all at once, as long as nobody has filled its buffers.
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("r/#", 0);
+    for _ in 0..8 {
+        assert_eq!(bob.message().payload.len(), payload.len());
+    }
+    bob.ping();
 }
