@@ -119,6 +119,18 @@ struct Desk {
     strangers: Strangers,
 }
 
+/// A place among the strangers. Given back however its task ends: whoever authenticates may panic.
+struct Stranger {
+    desk: Rc<Desk>,
+    address: IpAddr,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.desk.strangers.leave(self.address);
+    }
+}
+
 impl Desk {
     async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
         let limits = &self.front.connections;
@@ -140,13 +152,13 @@ impl Desk {
                 tracing::debug!(%peer, "too many unauthenticated connections from one address");
                 continue;
             }
-            let desk = Rc::clone(&self);
+            let stranger = Stranger { desk: Rc::clone(&self), address: peer.ip() };
             tokio::task::spawn_local(async move {
+                let desk = &stranger.desk;
                 let deadline = desk.front.connections.connect_timeout;
                 if timeout(deadline, desk.introduce(stream, peer)).await.is_err() {
                     tracing::debug!(%peer, "no complete CONNECT in time");
                 }
-                desk.strangers.leave(peer.ip());
             });
         }
     }

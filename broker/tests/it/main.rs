@@ -9,6 +9,7 @@
 
 mod answers;
 mod journal;
+mod login_panics;
 mod rumqtt;
 mod shell;
 mod sockets;
