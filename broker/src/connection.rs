@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     written: usize,
     /// Wakes the task that polls this connection.
     pub(crate) waker: Option<Waker>,
+    /// It is not read before it has been written: its task is to be woken then.
+    pub(crate) waits_for_room: bool,
     /// In the list of connections to be written.
     pub(crate) dirty: bool,
     /// The shard knows that the Client does not read.
@@ -50,7 +52,7 @@ pub(crate) struct Connection {
     pub(crate) stuck_since: Option<Time>,
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
-    /// In the list of connections that wait for the store.
+    /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
 }
 
@@ -75,6 +77,7 @@ impl Connection {
             output: Vec::new(),
             written: 0,
             waker: None,
+            waits_for_room: false,
             dirty: false,
             congested: false,
             stuck_since: None,

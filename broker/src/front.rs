@@ -121,8 +121,20 @@ struct Desk {
     strangers: Strangers,
 }
 
+/// A place among the strangers. Given back however its task ends: whoever authenticates may panic.
+struct Stranger {
+    desk: Rc<Desk>,
+    address: IpAddr,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.desk.strangers.leave(self.address);
+    }
+}
+
 impl Desk {
-    /// Runs a task of the front, which must not end silently: nobody would be let in any more.
+    /// Runs a task that accepts, which must not end silently: nobody would be let in any more.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let health = Arc::clone(&self.front.health);
         let panicked = move || health.fail(Fatal::Panic("front".to_owned()));
@@ -149,13 +161,13 @@ impl Desk {
                 tracing::debug!(%peer, "too many unauthenticated connections from one address");
                 continue;
             }
-            let desk = Rc::clone(&self);
-            self.spawn(async move {
+            let stranger = Stranger { desk: Rc::clone(&self), address: peer.ip() };
+            tokio::task::spawn_local(async move {
+                let desk = &stranger.desk;
                 let deadline = desk.front.connections.connect_timeout;
                 if timeout(deadline, desk.introduce(stream, peer)).await.is_err() {
                     tracing::debug!(%peer, "no complete CONNECT in time");
                 }
-                desk.strangers.leave(peer.ip());
             });
         }
     }

@@ -13,6 +13,7 @@ use tidings_broker::auth::{LoginLimits, OpenUntilUsers, UsersFile};
 use tidings_broker::core::limits::Limits;
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
+use tidings_broker::journal::ReplayError;
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -162,6 +163,8 @@ fn start_failure(error: StartError) -> Failure {
             return Failure::new(Exit::Unavailable, format_args!("{error}; {mend}"));
         }
         StartError::Open(OpenError::InUse { .. }) => Exit::InUse,
+        // Such as a disk that is still full: nothing is wrong with the data.
+        StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
             OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
         )

@@ -62,7 +62,7 @@ pub(crate) struct Runtime {
     connections: HashMap<ConnectionId, Connection>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
-    /// Connections that are not read while the store is behind.
+    /// Connections that are not read while the store, or the answers to them, are behind.
     stalled: Vec<ConnectionId>,
     /// Connections that have to be looked at because they are stuck.
     stuck: BTreeSet<(Time, ConnectionId)>,
@@ -160,6 +160,7 @@ impl Runtime {
                 for mail in batch.drain(..) {
                     receive_mail(&reader, mail);
                 }
+                reader.borrow_mut().wake_stalled();
                 tokio::task::yield_now().await;
             }
         });
@@ -270,15 +271,25 @@ impl Runtime {
                 }
             }
         }
-        if !self.stalled.is_empty() && !self.store.backlog().is_full() {
-            for id in self.stalled.drain(..) {
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.stalled = false;
-                    wake(connection.waker.as_ref());
-                }
-            }
-        }
+        self.wake_stalled();
         anything
+    }
+
+    /// Lets connections be read again that waited for the store, or for answers to what they asked.
+    pub(super) fn wake_stalled(&mut self) {
+        if self.stalled.is_empty() || self.store.backlog().is_full() {
+            return;
+        }
+        let Self { stalled, connections, shard, .. } = self;
+        stalled.retain(|id| {
+            let Some(connection) = connections.get_mut(id) else { return false };
+            if shard.is_behind(*id) {
+                return true;
+            }
+            connection.stalled = false;
+            wake(connection.waker.as_ref());
+            false
+        });
     }
 
     /// Sees to it that the clock's task wakes in time.
@@ -297,6 +308,7 @@ impl Runtime {
         let now = self.clock.now();
         if self.shard.next_timeout().is_some_and(|due| due <= now) {
             self.handle(Input::TimedOut);
+            self.wake_stalled();
         }
         while let Some((due, id)) = self.stuck.first().copied()
             && due <= now

@@ -83,11 +83,11 @@ impl Runtime {
             }
             Phase::Open => {}
         }
-        // Writing wakes the task again when there is room.
         if connection.unwritten() > self.limits.outbound_soft_bytes {
+            connection.waits_for_room = true;
             return Poll::Pending;
         }
-        if self.store.backlog().is_full() {
+        if self.store.backlog().is_full() || self.shard.is_behind(id) {
             // Once each, however often its task is woken for something else.
             if !std::mem::replace(&mut connection.stalled, true) {
                 self.stalled.push(id);
@@ -124,9 +124,9 @@ impl Runtime {
     fn receive_bytes(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.input.is_empty() {
-            let used = self.receive_packets(id, bytes);
+            let (used, more) = self.receive_packets(id, bytes);
             let rest = bytes.get(used..).unwrap_or_default();
-            self.keep_rest(id, rest.to_vec());
+            self.keep_rest(id, rest.to_vec(), more);
         } else {
             let mut input = std::mem::take(&mut connection.input);
             input.extend_from_slice(bytes);
@@ -135,27 +135,29 @@ impl Runtime {
     }
 
     fn receive(&mut self, id: ConnectionId, mut input: Vec<u8>, from: usize) {
-        let used = self.receive_packets(id, input.get(from..).unwrap_or_default());
+        let (used, more) = self.receive_packets(id, input.get(from..).unwrap_or_default());
         input.drain(..from + used);
-        self.keep_rest(id, input);
+        self.keep_rest(id, input, more);
     }
 
-    fn keep_rest(&mut self, id: ConnectionId, rest: Vec<u8>) {
+    /// `more`: there may be whole packets in it.
+    fn keep_rest(&mut self, id: ConnectionId, rest: Vec<u8>, more: bool) {
         if let Some(connection) = self.connections.get_mut(&id)
             && connection.phase == Phase::Open
         {
-            connection.waits_for_more = true;
+            connection.waits_for_more = !more;
             // Idle connections hold no memory.
             connection.input = if rest.is_empty() { Vec::new() } else { rest };
         }
     }
 
-    /// Hands every whole packet to the shard; how many bytes they were.
-    fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
-        let Some(connection) = self.connections.get(&id) else { return bytes.len() };
+    /// Hands whole packets to the shard, as many as one connection may before the others have
+    /// their turn; how many bytes they were, and whether there may be more of them.
+    fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> (usize, bool) {
+        let Some(connection) = self.connections.get(&id) else { return (bytes.len(), false) };
         let version = connection.version;
         let now = self.clock.now();
-        let mut used = 0;
+        let (mut used, mut packets, mut more) = (0, 0_usize, false);
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -167,6 +169,12 @@ impl Runtime {
                     used += length;
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
+                    packets += 1;
+                    let look = packets.is_multiple_of(PACKETS_PER_LOOK);
+                    if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
+                        more = true;
+                        break;
+                    }
                 }
                 Err(cause) => {
                     used = bytes.len();
@@ -180,12 +188,20 @@ impl Runtime {
             }
         }
         self.carry_out();
-        used
+        // A service may have answered others.
+        self.wake_stalled();
+        (used, more)
     }
 }
 
 /// How often a connection is read before the others have their turn.
 const READS_PER_TURN: usize = 4;
+
+/// Packets that are taken of one read: a read may hold thousands of the smallest.
+const PACKETS_PER_READ: usize = 1024;
+
+/// After how many packets it is looked whether answers to the Client wait.
+const PACKETS_PER_LOOK: usize = 32;
 
 /// Outputs that gather before they are carried out.
 const OUTPUTS_PER_BATCH: usize = 1024;

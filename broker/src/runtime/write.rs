@@ -61,6 +61,12 @@ impl Runtime {
         let Some(connection) = self.connections.get_mut(&id) else { return false };
         let result = connection.poll_write(cx);
         let unwritten = connection.unwritten();
+        // The socket wakes a task only for what it could not take at once.
+        if unwritten <= self.limits.outbound_soft_bytes
+            && std::mem::take(&mut connection.waits_for_room)
+        {
+            wake(connection.waker.as_ref());
+        }
         let was_congested = connection.congested;
         match result {
             Poll::Ready(Ok(())) => {

@@ -7,7 +7,9 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod answers;
 mod journal;
+mod login_panics;
 mod rumqtt;
 mod shell;
 mod sockets;

@@ -2,12 +2,10 @@
 
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::pin::Pin;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidings_broker::auth::{Authenticate, Credentials, Decision};
 use tidings_broker::core::hook::{Authorize, Client, Verdict};
 use tidings_broker::core::topic::TopicFilter;
 use tidings_broker::{Broker, ConnectionLimits, Fatal};
@@ -241,20 +239,6 @@ fn panic_in_a_shard_ends_the_broker_and_not_only_a_connection() {
     let Fatal::Panic(thread) = failure(&broker) else { panic!("another failure") };
     assert!(thread.starts_with("shard-"), "{thread}");
     alice.ends();
-}
-
-impl Authenticate for PanicsAt {
-    fn authenticate(&self, _: Credentials) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>> {
-        Box::pin(async { panic!("a defect at {}", self.0) })
-    }
-}
-
-#[test]
-fn panic_in_the_front_ends_the_broker() {
-    let broker = builder().authenticate(Arc::new(PanicsAt("any"))).start().unwrap();
-    assert!(Wire::try_connect(address(&broker), &Connect::new("alice")).is_err());
-    let Fatal::Panic(thread) = failure(&broker) else { panic!("another failure") };
-    assert_eq!(thread, "front");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod refusals;
 mod resources;
 mod serve;
 mod support;
+mod unopenable;
 mod user;
 // One client for the tests of both crates.
 #[path = "../../../broker/tests/it/wire.rs"]

@@ -118,6 +118,8 @@ pub(crate) struct Link {
     pub(crate) version: Version,
     /// One and a half Keep Alive; `None`: no end.
     pub(crate) silence_max: Option<Duration>,
+    /// When that is looked at next.
+    pub(crate) silence_due: Option<Time>,
     pub(crate) heard: Time,
     pub(crate) quota: SendQuota,
     pub(crate) packet_bytes_max: usize,
@@ -165,6 +167,7 @@ impl Link {
             connection,
             version: connect.version,
             silence_max: keep_alive(connect, limits).map(|keep_alive| keep_alive * 3 / 2),
+            silence_due: None,
             heard: now,
             quota: SendQuota::new(window),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),

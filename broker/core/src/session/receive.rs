@@ -21,6 +21,8 @@ use crate::record::Position;
 #[derive(Debug)]
 pub(crate) struct Receiving {
     replies: VecDeque<Reply>,
+    /// What they weigh together.
+    weight: usize,
     /// The serial of the first of `replies`.
     first: u64,
     /// Identifiers of QoS 2 messages between PUBLISH and PUBCOMP. [MQTT-4.3.3-10]
@@ -33,6 +35,8 @@ pub(crate) struct Receiving {
 #[derive(Debug)]
 struct Reply {
     kind: ReplyKind,
+    /// What its question weighed, whatever became of it.
+    weight: usize,
     packet_id: PacketId,
     reason: ReasonCode,
     properties: Bytes,
@@ -64,6 +68,15 @@ pub(crate) enum ReplyKind {
     Nothing,
 }
 
+impl ReplyKind {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Suback { reasons } | Self::Unsuback { reasons } => reasons.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// What a PUBLISH is, as far as the session can tell.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<'a> {
@@ -79,6 +92,7 @@ impl Receiving {
     pub(crate) fn new(life: u64) -> Self {
         Self {
             replies: VecDeque::new(),
+            weight: 0,
             first: life << 32,
             exactly_once: BTreeSet::new(),
             unacknowledged: 0,
@@ -165,8 +179,7 @@ impl Receiving {
             reply.ready = Position::START;
         }
         while self.replies.front().is_some_and(|reply| reply.kind == ReplyKind::Nothing) {
-            self.replies.pop_front();
-            self.first += 1;
+            self.pop();
         }
         self.unacknowledged = self.exactly_once.len();
     }
@@ -182,9 +195,24 @@ impl Receiving {
         let reason = ReasonCode::Success;
         let properties = Bytes::new();
         let (by_service, silent) = (false, false);
-        let reply = Reply { kind, packet_id, reason, properties, ready, waits, by_service, silent };
+        let weight = kind.weight();
+        let reply =
+            Reply { kind, weight, packet_id, reason, properties, ready, waits, by_service, silent };
+        self.weight += reply.weight;
         self.replies.push_back(reply);
         self.first + self.replies.len() as u64 - 1
+    }
+
+    /// Whether so many answers wait that the Client should not be asked for more questions.
+    pub(crate) fn is_full(&self) -> bool {
+        self.weight >= REPLIES_WEIGHT_MAX
+    }
+
+    fn pop(&mut self) -> Option<Reply> {
+        let reply = self.replies.pop_front()?;
+        self.first += 1;
+        self.weight = self.weight.saturating_sub(reply.weight);
+        Some(reply)
     }
 
     fn reply(&mut self, serial: u64) -> Option<&mut Reply> {
@@ -307,8 +335,7 @@ impl Session {
             if !cx.ledger.is_stored(reply.ready) {
                 return true;
             }
-            self.receiving.first += 1;
-            if let Some(reply) = self.receiving.replies.pop_front() {
+            if let Some(reply) = self.receiving.pop() {
                 self.send_reply(reply, cx);
             }
         }
@@ -368,6 +395,10 @@ impl Session {
         }
     }
 }
+
+/// Questions of one session that may wait for their answers before nothing more is read of its
+/// Client; each filter counts. Receive Maximum bounds only PUBLISH, and only of MQTT 5.
+const REPLIES_WEIGHT_MAX: usize = 1024;
 
 /// More than PUBACK or PUBREC takes besides its properties.
 const ACK_BYTES_MAX: usize = 16;

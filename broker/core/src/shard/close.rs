@@ -104,6 +104,10 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        // Else it stays for as long as the Client might have been silent: half an hour.
+        if let Some(due) = session.link.silence_due.take() {
+            self.timers.cancel(due, Timer::KeepAlive(session.link.connection));
+        }
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.

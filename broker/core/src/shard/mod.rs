@@ -75,6 +75,8 @@ pub struct Shard {
     retained_asked: BTreeMap<(SessionId, TopicFilter), Asked>,
     /// Filters that other shards are being told of, by the token of their answer.
     announcing: Map<u64, TopicFilter>,
+    /// How many answers are still to come about a filter.
+    announced: BTreeMap<TopicFilter, usize>,
     /// The record that ended a session last.
     ended: Position,
     reads: Map<u64, ReadFor>,
@@ -120,6 +122,7 @@ impl Shard {
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
             announcing: Map::default(),
+            announced: BTreeMap::new(),
             ended: Position::START,
             reads: Map::default(),
             next_read: 0,
@@ -164,6 +167,13 @@ impl Shard {
     pub fn next_timeout(&self) -> Option<Time> {
         let services = self.services.next_timeout();
         self.timers.next().into_iter().chain(services).min()
+    }
+
+    /// Whether so many answers to a Client wait for the store, for services or for other shards that
+    /// nothing more should be read of it. Ends by itself: no answer waits for the Client.
+    pub fn is_behind(&self, connection: ConnectionId) -> bool {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
+        session.is_some_and(|session| session.receiving.is_full())
     }
 
     /// How many sessions have a connection, and how many wait for their Client.

@@ -312,7 +312,9 @@ impl Shard {
         out.send(connection, session.link.version, &Packet::Connack(connack));
         out.outputs.push(Output::Opened { connection });
         if let Some(silence_max) = session.link.silence_max {
-            self.timers.set(now + silence_max, Timer::KeepAlive(connection));
+            let due = now + silence_max;
+            session.link.silence_due = Some(due);
+            self.timers.set(due, Timer::KeepAlive(connection));
         }
         if self.hooks.observed {
             let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));

@@ -54,7 +54,7 @@ impl Shard {
 
     /// Another shard has done its part of an answer.
     fn taken(&mut self, token: u64, reason: ReasonCode, now: Time, out: &mut Outbox) {
-        self.announcing.remove(&token);
+        self.announcement_answered(token);
         let Some((id, serial)) = self.tokens.remove(&token) else { return };
         if let Some(offline) = self.offline.get_mut(&id) {
             offline.taken(id, serial, reason, &mut self.ledger, out);

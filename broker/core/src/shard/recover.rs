@@ -171,10 +171,11 @@ impl Shard {
     /// Closes a connection that was silent for too long, or looks again later.
     fn check_silence(&mut self, connection: ConnectionId, now: Time, out: &mut Outbox) {
         let id = self.connections.get(&connection);
-        let Some(session) = id.and_then(|id| self.sessions.get(id)) else { return };
+        let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) else { return };
         let Some(silence_max) = session.link.silence_max else { return };
         let due = session.link.heard + silence_max;
         if due > now {
+            session.link.silence_due = Some(due);
             self.timers.set(due, Timer::KeepAlive(connection));
         } else {
             self.refuse(connection, CloseCause::KeepAliveTimedOut, now, out);

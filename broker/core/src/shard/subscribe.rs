@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: every publisher knows before the Client hears that it is done.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::Shard;
@@ -161,7 +162,7 @@ impl Shard {
         }
         let first = self.router.subscribe(filter, id, *subscription);
         // While others are still being told for somebody else, this session has to wait as well.
-        if self.shards > 1 && (first || self.announcing.values().any(|it| it == filter)) {
+        if self.shards > 1 && (first || self.announced.contains_key(filter)) {
             interests.push(filter.clone());
         }
     }
@@ -190,9 +191,22 @@ impl Shard {
             let token = answer.map(|answer| self.token(answer));
             if let Some(token) = token {
                 self.announcing.insert(token, filter.clone());
+                *self.announced.entry(filter.clone()).or_default() += 1;
             }
             let message = PeerMessage::Interest { filter: filter.clone(), wanted, token };
             out.outputs.push(Output::Peer { shard, message });
+        }
+    }
+
+    /// Another shard has answered, perhaps about a filter.
+    pub(super) fn announcement_answered(&mut self, token: u64) {
+        if let Some(filter) = self.announcing.remove(&token)
+            && let Entry::Occupied(mut count) = self.announced.entry(filter)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 

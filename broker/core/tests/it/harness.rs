@@ -453,8 +453,7 @@ impl Cluster {
     pub(crate) fn advance(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
         loop {
-            let due = self.nodes.iter().filter_map(|node| node.shard.next_timeout()).min();
-            let Some(due) = due.filter(|due| *due <= end) else { break };
+            let Some(due) = self.next_timeout().filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
             for shard in 0..self.nodes.len() {
                 if self.nodes[shard].shard.next_timeout().is_some_and(|due| due <= self.now) {
@@ -464,6 +463,11 @@ impl Cluster {
             self.settle();
         }
         self.now = end;
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.nodes.iter().filter_map(|node| node.shard.next_timeout()).min()
     }
 
     /// Time passes, and nobody looks at the deadlines.

@@ -9,6 +9,7 @@
 
 mod codec;
 mod connect;
+mod deadlines;
 mod deliver;
 mod harness;
 mod publish;
