@@ -452,8 +452,7 @@ impl Cluster {
     /// Time passes, and every deadline in it.
     pub(crate) fn advance(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
-        loop {
-            let Some(due) = self.next_timeout().filter(|due| *due <= end) else { break };
+        while let Some(due) = self.next_timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
             for shard in 0..self.nodes.len() {
                 if self.nodes[shard].shard.next_timeout().is_some_and(|due| due <= self.now) {
