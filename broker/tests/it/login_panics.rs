@@ -29,9 +29,11 @@ impl Authenticate for PanicsForMallory {
 
 #[test]
 fn logins_that_panic_leave_their_places_to_others() {
-    let mut limits = ConnectionLimits::default();
-    limits.unauthenticated_max = 3;
-    limits.unauthenticated_per_address_max = 3;
+    let limits = ConnectionLimits {
+        unauthenticated_max: 3,
+        unauthenticated_per_address_max: 3,
+        ..ConnectionLimits::default()
+    };
     let authenticate = Arc::new(PanicsForMallory);
     let broker = builder().connection_limits(limits).authenticate(authenticate).start().unwrap();
     let address = broker.addresses()[0];
