@@ -77,7 +77,9 @@ impl Front {
                 Ok(listener) => {
                     desk.spawn(Rc::clone(&desk).accept(listener));
                 }
-                Err(error) => tracing::error!("cannot accept: {error}"),
+                Err(error) => {
+                    desk.front.health.fail(Fatal::Panic(format!("front: cannot accept: {error}")));
+                }
             }
         }
         // Ends when told to, or when the broker is gone.

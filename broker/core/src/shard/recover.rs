@@ -1,6 +1,7 @@
 //! Start: rows back into memory, and what time has done while nobody was there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shard;
 use super::load::ReadFor;
@@ -169,10 +170,21 @@ impl Shard {
     }
 
     /// Closes a connection that was silent for too long, or looks again later.
-    fn check_silence(&mut self, connection: ConnectionId, now: Time, out: &mut Outbox) {
+    fn check_silence(
+        &mut self,
+        connection: ConnectionId,
+        planned: Time,
+        now: Time,
+        out: &mut Outbox,
+    ) {
         let id = self.connections.get(&connection);
         let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) else { return };
         let Some(silence_max) = session.link.silence_max else { return };
+        // Who is told that late was not running: what the Client said meanwhile is still unread.
+        let late = now.since(planned);
+        if late > LATE {
+            session.link.heard = session.link.heard + late + TIME_TO_READ;
+        }
         let due = session.link.heard + silence_max;
         if due > now {
             session.link.silence_due = Some(due);
@@ -184,9 +196,9 @@ impl Shard {
 
     /// Deadlines have passed.
     pub(super) fn timed_out(&mut self, now: Time, out: &mut Outbox) {
-        while let Some(timer) = self.timers.pop_due(now) {
+        while let Some((planned, timer)) = self.timers.pop_due(now) {
             match timer {
-                Timer::KeepAlive(connection) => self.check_silence(connection, now, out),
+                Timer::KeepAlive(connection) => self.check_silence(connection, planned, now, out),
                 Timer::Will(id) => self.publish_pending_will(id, now, out),
                 Timer::Expiry(id) => {
                     self.end_offline(id, now, out);
@@ -198,3 +210,9 @@ impl Shard {
         }
     }
 }
+
+/// Deadlines are met within milliseconds, unless the process was stopped or the machine slept.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What a process that was stopped needs at the most to read what its Clients said meanwhile.
+const TIME_TO_READ: Duration = Duration::from_secs(1);

@@ -37,11 +37,11 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// The next deadline that has passed.
-    pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
+    /// The next deadline that has passed, and when it did.
+    pub(crate) fn pop_due(&mut self, now: Time) -> Option<(Time, Timer)> {
         if self.next()? > now {
             return None;
         }
-        self.0.pop_first().map(|(_, timer)| timer)
+        self.0.pop_first()
     }
 }

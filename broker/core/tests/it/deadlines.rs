@@ -1,4 +1,4 @@
-//! What a connection leaves behind when it is over: no deadline.
+//! Deadlines of connections: which hold, and that they end with their connection.
 
 use tidings_core::codec::ReasonCode;
 
@@ -25,4 +25,17 @@ fn connection_that_ends_takes_its_keep_alive_along() {
         }
         assert_eq!(broker.next_timeout(), None, "{how}");
     }
+}
+
+#[test]
+fn process_that_was_stopped_does_not_blame_its_clients() {
+    let mut broker = Cluster::new(1);
+    let alice = broker.join(&v5("alice"));
+    broker.stall(100_000);
+    assert!(broker.closed(alice).is_none(), "what she said meanwhile is still to be read");
+    broker.raw(alice, vec![0xc0, 0]);
+    broker.advance(1500);
+    assert!(broker.closed(alice).is_none());
+    broker.advance(1500);
+    assert!(broker.closed(alice).is_some(), "silence is still found");
 }

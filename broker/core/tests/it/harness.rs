@@ -449,6 +449,15 @@ impl Cluster {
         true
     }
 
+    /// Time passes while nobody is there to notice.
+    pub(crate) fn stall(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::TimedOut);
+        }
+        self.settle();
+    }
+
     /// Time passes, and every deadline in it.
     pub(crate) fn advance(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
