@@ -144,7 +144,8 @@ impl Shard {
         let own_retain = message.retain && self.owns(&message.topic);
         let remote_retain = message.retain && !own_retain;
         let waits = others.len() + usize::from(remote_retain);
-        if others.is_empty() && self.is_full_for(message, id) {
+        self.find(message, Some(id));
+        if others.is_empty() && self.is_full(message) {
             self.interested = others;
             let refused = Err(ReasonCode::QuotaExceeded);
             return self.answer_publish(id, publish, refused, now, out);
@@ -171,7 +172,7 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.place(message, Some(id), ops, noted, out);
+        let routed = self.place(message, ops, noted, out);
         let ready = ready.max(routed.ready);
         let tokens = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;

@@ -1,6 +1,6 @@
 //! Who gets a message: finding them, keeping it for them, handing it out.
 //!
-//! In two steps, so that everybody knows what to wait for before anything is delivered: first the
+//! In steps, so that everybody knows what to wait for before anything is delivered: first the
 //! rows, in one record, then the deliveries.
 
 use std::sync::Arc;
@@ -43,28 +43,28 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
-    /// Whether one session alone hears the message, and has no room for it.
-    pub(super) fn is_full_for(&mut self, message: &Message, publisher: SessionId) -> bool {
-        let mut copies = std::mem::take(&mut self.copies);
-        self.router.copies(message, Some(publisher), &mut copies);
-        let full = match copies[..] {
-            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
-            _ => false,
-        };
-        self.copies = copies;
-        full
+    /// Finds the sessions of this shard that get a message: the first of three steps.
+    pub(super) fn find(&mut self, message: &Message, publisher: Option<SessionId>) {
+        self.router.copies(message, publisher, &mut self.copies);
     }
 
-    /// Gives a message to the sessions of this shard.
+    /// Whether one session alone was found, and has no room for the message.
+    pub(super) fn is_full(&self, message: &Message) -> bool {
+        match self.copies[..] {
+            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            _ => false,
+        }
+    }
+
+    /// Gives a message to the sessions that [`Shard::find`] found.
     fn route(
         &mut self,
         message: &Arc<Message>,
-        publisher: Option<SessionId>,
         ops: Vec<Op>,
         now: Time,
         out: &mut Outbox,
     ) -> (Position, ReasonCode) {
-        let routed = self.place(message, publisher, ops, None, out);
+        let routed = self.place(message, ops, None, out);
         let reason = match routed.matched {
             true => ReasonCode::Success,
             false => ReasonCode::NoMatchingSubscribers,
@@ -74,18 +74,16 @@ impl Shard {
         (ready, reason)
     }
 
-    /// Finds the sessions of this shard that get a message, and has it kept for those that need
-    /// it, after `ops` and in one record with them. `noted`: kept as well, if anything has to be.
+    /// Has a message kept for those of [`Shard::find`] that need it, after `ops` and in one record
+    /// with them. `noted`: kept as well, if anything has to be.
     pub(super) fn place(
         &mut self,
         message: &Arc<Message>,
-        publisher: Option<SessionId>,
         mut ops: Vec<Op>,
         noted: Option<Op>,
         out: &mut Outbox,
     ) -> Routed {
-        let mut copies = std::mem::take(&mut self.copies);
-        self.router.copies(message, publisher, &mut copies);
+        let copies = std::mem::take(&mut self.copies);
         if message.retain && !self.retained_asked.is_empty() {
             self.note_retained_passed(&message.topic);
         }
@@ -236,7 +234,8 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.route(message, publisher, ops, now, out);
+        self.find(message, publisher);
+        self.route(message, ops, now, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -259,14 +258,12 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        if only
-            && token.is_some()
-            && publisher.is_some_and(|publisher| self.is_full_for(message, publisher))
-        {
+        self.find(message, publisher);
+        if only && token.is_some() && self.is_full(message) {
             self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
             return;
         }
-        let (ready, reason) = self.route(message, publisher, Vec::new(), now, out);
+        let (ready, reason) = self.route(message, Vec::new(), now, out);
         self.owe(from, token, ready, reason, out);
     }
 
