@@ -38,3 +38,9 @@ pub use health::Fatal;
 pub use limits::ConnectionLimits;
 pub use start::{Broker, StopError};
 pub use tidings_core as core;
+
+/// The README's examples, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
