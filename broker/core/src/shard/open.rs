@@ -11,7 +11,7 @@ use super::timers::Timer;
 use crate::codec::{
     Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
-use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, Verdict};
+use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
 use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::record::{Position, RowKind};
@@ -57,15 +57,10 @@ impl Shard {
     }
 
     fn may_open(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
-        if let (Some(rights), Some(will)) = (&self.hooks.authorize, &open.connect.will) {
-            let client = crate::hook::Client {
-                user: open.user,
-                client_id: open.client_id,
-                version: open.connect.version,
-            };
-            if let Verdict::Deny(reason) = rights.publish(&client, will.topic) {
-                return Err(reason);
-            }
+        if let Some(will) = &open.connect.will {
+            let Open { user, client_id, .. } = *open;
+            let client = Client { user, client_id, version: open.connect.version };
+            self.may_say(&client, will.topic)?;
         }
         let key = index_key(open.user, open.client_id);
         if open.user.is_empty() || self.index.contains_key(&key) {
@@ -241,6 +236,7 @@ impl Shard {
         session.opening = Some(opening);
         // Nobody waits for it: a crash before it is stored leaves the older end of the session.
         self.ledger.append(vec![op], false, out);
+        self.drop_lost(id, out);
     }
 
     /// What CONNACK will say.

@@ -507,6 +507,22 @@ impl Cluster {
         self.start(shards);
     }
 
+    /// Tells every shard that rights have changed, and lets it look at every session.
+    pub(crate) fn rights_changed(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::RightsChanged);
+        }
+        self.settle();
+    }
+
+    /// What authentication said of a user, or of everybody, is not true any more.
+    pub(crate) fn revoke(&mut self, user: Option<&str>) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Revoked { user });
+        }
+        self.settle();
+    }
+
     /// Tells every shard to stop, and lets everything be stored.
     pub(crate) fn stop(&mut self) {
         for shard in 0..self.nodes.len() {
