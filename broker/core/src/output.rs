@@ -89,6 +89,9 @@ pub enum CloseCause {
     /// Nothing came for one and a half Keep Alive. [MQTT-3.1.2-22]
     #[error("keep alive timed out")]
     KeepAliveTimedOut,
+    /// What authentication said holds no longer.
+    #[error("login expired")]
+    LoginExpired,
     /// Another connection took over the session. [MQTT-3.1.4-3]
     #[error("session taken over")]
     TakenOver,

@@ -108,6 +108,8 @@ impl Shard {
         if let Some(due) = session.link.silence_due.take() {
             self.timers.cancel(due, Timer::KeepAlive(session.link.connection));
         }
+        let login = Timer::Login(session.link.connection);
+        self.timers.cancel(session.link.expires, login);
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.
@@ -287,6 +289,7 @@ fn reason_of(cause: &CloseCause) -> ReasonCode {
         CloseCause::Refused(reason) => *reason,
         CloseCause::RightsEnded(_) => ReasonCode::NotAuthorized,
         CloseCause::KeepAliveTimedOut => ReasonCode::KeepAliveTimeout,
+        CloseCause::LoginExpired => ReasonCode::NotAuthorized,
         CloseCause::TakenOver => ReasonCode::SessionTakenOver,
         CloseCause::ShuttingDown => ReasonCode::ServerShuttingDown,
         CloseCause::Disconnected => ReasonCode::Success,

@@ -9,6 +9,7 @@ use crate::output::ConnectionId;
 use crate::peer::PeerMessage;
 use crate::record::{Position, Row};
 use crate::slot::ShardId;
+use crate::time::Time;
 
 /// Which shard it is and what binds it.
 #[derive(Debug, Clone)]
@@ -112,6 +113,8 @@ pub struct Open<'a> {
     pub client_id: &'a str,
     /// Whether it was given one. [MQTT-3.2.2-16]
     pub assigned: bool,
+    /// When what authentication says is over; [`Time::NEVER`] if it is not.
+    pub expires: Time,
     /// What it said.
     pub connect: Connect<'a>,
 }

@@ -24,7 +24,9 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
-        if let Err(reason) = self.may_open(open) {
+        let allowed =
+            if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
+        if let Err(reason) = allowed {
             refuse(open, reason, out);
             return;
         }
@@ -43,6 +45,10 @@ impl Shard {
             Some(id) => self.resume(id, open, expiry, now, out),
         };
         self.connections.insert(open.connection, id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.link.expires = open.expires;
+            self.timers.set(open.expires, Timer::Login(open.connection));
+        }
         self.advance(id, now, out);
     }
 

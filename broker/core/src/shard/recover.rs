@@ -205,6 +205,9 @@ impl Shard {
         while let Some((planned, timer)) = self.timers.pop_due(now) {
             match timer {
                 Timer::KeepAlive(connection) => self.check_silence(connection, planned, now, out),
+                Timer::Login(connection) => {
+                    self.refuse(connection, CloseCause::LoginExpired, now, out);
+                }
                 Timer::Will(id) => self.publish_pending_will(id, now, out),
                 Timer::Expiry(id) => {
                     self.end_offline(id, now, out);

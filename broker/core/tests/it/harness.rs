@@ -207,7 +207,9 @@ impl Cluster {
         match admitted {
             Ok(it) => {
                 let (client_id, assigned) = (&it.client_id[..], it.assigned);
-                let open = Open { connection, user: &user, client_id, assigned, connect };
+                let expires = options.expires;
+                let user = &user[..];
+                let open = Open { connection, user, client_id, assigned, expires, connect };
                 self.input(shard, Input::Open(open));
             }
             Err(reason) => {
