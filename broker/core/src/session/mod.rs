@@ -121,6 +121,8 @@ pub(crate) struct Link {
     /// When that is looked at next.
     pub(crate) silence_due: Option<Time>,
     pub(crate) heard: Time,
+    /// When the login is over.
+    pub(crate) expires: Time,
     pub(crate) quota: SendQuota,
     pub(crate) packet_bytes_max: usize,
     pub(crate) aliases: TopicAliases,
@@ -169,6 +171,7 @@ impl Link {
             silence_max: keep_alive(connect, limits).map(|keep_alive| keep_alive * 3 / 2),
             silence_due: None,
             heard: now,
+            expires: Time::NEVER,
             quota: SendQuota::new(window),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),
             aliases: TopicAliases::new(limits.topic_alias_max),

@@ -7,7 +7,7 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, ReasonCode, Version};
+use crate::codec::{Disconnect, ReasonCode};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::protocol_error::ProtocolError;
@@ -108,6 +108,8 @@ impl Shard {
         if let Some(due) = session.link.silence_due.take() {
             self.timers.cancel(due, Timer::KeepAlive(session.link.connection));
         }
+        let login = Timer::Login(session.link.connection);
+        self.timers.cancel(session.link.expires, login);
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.
@@ -207,7 +209,7 @@ impl Shard {
     pub(super) fn end_offline(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
         let Some(offline) = self.offline.remove(&id) else { return Position::START };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
-        let who = Who::new(&offline.user, &offline.client_id, Version::V5);
+        let who = offline.who();
         self.publish_pending_will(id, now, out);
         self.over(id, offline, Some(&who), true, now, out)
     }
@@ -285,7 +287,9 @@ fn reason_of(cause: &CloseCause) -> ReasonCode {
         CloseCause::Malformed(malformed) => malformed.reason_code(),
         CloseCause::Protocol(error) => error.reason_code(),
         CloseCause::Refused(reason) => *reason,
+        CloseCause::RightsEnded(_) => ReasonCode::NotAuthorized,
         CloseCause::KeepAliveTimedOut => ReasonCode::KeepAliveTimeout,
+        CloseCause::LoginExpired => ReasonCode::NotAuthorized,
         CloseCause::TakenOver => ReasonCode::SessionTakenOver,
         CloseCause::ShuttingDown => ReasonCode::ServerShuttingDown,
         CloseCause::Disconnected => ReasonCode::Success,

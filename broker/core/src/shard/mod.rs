@@ -11,6 +11,7 @@ mod open;
 mod peers;
 mod publish;
 mod recover;
+mod rights;
 mod route;
 mod service;
 mod subscribe;
@@ -80,6 +81,8 @@ pub struct Shard {
     /// The record that ended a session last.
     ended: Position,
     reads: Map<u64, ReadFor>,
+    /// Sessions that are to be looked at again because rights changed; the next one last.
+    recheck: Vec<SessionId>,
     next_read: u64,
     lives: u64,
     copies: Vec<Copy>,
@@ -125,6 +128,7 @@ impl Shard {
             announced: BTreeMap::new(),
             ended: Position::START,
             reads: Map::default(),
+            recheck: Vec::new(),
             next_read: 0,
             lives: 0,
             copies: Vec::new(),
@@ -158,6 +162,8 @@ impl Shard {
             Input::Rows { token, rows, more } => self.rows(token, rows, more, now, out),
             Input::Peer { from, message } => self.peer(from, message, now, out),
             Input::TimedOut => self.timed_out(now, out),
+            Input::RightsChanged => self.rights_changed(now, out),
+            Input::Revoked { user } => self.revoked(user, now, out),
             Input::Stop => self.stop(now, out),
         }
         self.run_services(now, out);

@@ -58,9 +58,6 @@ impl Shard {
         if self.limits.topic.check(publish.topic).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        if publish.topic.starts_with('$') {
-            return Err(ReasonCode::NotAuthorized);
-        }
         let mut properties = 0_usize;
         let mut bytes = 0_usize;
         for (name, value) in publish.properties.user_properties() {
@@ -73,13 +70,8 @@ impl Shard {
         {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let (Some(rights), Some(session)) = (&self.hooks.authorize, self.sessions.get(&id)) else {
-            return Ok(());
-        };
-        match rights.publish(&session.client(), publish.topic) {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny(reason) => Err(reason),
-        }
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        self.may_say(&session.client(), publish.topic)
     }
 
     fn publish_to_service(

@@ -38,6 +38,11 @@ pub(super) struct Offline {
 }
 
 impl Offline {
+    /// Whose it is. In which version it was spoken with last is not kept.
+    pub(super) fn who(&self) -> Who {
+        Who::new(&self.user, &self.client_id, Version::V5)
+    }
+
     /// Another shard has done its part of what was asked on the last connection.
     pub(super) fn taken(
         &mut self,
@@ -150,6 +155,7 @@ impl Shard {
         ids.sort_unstable();
         let mut wanted = Vec::new();
         for id in ids {
+            self.drop_lost_at_start(id, out);
             let Some(offline) = self.offline.get(&id) else { continue };
             self.timers.set(offline.ends, Timer::Expiry(id));
             for (filter, subscription) in &offline.subscriptions {
@@ -199,10 +205,14 @@ impl Shard {
         while let Some((planned, timer)) = self.timers.pop_due(now) {
             match timer {
                 Timer::KeepAlive(connection) => self.check_silence(connection, planned, now, out),
+                Timer::Login(connection) => {
+                    self.refuse(connection, CloseCause::LoginExpired, now, out);
+                }
                 Timer::Will(id) => self.publish_pending_will(id, now, out),
                 Timer::Expiry(id) => {
                     self.end_offline(id, now, out);
                 }
+                Timer::Rights => self.recheck_some(now, out),
             }
         }
         if self.services.next_timeout().is_some_and(|due| due <= now) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
-use crate::hook::{ServiceEvent, SessionId, Verdict};
+use crate::hook::{ServiceEvent, SessionId};
 use crate::message::Message;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
@@ -129,15 +129,7 @@ impl Shard {
                 return Err(ReasonCode::QuotaExceeded);
             }
         }
-        if let Some(rights) = &self.hooks.authorize
-            && let Verdict::Deny(reason) = rights.subscribe(&session.client(), &filter)
-        {
-            return Err(reason);
-        }
-        let service = self.services.owner(filter.as_str());
-        if let Some(service) = service {
-            self.services.may_subscribe(service, &session.client(), &filter)?;
-        }
+        let service = self.may_hear(&session.client(), &filter)?;
         let handling: RetainHandling = wanted.options.retain_handling;
         let retained = Subscription::wants_retained(handling, new);
         let subscription = Subscription::new(wanted.options, identifier);
@@ -323,7 +315,7 @@ impl Shard {
         Ok(())
     }
 
-    fn remove_subscription(
+    pub(super) fn remove_subscription(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,

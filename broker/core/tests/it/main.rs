@@ -15,6 +15,7 @@ mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod rights;
 mod service;
 mod sim;
 mod wills;
