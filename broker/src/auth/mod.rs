@@ -22,7 +22,7 @@ pub use users::{LoginCounts, LoginLimits, UsersFile};
 /// What a CONNECT says about who sends it.
 ///
 /// Its `Debug` leaves the password out, so that it may reach a log.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// The Client Identifier, after the broker assigned one where it was empty (§3.1.3.1).
     pub client_id: String,
@@ -32,6 +32,26 @@ pub struct Credentials {
     pub password: Option<Vec<u8>>,
     /// The other end of the Network Connection; `None` where it has no address of its own.
     pub peer: Option<SocketAddr>,
+    /// What the Client proved in the TLS handshake, where it did.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A client certificate that was verified: its chain leads to an authority that the listener trusts,
+/// and the Client holds its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// The Common Name of its subject, if it has one that is text.
+    pub common_name: Option<String>,
+    /// All of it, in DER.
+    pub der: Vec<u8>,
+}
+
+impl Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCertificate")
+            .field("common_name", &self.common_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Debug for Credentials {
@@ -41,6 +61,7 @@ impl Debug for Credentials {
             .field("user_name", &self.user_name)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("peer", &self.peer)
+            .field("certificate", &self.certificate)
             .finish()
     }
 }
@@ -105,7 +126,7 @@ mod tests {
             client_id: "phone".into(),
             user_name: Some("bob".into()),
             password: Some(b"secret".to_vec()),
-            peer: None,
+            ..Credentials::default()
         };
         let text = format!("{credentials:?}");
         assert!(text.contains("bob"), "{text}");

@@ -92,8 +92,8 @@ mod tests {
         OpenOnLoopback::decide(Credentials {
             client_id: "phone".into(),
             user_name: user.map(Into::into),
-            password: None,
             peer: peer.map(|peer| peer.parse().unwrap()),
+            ..Credentials::default()
         })
     }
 

@@ -327,6 +327,7 @@ mod tests {
             user_name: Some(user.into()),
             password: Some(password.to_vec()),
             peer: Some("127.0.0.1:9".parse().unwrap()),
+            certificate: None,
         }
     }
 
