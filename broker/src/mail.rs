@@ -11,6 +11,8 @@ use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::listener::Stream;
+
 /// Something for a shard.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -25,7 +27,8 @@ pub(crate) enum Mail {
 /// A connection whose CONNECT was read and whose Client is known.
 #[derive(Debug)]
 pub(crate) struct Introduced {
-    pub(crate) stream: std::net::TcpStream,
+    /// Detached.
+    pub(crate) stream: Box<dyn Stream>,
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
     pub(crate) login: Login,

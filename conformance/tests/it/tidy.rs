@@ -35,8 +35,9 @@ const LADDERS: [(&str, &[&str]); 6] = [
         &[
             "auth",
             "clock",
-            "connection",
             "limits",
+            "listener",
+            "connection",
             "mail",
             "observer",
             "store",
