@@ -14,6 +14,7 @@ use crate::codec::{
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, Verdict};
 use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::Standing;
 use crate::record::{Position, RowKind};
 use crate::session::rows::SessionRow;
 use crate::session::{
@@ -107,6 +108,7 @@ impl Shard {
             sending: Sending::new(),
             will,
             opening: None,
+            told: None,
             life,
         };
         // A session that ended a moment ago must not be there again after a crash.
@@ -194,8 +196,12 @@ impl Shard {
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
+            told: None,
             life,
         };
+        // In memory, and without a connection as far as its groups know.
+        let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
+        session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         let slot = session.slot;
         self.sessions.insert(id, session);
@@ -285,7 +291,6 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
-        to.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.

@@ -16,6 +16,7 @@ mod publish;
 mod refused;
 mod retained;
 mod service;
+mod shared;
 mod sim;
 mod wills;
 mod words;
