@@ -14,6 +14,7 @@ use crate::codec::{
 use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
 use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::Standing;
 use crate::record::{Position, RowKind};
 use crate::session::rows::SessionRow;
 use crate::session::{
@@ -108,6 +109,7 @@ impl Shard {
             sending: Sending::new(),
             will,
             opening: None,
+            told: None,
             life,
         };
         // A session that ended a moment ago must not be there again after a crash.
@@ -195,8 +197,12 @@ impl Shard {
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
+            told: None,
             life,
         };
+        // In memory, and without a connection as far as its groups know.
+        let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
+        session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         let slot = session.slot;
         self.sessions.insert(id, session);
@@ -287,7 +293,6 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
-        to.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.

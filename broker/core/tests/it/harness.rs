@@ -159,6 +159,11 @@ impl Cluster {
         topics.find(|topic| self.owner_of(topic) == shard).unwrap()
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn count(&self) -> u16 {
         u16::try_from(self.nodes.len()).unwrap()
     }

@@ -17,6 +17,7 @@ mod refused;
 mod retained;
 mod rights;
 mod service;
+mod shared;
 mod sim;
 mod wills;
 mod words;
