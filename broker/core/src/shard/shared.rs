@@ -87,7 +87,9 @@ impl Shard {
         };
         let heard = filter.unshared();
         let first = self.router.join(filter, session, from, member);
-        if !first && !(token.is_some() && self.announced.contains_key(&heard)) {
+        // While others are still being told for somebody else, this member has to wait as well.
+        let to_tell = first || token.is_some() && self.announced.contains_key(&heard);
+        if !to_tell || self.shards == 1 {
             self.owe(from, token, Position::START, ReasonCode::Success, out);
             return;
         }
