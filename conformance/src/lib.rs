@@ -14,6 +14,7 @@ pub mod report;
 pub mod run;
 pub mod statement;
 pub mod target;
+pub mod transport;
 pub mod wire;
 
 mod section1_5;

@@ -83,6 +83,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "log",
             "number",
             "outcome",
+            "transport",
             "target",
             "packet",
             "read",
