@@ -9,7 +9,9 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::log::Log;
-use crate::number::{CONNACK, DISCONNECT, PUBLISH, SESSION_EXPIRY};
+use crate::number::{
+    CONNACK, DISCONNECT, MAXIMUM_QOS, PUBLISH, RETAIN_AVAILABLE, SESSION_EXPIRY, WILDCARD_AVAILABLE,
+};
 use crate::outcome::{Fail, Outcome};
 use crate::packet::Version;
 use crate::read::{Packet, Reader, hex, properties};
@@ -29,6 +31,15 @@ pub struct Wire {
     next_id: u16,
     packet_bytes_max: usize,
     accepted: bool,
+    offer: Offer,
+}
+
+/// What the Server offers, as its CONNACK says; in MQTT 3.1.1 it cannot say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) wildcards: bool,
 }
 
 /// What a CONNACK says (§3.2).
@@ -83,7 +94,13 @@ impl Wire {
             next_id: 1,
             packet_bytes_max: usize::MAX,
             accepted: false,
+            offer: Offer { qos: 2, retain: true, wildcards: true },
         }
+    }
+
+    /// What the case calls it.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// How long an answer may take from now on, if the case knows better than the target.
@@ -180,7 +197,23 @@ impl Wire {
         let packet = self.next_of(CONNACK)?;
         let connack = self.parse_connack(&packet).or_else(|wrong| self.fail(wrong))?;
         self.accepted = connack.code == 0;
+        self.offer = Offer {
+            qos: connack.number(MAXIMUM_QOS).and_then(|it| u8::try_from(it).ok()).unwrap_or(2),
+            retain: connack.number(RETAIN_AVAILABLE) != Some(0),
+            wildcards: connack.number(WILDCARD_AVAILABLE) != Some(0),
+        };
         Ok(connack)
+    }
+
+    /// That the Server offers what a case needs; it is skipped where it does not.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn offers(&self, is_needed: impl Fn(Offer) -> bool, what: &str) -> Outcome {
+        if is_needed(self.offer) {
+            return Ok(());
+        }
+        Err(Fail::Skipped(format!("the Server does not offer {what}")))
     }
 
     /// Holds [MQTT-3.2.2-1] and, for the properties, [MQTT-3.2.2-8] on every CONNACK.
