@@ -36,6 +36,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "auth",
             "clock",
             "connection",
+            "exchange",
             "limits",
             "mail",
             "observer",
