@@ -22,6 +22,7 @@ mod clock;
 pub mod commit;
 mod connection;
 pub mod engine;
+mod exchange;
 mod front;
 mod health;
 pub mod journal;

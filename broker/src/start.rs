@@ -170,6 +170,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         limits,
         connections: builder.connections,
         authenticate: builder.authenticate,
+        methods: builder.methods,
         health: Arc::clone(&health),
     };
     let (front, addresses) = front.start().map_err(StartError::Thread)?;

@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::{Authenticate, Credentials, Decision, Refusal};
+use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Peer, Socket, Stream};
@@ -39,6 +40,7 @@ pub(crate) struct Front {
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
 }
 
@@ -140,7 +142,7 @@ impl Desk {
 
     /// Reads CONNECT, asks who it is, and hands the connection on.
     async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
-        let bytes = match self.read_connect(&mut *stream).await {
+        let mut bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
@@ -148,12 +150,14 @@ impl Desk {
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
         };
-        let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX)
+        let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
             return;
         };
-        match self.identify(&connect, peer).await {
-            Err(reason) => {
+        let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
+        match self.identify(&mut *stream, &mut behind, &connect, peer).await {
+            Err(Unknown::Gone) => {}
+            Err(Unknown::Refused(reason)) => {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
@@ -163,37 +167,65 @@ impl Desk {
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
+                bytes.truncate(used);
+                bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Login, ReasonCode> {
-        let admission = admit(connect, &self.front.limits, assigned_client_id)?;
+    async fn identify(
+        &self,
+        stream: &mut dyn Stream,
+        input: &mut Vec<u8>,
+        connect: &Connect<'_>,
+        peer: &Peer,
+    ) -> Result<Login, Unknown> {
+        let admitted = admit(connect, &self.front.limits, assigned_client_id);
+        let Admission { client_id, assigned } = admitted.map_err(Unknown::Refused)?;
         let credentials = Credentials {
-            client_id: admission.client_id.clone(),
+            client_id: client_id.clone(),
             user_name: connect.user_name.map(str::to_owned),
             password: connect.password.map(<[u8]>::to_vec),
             peer: Some(peer.address),
             certificate: peer.certificate.clone(),
         };
-        match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user, expires } => {
-                let Admission { client_id, assigned } = admission;
-                Ok(Login { user, client_id, assigned, expires })
-            }
-            Decision::Refuse(Refusal::BadUserNameOrPassword) => {
-                Err(ReasonCode::BadUserNameOrPassword)
-            }
-            Decision::Refuse(Refusal::NotAuthorized) => Err(ReasonCode::NotAuthorized),
-            Decision::Refuse(Refusal::ServerBusy) => Err(ReasonCode::ServerBusy),
+        if connect.properties.authentication_method().is_some() {
+            let (methods, largest) = (&self.front.methods, self.connect_bytes_max());
+            let accepted =
+                exchange::introduce(stream, input, connect, methods, credentials, largest);
+            let Accepted { user, expires, data, reauthenticator } = accepted.await?;
+            return Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: data,
+                reauthenticator: Some(reauthenticator),
+            });
         }
+        match self.front.authenticate.authenticate(credentials).await {
+            Decision::Accept { user, expires } => Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: Vec::new(),
+                reauthenticator: None,
+            }),
+            Decision::Refuse(refusal) => Err(Unknown::Refused(refusal.reason())),
+        }
+    }
+
+    /// The largest packet that is taken of a stranger.
+    fn connect_bytes_max(&self) -> usize {
+        CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max)
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
     async fn read_connect(&self, stream: &mut dyn Stream) -> Result<Vec<u8>, Rude> {
-        let largest = CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max);
+        let largest = self.connect_bytes_max();
         let mut bytes = Vec::new();
         loop {
             match bytes.first() {
@@ -277,7 +309,7 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     .await;
 }
 
-/// The largest CONNECT, whatever larger packets are taken later.
+/// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
 const CONNECT_BYTES_MAX: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);

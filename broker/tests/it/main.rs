@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod enhanced;
 mod journal;
 mod login_panics;
 mod rumqtt;

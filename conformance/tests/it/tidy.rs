@@ -35,6 +35,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
         &[
             "auth",
             "clock",
+            "exchange",
             "limits",
             "listener",
             "connection",
