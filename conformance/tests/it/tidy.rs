@@ -34,6 +34,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
         "broker",
         &[
             "auth",
+            "rights",
             "clock",
             "connection",
             "limits",
