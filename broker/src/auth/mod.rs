@@ -18,7 +18,7 @@ mod verifier;
 
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use user_list::{UserList, UsersError};
-pub use users::{LoginCounts, LoginLimits, UsersFile};
+pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 
 /// What a CONNECT says about who sends it.
 ///
