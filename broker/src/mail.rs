@@ -25,6 +25,10 @@ pub(crate) enum Mail {
     Authenticated(Box<Answer>),
     /// From another shard.
     Peer(ShardId, PeerMessage),
+    /// Rights have changed.
+    RightsChanged,
+    /// A login is not true any more: a user's, or everybody's.
+    Revoked(Option<Arc<str>>),
     /// Tell every Client, put every session away, and end.
     Stop,
 }

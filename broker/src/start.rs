@@ -65,6 +65,31 @@ impl Broker {
         Err(self.health.wait())
     }
 
+    /// What [`Authorize`](tidings_core::hook::Authorize) answers has changed: subscriptions are
+    /// looked at again, those of sessions without a connection too. A Client that had one it may not
+    /// have any more is disconnected with 0x87, and does not find it when it comes back.
+    pub fn rights_changed(&self) {
+        for post in &self.posts {
+            post.send(Mail::RightsChanged);
+        }
+    }
+
+    /// The user may not be here any more: connections of theirs end with 0x87. Sessions stay until
+    /// they expire. Say it after the login has ceased to work, or they come back at once.
+    pub fn revoke(&self, user: &str) {
+        let user: Arc<str> = user.into();
+        for post in &self.posts {
+            post.send(Mail::Revoked(Some(Arc::clone(&user))));
+        }
+    }
+
+    /// Ends all connections with 0x87, so that everybody has to log in again.
+    pub fn revoke_all(&self) {
+        for post in &self.posts {
+            post.send(Mail::Revoked(None));
+        }
+    }
+
     /// Stops in order: no more connections, every Client told, every session put away, everything
     /// stored. Blocks until that is done, a few seconds at most.
     ///

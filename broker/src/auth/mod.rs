@@ -23,7 +23,7 @@ pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use user_list::{UserList, UsersError};
-pub use users::{LoginCounts, LoginLimits, UsersFile};
+pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 
 /// What a CONNECT says about who sends it.
 ///

@@ -356,6 +356,8 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                 spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
+        Mail::RightsChanged => runtime.handle(Input::RightsChanged),
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);

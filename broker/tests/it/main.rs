@@ -11,6 +11,9 @@ mod answers;
 mod enhanced;
 mod journal;
 mod login_panics;
+mod rights;
+#[path = "../fuzz_bodies/rights.rs"]
+mod rights_body;
 mod rumqtt;
 mod shell;
 mod sockets;

@@ -34,6 +34,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
         "broker",
         &[
             "auth",
+            "rights",
             "clock",
             "exchange",
             "limits",
@@ -78,7 +79,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
     (
         "conformance",
         &[
