@@ -9,10 +9,14 @@
 
 mod answers;
 mod journal;
+mod keys;
 mod login_panics;
 mod rumqtt;
 mod shell;
 mod sockets;
 mod store;
 mod support;
+mod tls;
+mod unix;
+mod websocket;
 mod wire;
