@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
@@ -30,9 +31,18 @@ pub(crate) struct Introduced {
     pub(crate) stream: Box<dyn Stream>,
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
+    pub(crate) login: Login,
+}
+
+/// Who a connection speaks for, and as which session.
+#[derive(Debug)]
+pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) client_id: String,
+    /// The Client Identifier was given by the broker.
     pub(crate) assigned: bool,
+    /// When it is over.
+    pub(crate) expires: Option<SystemTime>,
 }
 
 /// The way into a shard's box.

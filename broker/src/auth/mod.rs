@@ -8,6 +8,7 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 mod open;
 mod rate;
@@ -74,9 +75,18 @@ pub enum Decision {
     Accept {
         /// The user that sessions, rights and chats belong to.
         user: String,
+        /// When that is over, by the system's clock: the connection is ended then, with 0x87.
+        expires: Option<SystemTime>,
     },
     /// The connection is answered with a Reason Code and closed [MQTT-3.2.2-7].
     Refuse(Refusal),
+}
+
+impl Decision {
+    /// The connection speaks for `user`, for as long as it is there.
+    pub fn accept(user: impl Into<String>) -> Self {
+        Self::Accept { user: user.into(), expires: None }
+    }
 }
 
 /// Why a connection is refused. The caller makes the Reason Code of it (§3.2.2.2).

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tidings_core::admission::admit;
+use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
@@ -25,7 +25,7 @@ use crate::auth::{Authenticate, Credentials, Decision, Refusal};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Peer, Ready, Socket, Stream};
-use crate::mail::{Introduced, Mail, Post};
+use crate::mail::{Introduced, Login, Mail, Post};
 
 mod strangers;
 
@@ -187,23 +187,19 @@ impl Desk {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
-            Ok((user, client_id, assigned)) => {
-                let shard = session_slot(&user, &client_id).shard(self.front.shards);
+            Ok(login) => {
+                let shard = session_slot(&login.user, &login.client_id).shard(self.front.shards);
                 let Some(post) = self.front.posts.get(usize::from(shard.0)) else { return };
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
-                let introduced = Introduced { stream, bytes, user, client_id, assigned };
+                let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(
-        &self,
-        connect: &Connect<'_>,
-        peer: &Peer,
-    ) -> Result<(String, String, bool), ReasonCode> {
+    async fn identify(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Login, ReasonCode> {
         let admission = admit(connect, &self.front.limits, assigned_client_id)?;
         let credentials = Credentials {
             client_id: admission.client_id.clone(),
@@ -213,7 +209,10 @@ impl Desk {
             certificate: peer.certificate.clone(),
         };
         match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user } => Ok((user, admission.client_id, admission.assigned)),
+            Decision::Accept { user, expires } => {
+                let Admission { client_id, assigned } = admission;
+                Ok(Login { user, client_id, assigned, expires })
+            }
             Decision::Refuse(Refusal::BadUserNameOrPassword) => {
                 Err(ReasonCode::BadUserNameOrPassword)
             }

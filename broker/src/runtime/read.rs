@@ -8,15 +8,17 @@ use std::task::{Context, Poll};
 use tidings_core::codec::{Packet, Version, decode};
 use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Open};
+use tidings_core::time::Time;
 
 use super::Runtime;
 use crate::connection::{Connection, Phase};
-use crate::mail::Introduced;
+use crate::mail::{Introduced, Login};
 
 impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
-        let Introduced { mut stream, mut bytes, user, client_id, assigned } = introduced;
+        let Introduced { mut stream, mut bytes, login } = introduced;
+        let Login { user, client_id, assigned, expires } = login;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -29,7 +31,9 @@ impl Runtime {
         let input = bytes.get(used..).unwrap_or_default().to_vec();
         self.connections.insert(id, Connection::new(stream, version, input));
         tracing::debug!(connection = id.0, user, client_id, "opening");
-        let open = Open { connection: id, user: &user, client_id: &client_id, assigned, connect };
+        let expires = expires.map_or(Time::NEVER, |expires| self.clock.time(expires));
+        let (user, client_id) = (&user[..], &client_id[..]);
+        let open = Open { connection: id, user, client_id, assigned, expires, connect };
         self.handle(Input::Open(open));
         bytes.clear();
         Some(id)

@@ -110,7 +110,7 @@ impl Authenticate for Named {
     ) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>> {
         let name = credentials.certificate.and_then(|certificate| certificate.common_name);
         Box::pin(std::future::ready(match (name, credentials.user_name) {
-            (Some(name), Some(user)) if name == user => Decision::Accept { user: name },
+            (Some(name), Some(user)) if name == user => Decision::accept(name),
             _ => Decision::Refuse(Refusal::NotAuthorized),
         }))
     }
