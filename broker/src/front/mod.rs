@@ -5,7 +5,7 @@
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,16 +25,16 @@ use crate::auth::{Authenticate, Credentials, Decision, Methods};
 use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::listener::{Peer, Socket, Stream};
+use crate::listener::{Bound, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
 
 mod strangers;
 
-use strangers::Strangers;
+use strangers::{Stranger, Strangers};
 
 /// What the front is made of.
 pub(crate) struct Front {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Bound>,
     pub(crate) posts: Vec<Post>,
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
@@ -62,23 +62,21 @@ impl FrontHandle {
 }
 
 impl Front {
-    /// Begins to accept. The addresses, with the ports that were chosen.
-    pub(crate) fn start(self) -> io::Result<(FrontHandle, Vec<SocketAddr>)> {
-        let addresses =
-            self.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    /// Begins to accept.
+    pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
             .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok((FrontHandle { stop, thread: Some(thread) }, addresses))
+        Ok(FrontHandle { stop, thread: Some(thread) })
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let listeners = std::mem::take(&mut self.listeners);
         let desk = Rc::new(Desk { front: self, strangers: Rc::default() });
         for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
+            match listener.attach() {
                 Ok(listener) => {
                     desk.spawn(Rc::clone(&desk).accept(listener));
                 }
@@ -105,14 +103,15 @@ impl Desk {
         tokio::task::spawn_local(telling(task, panicked));
     }
 
-    async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
+    async fn accept(self: Rc<Self>, listener: Ready) {
+        let listener = Rc::new(listener);
         let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
             while self.strangers.count() >= limits.unauthenticated_max {
                 sleep(PAUSE_WHEN_FULL).await;
             }
-            let (stream, peer) = match listener.accept().await {
+            let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone again.
@@ -122,21 +121,52 @@ impl Desk {
                 }
             };
             let mut stranger = self.strangers.enter();
-            if !stranger.comes_from(peer.ip(), limits.unauthenticated_per_address_max) {
-                tracing::debug!(%peer, "too many unauthenticated connections from one address");
+            // Who comes through a proxy is counted once the proxy has said who it is.
+            if !listener.is_behind_proxy() && !self.may_enter(&mut stranger, address) {
                 continue;
             }
-            let _no_delay_is_only_faster = stream.set_nodelay(true);
-            let desk = Rc::clone(&self);
+            let (desk, listener) = (Rc::clone(&self), Rc::clone(&listener));
             tokio::task::spawn_local(async move {
-                let _until_it_is_known = stranger;
                 let deadline = desk.front.connections.connect_timeout;
-                let stream = Box::new(Socket::from(stream));
-                let peer = Peer { address: peer, certificate: None };
-                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
-                    tracing::debug!(%peer, "no complete CONNECT in time");
+                let opening = desk.open(&listener, socket, address, &mut stranger);
+                if timeout(deadline, opening).await.is_err() {
+                    tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
+        }
+    }
+
+    fn may_enter(&self, stranger: &mut Stranger, address: SocketAddr) -> bool {
+        let max = self.front.connections.unauthenticated_per_address_max;
+        let may = stranger.comes_from(address.ip(), max);
+        if !may {
+            tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
+        }
+        may
+    }
+
+    /// Takes a connection through the layers of its listener, and introduces it.
+    async fn open(
+        &self,
+        listener: &Ready,
+        mut socket: Socket,
+        mut address: SocketAddr,
+        stranger: &mut Stranger,
+    ) {
+        if listener.is_behind_proxy() {
+            match listener.ask_proxy(&mut socket, address).await {
+                Ok(source) => address = source,
+                Err(error) => return tracing::debug!(peer = %address, "closed: {error}"),
+            }
+            if !self.may_enter(stranger, address) {
+                return;
+            }
+        }
+        // More than the largest packet: a message may hold several.
+        let message_bytes_max = self.front.limits.packet_bytes_max + MESSAGE_BYTES_MORE;
+        match listener.open(socket, address, message_bytes_max as u64).await {
+            Ok((stream, peer)) => self.introduce(stream, &peer).await,
+            Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
         }
     }
 
@@ -311,6 +341,9 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
 
 /// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
 const CONNECT_BYTES_MAX: usize = 64 * 1024;
+
+/// By how much a message of WebSocket may be larger than the largest packet.
+const MESSAGE_BYTES_MORE: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@
 mod answers;
 mod enhanced;
 mod journal;
+mod keys;
 mod login_panics;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
@@ -19,4 +20,7 @@ mod shell;
 mod sockets;
 mod store;
 mod support;
+mod tls;
+mod unix;
+mod websocket;
 mod wire;
