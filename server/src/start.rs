@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, UsersFile};
+use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
 use tidings_broker::core::limits::Limits;
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
@@ -86,6 +86,7 @@ fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
+        .enhanced_authenticate(Arc::new(ScramSha256::new(users.clone())))
         .authenticate(Arc::new(OpenUntilUsers::new(users)))
         .service(Arc::new(Chat::new(chat_options(config))));
     for address in &config.top.listen {

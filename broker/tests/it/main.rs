@@ -12,6 +12,7 @@ mod enhanced;
 mod journal;
 mod login_panics;
 mod rumqtt;
+mod scram;
 mod shell;
 mod sockets;
 mod store;
