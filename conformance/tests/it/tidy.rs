@@ -34,9 +34,12 @@ const LADDERS: [(&str, &[&str]); 6] = [
         "broker",
         &[
             "auth",
+            "rights",
             "clock",
-            "connection",
+            "exchange",
             "limits",
+            "listener",
+            "connection",
             "mail",
             "observer",
             "store",
@@ -76,7 +79,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
     (
         "conformance",
         &[

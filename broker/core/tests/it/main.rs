@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod authenticate;
 mod codec;
 mod connect;
 mod deadlines;
@@ -15,7 +16,9 @@ mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod rights;
 mod service;
+mod shared;
 mod sim;
 mod wills;
 mod words;
