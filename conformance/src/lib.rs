@@ -5,11 +5,14 @@
 
 pub mod case;
 mod client;
+pub mod compare;
+pub mod html;
 mod log;
 pub mod number;
 pub mod outcome;
 pub mod packet;
 pub mod read;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod scram;
