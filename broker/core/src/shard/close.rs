@@ -108,6 +108,8 @@ impl Shard {
         if let Some(due) = session.link.silence_due.take() {
             self.timers.cancel(due, Timer::KeepAlive(session.link.connection));
         }
+        // What the session gets from now on, its own will perhaps, waits for its next connection.
+        session.link.set_congested(true);
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.
