@@ -450,7 +450,7 @@ const SECRET_PREFIX: &str = "!scram-secret:";
 const SECRET_SAYS: &str = "# Keeps SCRAM from telling which users there are; leave it as it is.";
 
 const HEADER: [&str; 2] = [
-    "# The users of this Tidings broker: name:argon2id-hash, one per line.",
+    "# The users of this Tidings broker, one per line: name:argon2id-hash[:keys for SCRAM]",
     "# Changed by `tidings user add` and `tidings user remove`; a running broker sees it.",
 ];
 
