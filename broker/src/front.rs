@@ -16,7 +16,7 @@ use tidings_core::admission::admit;
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
-use tidings_core::shard::{refuse_connect, session_slot};
+use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -39,17 +39,31 @@ pub(crate) struct Front {
     pub(crate) health: Arc<Health>,
 }
 
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Whoever comes is told where else to go.
+    Draining,
+    Stopped,
+}
+
 /// The front while it runs.
 #[derive(Debug)]
 pub(crate) struct FrontHandle {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FrontHandle {
+    /// Lets nobody in any more, and tells whoever comes where else to go.
+    pub(crate) fn drain(&self) {
+        self.stage.send_replace(Stage::Draining);
+    }
+
     /// Accepts nobody any more.
     pub(crate) fn stop(&mut self) {
-        self.stop.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
         if let Some(thread) = self.thread.take() {
             let _panicked_already = thread.join();
         }
@@ -62,16 +76,17 @@ impl Front {
         let addresses =
             self.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = watch::channel(false);
+        let (stage, staged) = watch::channel(Stage::Serving);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok((FrontHandle { stop, thread: Some(thread) }, addresses))
+            .spawn(move || LocalSet::new().block_on(&runtime, self.run(staged)))?;
+        Ok((FrontHandle { stage, thread: Some(thread) }, addresses))
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
-        let desk = Rc::new(Desk { front: self, strangers: Strangers::default() });
+        let desk =
+            Rc::new(Desk { front: self, strangers: Strangers::default(), stage: stage.clone() });
         for listener in listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -83,7 +98,7 @@ impl Front {
             }
         }
         // Ends when told to, or when the broker is gone.
-        let _gone = stopped.wait_for(|stop| *stop).await;
+        let _gone = stage.wait_for(|stage| *stage == Stage::Stopped).await;
     }
 }
 
@@ -121,6 +136,7 @@ impl Strangers {
 struct Desk {
     front: Front,
     strangers: Strangers,
+    stage: watch::Receiver<Stage>,
 }
 
 /// A place among the strangers. Given back however its task ends: whoever authenticates may panic.
@@ -189,6 +205,16 @@ impl Desk {
         else {
             return;
         };
+        let elsewhere = &self.front.limits.told.server_reference;
+        if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
+            return goodbye(
+                stream,
+                &answer(|out| {
+                    refer_connect(ConnectionId(0), &connect, elsewhere, out);
+                }),
+            )
+            .await;
+        }
         match self.identify(&connect, peer).await {
             Err(reason) => {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
@@ -262,8 +288,13 @@ fn assigned_client_id() -> String {
 
 /// The CONNACK that refuses a well-formed CONNECT.
 fn refusal(connect: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
+    answer(|out| refuse_connect(ConnectionId(0), connect, reason, out))
+}
+
+/// The bytes of an answer to a CONNECT.
+fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
     let mut out = Outbox::default();
-    refuse_connect(ConnectionId(0), connect, reason, &mut out);
+    give(&mut out);
     let mut bytes = Vec::new();
     for output in &out.outputs {
         if let Output::Send { frame, .. } = output {

@@ -291,6 +291,11 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
+        if connect.properties.request_response_information()
+            && let Some(it) = limits.told.response_information_for(open.client_id, open.user)
+        {
+            to.push(Property::ResponseInformation(&it));
+        }
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.
@@ -387,6 +392,22 @@ pub fn refuse_connect(
     out: &mut Outbox,
 ) {
     let properties = Properties::default();
+    let connack = Connack { session_present: false, reason, properties };
+    out.send(connection, connect.version, &Packet::Connack(connack));
+    out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
+}
+
+/// Answers a CONNECT that comes while the server stops: another one is to be used (§4.11).
+pub fn refer_connect(
+    connection: ConnectionId,
+    connect: &Connect<'_>,
+    server_reference: &str,
+    out: &mut Outbox,
+) {
+    let reason = ReasonCode::UseAnotherServer;
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::ServerReference(server_reference));
+    let properties = properties.as_properties();
     let connack = Connack { session_present: false, reason, properties };
     out.send(connection, connect.version, &Packet::Connack(connack));
     out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
