@@ -293,7 +293,7 @@ impl Cluster {
                 topic: &sent.topic,
                 packet_id: PacketId::new(sent.id),
                 properties: sent.properties.as_properties(),
-                payload: sent.payload.as_bytes(),
+                payload: &sent.payload,
             }),
         );
     }
