@@ -12,11 +12,14 @@ use std::time::SystemTime;
 
 mod open;
 mod rate;
+pub(crate) mod stamp;
+mod token;
 mod user_list;
 mod users;
 mod verifier;
 
 pub use open::{OpenOnLoopback, OpenUntilUsers};
+pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 
