@@ -8,6 +8,9 @@
 )]
 
 mod answers;
+mod corpus;
+#[path = "../fuzz_bodies/journal.rs"]
+mod fuzz_journal;
 mod journal;
 mod login_panics;
 mod rumqtt;

@@ -9,13 +9,18 @@
 
 mod codec;
 mod connect;
+mod corpus;
 mod deadlines;
 mod deliver;
 mod harness;
 mod publish;
 mod refused;
 mod retained;
+#[path = "../fuzz_bodies/sequence.rs"]
+mod sequence;
 mod service;
 mod sim;
+#[path = "../fuzz_bodies/topic.rs"]
+mod topic;
 mod wills;
 mod words;
