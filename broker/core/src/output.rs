@@ -47,6 +47,17 @@ pub enum Output {
         /// Why, for the log.
         cause: CloseCause,
     },
+    /// The Client wants to be authenticated again, or answers what it was asked: hand it to the
+    /// authenticator of its connection. Answered by [`crate::shard::Input::Authenticated`]; nothing
+    /// else is asked about this connection before.
+    Authenticate {
+        /// The connection.
+        connection: ConnectionId,
+        /// A new exchange begins with it.
+        begins: bool,
+        /// The Authentication Data; empty if there is none.
+        data: Box<[u8]>,
+    },
     /// Keep this record; its position is one more than the last one's. Answered by
     /// [`crate::shard::Input::Stored`].
     Store(Record),
@@ -83,9 +94,15 @@ pub enum CloseCause {
     /// The server refuses to go on.
     #[error("refused: {0}")]
     Refused(ReasonCode),
+    /// Rights have changed, and the Client was subscribed to this filter.
+    #[error("may not hear `{0}` any more")]
+    RightsEnded(Box<str>),
     /// Nothing came for one and a half Keep Alive. [MQTT-3.1.2-22]
     #[error("keep alive timed out")]
     KeepAliveTimedOut,
+    /// What authentication said holds no longer.
+    #[error("login expired")]
+    LoginExpired,
     /// Another connection took over the session. [MQTT-3.1.4-3]
     #[error("session taken over")]
     TakenOver,

@@ -7,6 +7,7 @@
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::users::UsersFile;
 use super::{Authenticate, Credentials, Decision, Refusal, is_user_name};
@@ -25,10 +26,10 @@ impl OpenOnLoopback {
             return Decision::Refuse(Refusal::NotAuthorized);
         }
         match credentials.user_name {
-            None => Decision::Accept { user: String::new() },
+            None => Decision::accept(String::new()),
             // A zero-length name is allowed (§3.1.3.5), and names nobody.
-            Some(user) if user.is_empty() => Decision::Accept { user },
-            Some(user) if is_user_name(&user) => Decision::Accept { user },
+            Some(user) if user.is_empty() => Decision::accept(user),
+            Some(user) if is_user_name(&user) => Decision::accept(user),
             Some(_) => Decision::Refuse(Refusal::BadUserNameOrPassword),
         }
     }
@@ -49,13 +50,13 @@ impl Authenticate for OpenOnLoopback {
 /// taken back: with the last user removed nobody can log in until the broker is started again.
 #[derive(Debug)]
 pub struct OpenUntilUsers {
-    users: UsersFile,
+    users: Arc<UsersFile>,
 }
 
 impl OpenUntilUsers {
     /// Open on loopback until `users` holds a user.
-    pub fn new(users: UsersFile) -> Self {
-        Self { users }
+    pub fn new(users: impl Into<Arc<UsersFile>>) -> Self {
+        Self { users: users.into() }
     }
 
     /// The users behind it.
@@ -92,16 +93,16 @@ mod tests {
         OpenOnLoopback::decide(Credentials {
             client_id: "phone".into(),
             user_name: user.map(Into::into),
-            password: None,
             peer: peer.map(|peer| peer.parse().unwrap()),
+            ..Credentials::default()
         })
     }
 
     #[test]
     fn loopback_peer_is_who_it_says() {
         for peer in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-            assert_eq!(decide(Some("bob"), Some(peer)), Decision::Accept { user: "bob".into() });
-            assert_eq!(decide(None, Some(peer)), Decision::Accept { user: String::new() });
+            assert_eq!(decide(Some("bob"), Some(peer)), Decision::accept("bob"));
+            assert_eq!(decide(None, Some(peer)), Decision::accept(""));
         }
     }
 
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn empty_name_is_an_anonymous_one() {
-        let anonymous = Decision::Accept { user: String::new() };
+        let anonymous = Decision::accept("");
         assert_eq!(decide(Some(""), Some("127.0.0.1:9")), anonymous);
     }
 

@@ -49,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) rights: Rights,
     pub(crate) limits: Limits,
     pub(crate) chat: Chat,
     pub(crate) log: Log,
@@ -57,7 +58,7 @@ pub(crate) struct Config {
 impl Config {
     /// Every key, in the order of the printed file.
     pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
-        [Top::KEYS, Data::KEYS, Users::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
+        [Top::KEYS, Data::KEYS, Users::KEYS, Rights::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
             .into_iter()
             .flatten()
     }
@@ -68,6 +69,15 @@ impl Config {
             self.data.dir.join("users")
         } else {
             PathBuf::from(&self.users.file)
+        }
+    }
+
+    /// Where the rights are. The file may be missing unless it is named.
+    pub(crate) fn rights_file(&self) -> PathBuf {
+        if self.rights.file.is_empty() {
+            self.data.dir.join("rights")
+        } else {
+            PathBuf::from(&self.rights.file)
         }
     }
 
@@ -141,6 +151,18 @@ section! {
     Users, "users." {
         /// The file with a `name:hash` per line; empty is `users` in the data folder.
         file: String = String::new(), Kind::Text { may_be_empty: true };
+    }
+}
+
+section! {
+    /// Who may publish and subscribe to what, once there are users.
+    Rights, "rights." {
+        /// The file with a rule per line, such as `allow users both sensors/%u/#`; the first that fits
+        /// decides. Read again when it changes, and on SIGHUP. Empty is `rights` in the data folder.
+        file: String = String::new(), Kind::Text { may_be_empty: true };
+        /// What holds for topics of which no line speaks: "deny" or "allow". Those of chat are chat's
+        /// to decide.
+        otherwise: Otherwise = Otherwise::Deny, Kind::Choice(&["deny", "allow"]);
     }
 }
 
@@ -240,6 +262,14 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `rights.otherwise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Otherwise {
+    Deny,
+    Allow,
 }
 
 /// A word of `log.level`.

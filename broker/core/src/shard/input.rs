@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::codec::{Connect, Malformed, Packet};
+use crate::codec::{Connect, Malformed, Packet, ReasonCode};
 use crate::hook::{Authorize, Intercept, ServiceFactory};
 use crate::limits::Limits;
 use crate::output::ConnectionId;
 use crate::peer::PeerMessage;
 use crate::record::{Position, Row};
 use crate::slot::ShardId;
+use crate::time::Time;
 
 /// Which shard it is and what binds it.
 #[derive(Debug, Clone)]
@@ -57,6 +58,13 @@ pub enum Input<'a> {
         /// What is wrong with them.
         cause: Malformed,
     },
+    /// The answer to [`crate::output::Output::Authenticate`].
+    Authenticated {
+        /// Where.
+        connection: ConnectionId,
+        /// What the authenticator says.
+        step: AuthStep<'a>,
+    },
     /// The connection is gone. Not for one the shard has closed itself.
     Closed {
         /// Which.
@@ -89,8 +97,37 @@ pub enum Input<'a> {
     },
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
+    /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of
+    /// sessions without a connection too.
+    RightsChanged,
+    /// What authentication said is not true any more: connections end with 0x87, sessions stay.
+    Revoked {
+        /// Whose connections; `None`: everybody's.
+        user: Option<&'a str>,
+    },
     /// The server stops: every Client is told, every session put away.
     Stop,
+}
+
+/// A step of enhanced authentication, as the authenticator took it (§4.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthStep<'a> {
+    /// The Client is to say more.
+    Continue {
+        /// What it is told; empty: nothing.
+        data: &'a [u8],
+    },
+    /// It is known.
+    Accept {
+        /// As whom.
+        user: &'a str,
+        /// When that is over; [`Time::NEVER`] if it is not.
+        expires: Time,
+        /// What it is told; empty: nothing.
+        data: &'a [u8],
+    },
+    /// It is not; the connection ends. [MQTT-4.12.1-2]
+    Refuse(ReasonCode),
 }
 
 /// A CONNECT whose Client is known. See [`crate::admission::admit`].
@@ -104,6 +141,11 @@ pub struct Open<'a> {
     pub client_id: &'a str,
     /// Whether it was given one. [MQTT-3.2.2-16]
     pub assigned: bool,
+    /// When what authentication says is over; [`Time::NEVER`] if it is not.
+    pub expires: Time,
+    /// What the last step of enhanced authentication says to the Client, in CONNACK; empty:
+    /// nothing.
+    pub authentication_data: &'a [u8],
     /// What it said.
     pub connect: Connect<'a>,
 }

@@ -11,9 +11,10 @@ use super::timers::Timer;
 use crate::codec::{
     Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
-use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, Verdict};
+use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
 use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::Standing;
 use crate::record::{Position, RowKind};
 use crate::session::rows::SessionRow;
 use crate::session::{
@@ -24,7 +25,9 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
-        if let Err(reason) = self.may_open(open) {
+        let allowed =
+            if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
+        if let Err(reason) = allowed {
             refuse(open, reason, out);
             return;
         }
@@ -43,6 +46,10 @@ impl Shard {
             Some(id) => self.resume(id, open, expiry, now, out),
         };
         self.connections.insert(open.connection, id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.link.expires = open.expires;
+            self.timers.set(open.expires, Timer::Login(open.connection));
+        }
         self.advance(id, now, out);
     }
 
@@ -57,15 +64,10 @@ impl Shard {
     }
 
     fn may_open(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
-        if let (Some(rights), Some(will)) = (&self.hooks.authorize, &open.connect.will) {
-            let client = crate::hook::Client {
-                user: open.user,
-                client_id: open.client_id,
-                version: open.connect.version,
-            };
-            if let Verdict::Deny(reason) = rights.publish(&client, will.topic) {
-                return Err(reason);
-            }
+        if let Some(will) = &open.connect.will {
+            let Open { user, client_id, .. } = *open;
+            let client = Client { user, client_id, version: open.connect.version };
+            self.may_say(&client, will.topic)?;
         }
         self.check_connack_fits(open)?;
         let key = index_key(open.user, open.client_id);
@@ -125,6 +127,7 @@ impl Shard {
             sending: Sending::new(),
             will,
             opening: None,
+            told: None,
             life,
         };
         // A session that ended a moment ago must not be there again after a crash.
@@ -212,8 +215,12 @@ impl Shard {
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
+            told: None,
             life,
         };
+        // In memory, and without a connection as far as its groups know.
+        let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
+        session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         let slot = session.slot;
         self.sessions.insert(id, session);
@@ -259,6 +266,7 @@ impl Shard {
         session.opening = Some(opening);
         // Nobody waits for it: a crash before it is stored leaves the older end of the session.
         self.ledger.append(vec![op], false, out);
+        self.drop_lost(id, out);
     }
 
     /// What CONNACK will say.
@@ -303,7 +311,13 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
-        to.push(Property::SharedSubscriptionAvailable(false));
+        // Without a method in CONNECT there is neither. [MQTT-4.12.0-5], [MQTT-4.12.0-6]
+        if let Some(method) = connect.properties.authentication_method() {
+            to.push(Property::AuthenticationMethod(method));
+            if !open.authentication_data.is_empty() {
+                to.push(Property::AuthenticationData(open.authentication_data));
+            }
+        }
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.

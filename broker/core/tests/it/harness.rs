@@ -29,7 +29,9 @@ use tidings_core::limits::Limits;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
-use tidings_core::shard::{Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot};
+use tidings_core::shard::{
+    AuthStep, Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
+};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 
@@ -78,6 +80,8 @@ pub(crate) struct Cluster {
     safe: BTreeMap<Bytes, Bytes>,
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
+    /// What authenticators are asked: whether it begins an exchange, and the data.
+    pub(crate) asked: Vec<(Link, bool, String)>,
     limits: Arc<Limits>,
     hooks: Hooks,
     restarts: u64,
@@ -103,6 +107,7 @@ impl Cluster {
             safe: BTreeMap::new(),
             now: Time::from_millis(1_000_000),
             events: Vec::new(),
+            asked: Vec::new(),
             limits: Arc::new(limits),
             hooks,
             restarts: 0,
@@ -161,6 +166,11 @@ impl Cluster {
         topics.find(|topic| self.owner_of(topic) == shard).unwrap()
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn count(&self) -> u16 {
         u16::try_from(self.nodes.len()).unwrap()
     }
@@ -210,7 +220,17 @@ impl Cluster {
         match admitted {
             Ok(it) => {
                 let (client_id, assigned) = (&it.client_id[..], it.assigned);
-                let open = Open { connection, user: &user, client_id, assigned, connect };
+                let expires = options.expires;
+                let user = &user[..];
+                let open = Open {
+                    connection,
+                    user,
+                    client_id,
+                    assigned,
+                    expires,
+                    authentication_data: &options.authentication_data,
+                    connect,
+                };
                 self.input(shard, Input::Open(open));
             }
             Err(reason) => {
@@ -370,6 +390,13 @@ impl Cluster {
         self.settle();
     }
 
+    /// An authenticator answers; late, too, when the connection is gone.
+    pub(crate) fn authenticated(&mut self, link: Link, step: AuthStep<'_>) {
+        let (shard, connection) = (self.links[link.0].shard, ConnectionId(link.0 as u64));
+        self.input(shard, Input::Authenticated { connection, step });
+        self.settle();
+    }
+
     pub(crate) fn congest(&mut self, link: Link, congested: bool) {
         let peer = &self.links[link.0];
         if peer.closed.is_some() || peer.gone {
@@ -521,6 +548,22 @@ impl Cluster {
         self.start(shards);
     }
 
+    /// Tells every shard that rights have changed, and lets it look at every session.
+    pub(crate) fn rights_changed(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::RightsChanged);
+        }
+        self.settle();
+    }
+
+    /// What authentication said of a user, or of everybody, is not true any more.
+    pub(crate) fn revoke(&mut self, user: Option<&str>) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Revoked { user });
+        }
+        self.settle();
+    }
+
     /// Tells every shard to stop, and lets everything be stored.
     pub(crate) fn stop(&mut self) {
         for shard in 0..self.nodes.len() {
@@ -657,6 +700,10 @@ impl Cluster {
                     self.nodes[usize::from(to.0)].inbox.push_back((from, message));
                 }
                 Output::Event(event) => self.events.push(event),
+                Output::Authenticate { connection, begins, data } => {
+                    let data = String::from_utf8(data.into_vec()).unwrap();
+                    self.asked.push((link_of(connection), begins, data));
+                }
             }
         }
         for link in opened {

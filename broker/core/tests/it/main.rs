@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod authenticate;
 mod codec;
 mod connect;
 mod corpus;
@@ -16,9 +17,11 @@ mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod rights;
 #[path = "../fuzz_bodies/sequence.rs"]
 mod sequence;
 mod service;
+mod shared;
 mod sim;
 #[path = "../fuzz_bodies/topic.rs"]
 mod topic;
