@@ -52,7 +52,8 @@ pub(crate) fn proxy_header_is_refused_or_read(data: &[u8]) {
         let Ok(proxy) = proxy else { continue };
         let mut rest = data;
         let Ok(source) = runtime.block_on(proxy::read(&mut rest, proxy)) else { continue };
-        let length = data.iter().skip(14).take(2).fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let length =
+            data.iter().skip(14).take(2).fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         assert_eq!(data.len() - rest.len(), 16 + length, "the header and no more is taken");
         let addresses = data.get(16..).unwrap_or_default();
         let found: Option<SocketAddr> = match data.get(12..14) {
