@@ -4,6 +4,9 @@
 //! that what `tidings config print` says is what is in force. The doc comment of a field is what
 //! its users read. [`Settings::load`] puts defaults, file and command line together.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz_bodies/config.rs"]
+mod any_text;
 mod load;
 mod print;
 
