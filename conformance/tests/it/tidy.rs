@@ -17,6 +17,8 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "time",
             "topic",
             "limits",
+            "metric",
+            "system",
             "message",
             "protocol_error",
             "record",

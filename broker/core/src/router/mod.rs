@@ -2,7 +2,7 @@
 
 mod retained;
 
-pub(crate) use retained::Retained;
+pub(crate) use retained::{Retained, RetainedFull};
 
 use crate::codec::QoS;
 use crate::hook::SessionId;

@@ -7,8 +7,9 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, ReasonCode, Version};
+use crate::codec::{Disconnect, Malformed, ReasonCode, Version};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
+use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
@@ -35,8 +36,40 @@ impl Shard {
         if let Some(session) = self.sessions.get(&id) {
             Self::say_goodbye(session, reason_of(&cause), out);
         }
+        self.count_close(&cause);
         out.outputs.push(Output::Close { connection, cause });
         self.end_connection(id, Disconnection::Abrupt, now, out);
+    }
+
+    fn count_close(&self, cause: &CloseCause) {
+        let (closed, bound) = match cause {
+            CloseCause::Disconnected => (Metric::ClosedByClient, None),
+            CloseCause::Malformed(Malformed::PacketTooLarge { .. }) => {
+                (Metric::ClosedMalformed, Some(Metric::LimitPacketBytes))
+            }
+            CloseCause::Malformed(_) => (Metric::ClosedMalformed, None),
+            CloseCause::Protocol(error) => match error {
+                ProtocolError::ReceiveMaximumExceeded { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitReceiveMaximum))
+                }
+                ProtocolError::TopicAliasInvalid { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitTopicAlias))
+                }
+                ProtocolError::TooManyFilters { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitFilters))
+                }
+                ProtocolError::Refused(_) => (Metric::ClosedRefused, None),
+                _ => (Metric::ClosedProtocol, None),
+            },
+            CloseCause::Refused(_) => (Metric::ClosedRefused, None),
+            CloseCause::KeepAliveTimedOut => (Metric::ClosedKeepAlive, None),
+            CloseCause::TakenOver => (Metric::ClosedTakenOver, None),
+            CloseCause::ShuttingDown => (Metric::ClosedShuttingDown, None),
+        };
+        self.counters.add(closed, 1);
+        if let Some(bound) = bound {
+            self.counters.add(bound, 1);
+        }
     }
 
     /// A DISCONNECT (§3.14).
@@ -69,6 +102,7 @@ impl Shard {
         };
         self.connections.remove(&connection);
         let cause = CloseCause::Disconnected;
+        self.count_close(&cause);
         out.outputs.push(Output::Close { connection, cause });
         self.end_connection(id, how, now, out);
         Ok(())
@@ -149,12 +183,14 @@ impl Shard {
         let mut in_flight = session.receiving.has_exactly_once();
         // A session that was still being read has all its rows as they were.
         let untouched = session.opening.as_ref().is_some_and(|opening| opening.reads > 0);
+        let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
         ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
             if entry.was_sent() {
                 in_flight = true;
+                in_flight_last = in_flight_last.max(entry.queued.number);
                 ops.push(rows::in_flight(session.slot, id, &entry));
             } else if entry.in_store {
                 // It goes back to the queue, where its row is; a service delivers its own again.
@@ -172,6 +208,8 @@ impl Shard {
             rows: sending.rows,
             rows_bytes: sending.rows_bytes,
             in_flight: in_flight || untouched,
+            in_flight_last,
+            dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
         };
@@ -195,8 +233,10 @@ impl Shard {
             client_id,
             ends: now,
             rows: session.sending.rows,
-            rows_bytes: 0,
+            rows_bytes: session.sending.rows_bytes,
             in_flight: persistent,
+            in_flight_last: 0,
+            dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
         };
@@ -224,6 +264,9 @@ impl Shard {
         out: &mut Outbox,
     ) -> Position {
         self.index.remove(&index_key(&session.user, &session.client_id));
+        self.counters.take(Metric::Subscriptions, session.subscriptions.len() as u64);
+        self.counters.take(Metric::QueuedMessages, session.rows as u64);
+        self.counters.take(Metric::QueuedBytes, session.rows_bytes as u64);
         let mut ops = Vec::new();
         if has_rows {
             ops.push(rows::session_gone(session.slot, &session.user, &session.client_id));
@@ -273,6 +316,7 @@ impl Shard {
                 Self::say_goodbye(session, ReasonCode::ServerShuttingDown, out);
             }
             let cause = CloseCause::ShuttingDown;
+            self.count_close(&cause);
             out.outputs.push(Output::Close { connection, cause });
             self.end_connection(id, Disconnection::Abrupt, now, out);
         }

@@ -3,10 +3,12 @@
 use super::Shard;
 use super::service::ToService;
 use crate::codec::{ReasonCode, Version};
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
 use crate::record::Position;
+use crate::router::RetainedFull;
 use crate::slot::ShardId;
 use crate::time::Time;
 
@@ -33,7 +35,13 @@ impl Shard {
                     }
                     // It was removed already, but perhaps not for good yet.
                     Ok(None) => (self.ledger.last(), ReasonCode::NoMatchingSubscribers),
-                    Err(_) => (Position::START, ReasonCode::QuotaExceeded),
+                    Err(RetainedFull(bound)) => {
+                        self.counters.add(bound, 1);
+                        if token.is_none() {
+                            self.counters.add(Metric::DroppedRetainedFull, 1);
+                        }
+                        (Position::START, ReasonCode::QuotaExceeded)
+                    }
                 };
                 self.owe(from, token, position, reason, out);
             }
@@ -56,6 +64,9 @@ impl Shard {
     fn taken(&mut self, token: u64, reason: ReasonCode, now: Time, out: &mut Outbox) {
         self.announcement_answered(token);
         let Some((id, serial)) = self.tokens.remove(&token) else { return };
+        if reason.is_error() {
+            self.counters.add(Metric::refused_publish(reason), 1);
+        }
         if let Some(offline) = self.offline.get_mut(&id) {
             offline.taken(id, serial, reason, &mut self.ledger, out);
             return;

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::load::ReadFor;
 use super::{Owed, Shard};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
+use crate::limits::{QUEUE_OVERSHOOT_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
-use crate::record::{Op, Position};
-use crate::router::Copy;
+use crate::record::{Op, Position, Row};
+use crate::router::{Copy, RetainedFull};
 use crate::session::{Queued, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
@@ -51,7 +54,13 @@ impl Shard {
     /// Whether one session alone was found, and has no room for the message.
     pub(super) fn is_full(&self, message: &Message) -> bool {
         match self.copies[..] {
-            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            [copy] if copy.qos > QoS::AtMostOnce => {
+                let bound = self.full_by(copy, message);
+                if let Some(bound) = bound {
+                    self.counters.add(bound, 1);
+                }
+                bound.is_some()
+            }
             _ => false,
         }
     }
@@ -92,7 +101,7 @@ impl Shard {
         let mut keys = Vec::new();
         for copy in &copies {
             let number = self.ledger.number(out);
-            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops) {
+            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops, out) {
                 keys.extend(key.clone());
                 routed.places.push((*copy, number, key));
             }
@@ -123,51 +132,140 @@ impl Shard {
         }
     }
 
-    fn has_room(&self, copy: Copy, message: &Message) -> bool {
-        let limits = &self.limits;
-        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
-        if let Some(session) = self.sessions.get(&copy.session) {
-            return session.sending.has_room(message.size(), messages, bytes);
+    /// The bound of a session's queue that leaves no room for a message, if there is none.
+    fn full_by(&self, copy: Copy, message: &Message) -> Option<Metric> {
+        let (rows, bytes) = match self.sessions.get(&copy.session) {
+            Some(session) => session.sending.waiting_size(),
+            None => self.offline.get(&copy.session).map(|it| (it.rows, it.rows_bytes))?,
+        };
+        if rows >= self.limits.session_queue_messages_max {
+            return Some(Metric::LimitQueueMessages);
         }
-        self.offline
-            .get(&copy.session)
-            .is_none_or(|it| it.rows < messages && it.rows_bytes + message.size() <= bytes)
+        let full = bytes + message.size() > self.limits.session_queue_bytes_max;
+        full.then_some(Metric::LimitQueueBytes)
     }
 
     /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its
-    /// connection. A full queue loses its oldest message for it, where that is in memory.
+    /// connection. A full queue loses its oldest messages for it: at once where they are in memory;
+    /// where they are in the store, as soon as they have been read.
     fn queue_row(
         &mut self,
         copy: Copy,
         number: u64,
         message: &Message,
         ops: &mut Vec<Op>,
+        out: &mut Outbox,
     ) -> Result<Option<Bytes>, NoRoom> {
         if copy.qos == QoS::AtMostOnce {
             return Ok(None);
         }
-        let full = !self.has_room(copy, message);
-        let slot = if let Some(session) = self.sessions.get_mut(&copy.session) {
-            if full {
-                let dropped = session.sending.drop_oldest().ok_or(NoRoom)?;
-                ops.extend(dropped.map(|key| Op::Delete { key }));
+        let Copy { session: id, qos, retain, subscription_id } = copy;
+        let full_by = self.full_by(copy, message);
+        if let Some(bound) = full_by {
+            self.counters.add(bound, 1);
+            if message.size() > self.limits.session_queue_bytes_max {
+                self.counters.add(Metric::DroppedQueueFull, 1);
+                return Err(NoRoom);
             }
+        }
+        let slot = if self.sessions.contains_key(&id) {
+            self.push_out(copy, message, ops)?;
+            let session = self.sessions.get_mut(&id).ok_or(NoRoom)?;
             if !session.is_persistent() {
                 return Ok(None);
             }
-            session.sending.note_row(message);
+            session.sending.note_row(message, &self.counters);
             session.slot
         } else {
-            let offline = self.offline.get_mut(&copy.session).ok_or(NoRoom)?;
-            if full {
+            let offline = self.offline.get_mut(&id).ok_or(NoRoom)?;
+            let limits = &self.limits;
+            let bytes_max = limits.session_queue_bytes_max.saturating_mul(2);
+            if offline.rows >= limits.session_queue_messages_max.saturating_add(QUEUE_OVERSHOOT_MAX)
+                || offline.rows_bytes.saturating_add(message.size()) > bytes_max
+            {
+                self.counters.add(Metric::DroppedQueueFull, 1);
                 return Err(NoRoom);
             }
+            self.counters.add(Metric::QueuedMessages, 1);
+            self.counters.add(Metric::QueuedBytes, message.size() as u64);
             offline.rows += 1;
             offline.rows_bytes += message.size();
-            offline.slot
+            let slot = offline.slot;
+            if full_by.is_some() {
+                self.read_oldest(id, out);
+            }
+            slot
         };
-        let Copy { session, qos, retain, subscription_id } = copy;
-        Ok(Some(rows::queued_key(slot, session, number, qos, retain, subscription_id)))
+        Ok(Some(rows::queued_key(slot, id, number, qos, retain, subscription_id)))
+    }
+
+    /// Makes room in the queue of a session that is connected.
+    fn push_out(
+        &mut self,
+        copy: Copy,
+        message: &Message,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), NoRoom> {
+        while self.full_by(copy, message).is_some() {
+            // Its oldest; or, if none is in memory that was not sent, this one.
+            self.counters.add(Metric::DroppedQueueFull, 1);
+            let session = self.sessions.get_mut(&copy.session).ok_or(NoRoom)?;
+            let dropped = session.sending.drop_oldest(&self.counters).ok_or(NoRoom)?;
+            ops.extend(dropped.map(|key| Op::Delete { key }));
+        }
+        Ok(())
+    }
+
+    /// Asks for the oldest messages of a session that has no connection, and too many of them.
+    fn read_oldest(&mut self, id: SessionId, out: &mut Outbox) {
+        let Some(offline) = self.offline.get(&id).filter(|it| it.dropping.is_none()) else {
+            return;
+        };
+        let range = rows::queued_after(offline.slot, id, offline.in_flight_last);
+        self.read_rows(ReadFor::Oldest(id), range, QUEUE_ROWS_PER_READ, out);
+        let token = self.next_read;
+        if let Some(offline) = self.offline.get_mut(&id) {
+            offline.dropping = Some(token);
+        }
+    }
+
+    /// Drops as many of the oldest messages of a session as it has too many.
+    pub(super) fn drop_oldest(
+        &mut self,
+        id: SessionId,
+        token: u64,
+        rows: &[Row],
+        out: &mut Outbox,
+    ) {
+        let (messages, bytes) =
+            (self.limits.session_queue_messages_max, self.limits.session_queue_bytes_max);
+        // The Client may have come, and gone again, since these were asked for.
+        let Some(offline) = self.offline.get_mut(&id).filter(|it| it.dropping == Some(token))
+        else {
+            return;
+        };
+        offline.dropping = None;
+        let mut ops = Vec::new();
+        for row in rows {
+            if offline.rows <= messages && offline.rows_bytes <= bytes {
+                break;
+            }
+            let message = rows::read_queued(row).map(|queued| queued.message.size());
+            let size = message.unwrap_or(row.value.len());
+            offline.rows = offline.rows.saturating_sub(1);
+            offline.rows_bytes = offline.rows_bytes.saturating_sub(size);
+            self.counters.take(Metric::QueuedMessages, 1);
+            self.counters.take(Metric::QueuedBytes, size as u64);
+            self.counters.add(Metric::DroppedQueueFull, 1);
+            ops.push(Op::Delete { key: row.key.clone() });
+        }
+        let too_many = offline.rows > messages || offline.rows_bytes > bytes;
+        if !ops.is_empty() {
+            self.ledger.append(ops, false, out);
+            if too_many {
+                self.read_oldest(id, out);
+            }
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
@@ -205,7 +303,7 @@ impl Shard {
         let mut deliveries = Vec::with_capacity(copies.len());
         for (copy, message) in copies {
             let number = self.ledger.number(out);
-            let Ok(key) = self.queue_row(copy, number, &message, &mut ops) else { continue };
+            let Ok(key) = self.queue_row(copy, number, &message, &mut ops, out) else { continue };
             ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
             deliveries.push((copy, number, key, message));
         }
@@ -227,7 +325,13 @@ impl Shard {
         let mut ops = Vec::new();
         if message.retain {
             if self.owns(&message.topic) {
-                ops.extend(self.router.retained.set(message, &self.limits).ok().flatten());
+                match self.router.retained.set(message, &self.limits) {
+                    Ok(op) => ops.extend(op),
+                    Err(RetainedFull(bound)) => {
+                        self.counters.add(bound, 1);
+                        self.counters.add(Metric::DroppedRetainedFull, 1);
+                    }
+                }
             } else {
                 let shard = self.owner(&message.topic);
                 let message = PeerMessage::Retain { message: Arc::clone(message), token: None };

@@ -26,11 +26,13 @@ use tidings_core::codec::{
 };
 use tidings_core::hook::Event;
 use tidings_core::limits::Limits;
+use tidings_core::metric::Snapshot;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
 use tidings_core::shard::{Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot};
 use tidings_core::slot::{ShardId, Slot};
+use tidings_core::system::SystemValue;
 use tidings_core::time::Time;
 
 use crate::words::owned;
@@ -82,6 +84,8 @@ pub(crate) struct Cluster {
     auto_sync: bool,
     auto_peers: bool,
     auto_reads: bool,
+    auto_writes: bool,
+    records: usize,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     verbose: bool,
@@ -107,6 +111,8 @@ impl Cluster {
             auto_sync: true,
             auto_peers: true,
             auto_reads: true,
+            auto_writes: true,
+            records: 0,
             trace: 0,
             verbose: std::env::var_os("TRACE").is_some(),
         };
@@ -135,6 +141,16 @@ impl Cluster {
     pub(crate) fn hold_reads(&mut self, hold: bool) {
         self.auto_reads = !hold;
         self.settle();
+    }
+
+    /// Nobody says from now on that what was sent is written.
+    pub(crate) fn hold_writes(&mut self, hold: bool) {
+        self.auto_writes = !hold;
+    }
+
+    /// How many records there were, safe or not.
+    pub(crate) fn records(&self) -> usize {
+        self.records
     }
 
     /// The shard of a session.
@@ -473,6 +489,28 @@ impl Cluster {
         self.now = end;
     }
 
+    /// What all shards have counted.
+    pub(crate) fn metrics(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for node in &self.nodes {
+            snapshot.add(node.shard.counters());
+        }
+        snapshot
+    }
+
+    /// The broker says this of itself, to every shard.
+    pub(crate) fn tell(&mut self, values: &[(&str, &str)]) {
+        let value = |(topic, payload): &(&str, &str)| SystemValue {
+            topic: (*topic).into(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+        };
+        let values: Arc<[SystemValue]> = values.iter().map(value).collect();
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::System(Arc::clone(&values)));
+        }
+        self.settle();
+    }
+
     /// When something is due next.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.nodes.iter().filter_map(|node| node.shard.next_timeout()).min()
@@ -630,6 +668,7 @@ impl Cluster {
                     peer.closed = Some(cause);
                 }
                 Output::Store(record) => {
+                    self.records += 1;
                     self.note(&("store", shard, &record));
                     apply(&mut self.rows, &record);
                     self.nodes[shard].unsynced.push_back(record);
@@ -653,7 +692,7 @@ impl Cluster {
             }
         }
         // Here everything is written at once, unless a test says that the Client does not read.
-        for connection in throttled {
+        for connection in throttled.into_iter().filter(|_| self.auto_writes) {
             self.input(shard, Input::Congested { connection, congested: false });
         }
     }
