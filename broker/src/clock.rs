@@ -27,6 +27,12 @@ impl Clock {
         self.started_at + self.started.elapsed()
     }
 
+    /// The moment that the system's clock calls `moment`: it may have been set since the start.
+    pub(crate) fn time(&self, moment: SystemTime) -> Time {
+        let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
+        self.now() + left
+    }
+
     /// The moment of the runtime's clock that is `time`.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
         let instant = self.started.checked_add(time.since(self.started_at));

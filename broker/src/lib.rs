@@ -26,6 +26,7 @@ mod front;
 mod health;
 pub mod journal;
 mod limits;
+pub mod listener;
 mod mail;
 mod observer;
 mod runtime;

@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::listener::Stream;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -24,12 +27,22 @@ pub(crate) enum Mail {
 /// A connection whose CONNECT was read and whose Client is known.
 #[derive(Debug)]
 pub(crate) struct Introduced {
-    pub(crate) stream: std::net::TcpStream,
+    /// Detached.
+    pub(crate) stream: Box<dyn Stream>,
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
+    pub(crate) login: Login,
+}
+
+/// Who a connection speaks for, and as which session.
+#[derive(Debug)]
+pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) client_id: String,
+    /// The Client Identifier was given by the broker.
     pub(crate) assigned: bool,
+    /// When it is over.
+    pub(crate) expires: Option<SystemTime>,
 }
 
 /// The way into a shard's box.

@@ -103,6 +103,7 @@ metrics! {
         ClosedMalformed "malformed";
         ClosedProtocol "protocol_error";
         ClosedRefused "refused";
+        ClosedRights "not_authorized";
         ClosedKeepAlive "keep_alive";
         ClosedTakenOver "taken_over";
         ClosedNotReading "not_reading";

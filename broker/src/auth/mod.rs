@@ -8,6 +8,7 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 mod open;
 mod rate;
@@ -22,7 +23,7 @@ pub use users::{LoginCounts, LoginLimits, UsersFile};
 /// What a CONNECT says about who sends it.
 ///
 /// Its `Debug` leaves the password out, so that it may reach a log.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// The Client Identifier, after the broker assigned one where it was empty (§3.1.3.1).
     pub client_id: String,
@@ -32,6 +33,26 @@ pub struct Credentials {
     pub password: Option<Vec<u8>>,
     /// The other end of the Network Connection; `None` where it has no address of its own.
     pub peer: Option<SocketAddr>,
+    /// What the Client proved in the TLS handshake, where it did.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A client certificate that was verified: its chain leads to an authority that the listener trusts,
+/// and the Client holds its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// The Common Name of its subject, if it has one that is text.
+    pub common_name: Option<String>,
+    /// All of it, in DER.
+    pub der: Vec<u8>,
+}
+
+impl Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCertificate")
+            .field("common_name", &self.common_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Debug for Credentials {
@@ -41,6 +62,7 @@ impl Debug for Credentials {
             .field("user_name", &self.user_name)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("peer", &self.peer)
+            .field("certificate", &self.certificate)
             .finish()
     }
 }
@@ -53,9 +75,18 @@ pub enum Decision {
     Accept {
         /// The user that sessions, rights and chats belong to.
         user: String,
+        /// When that is over, by the system's clock: the connection is ended then, with 0x87.
+        expires: Option<SystemTime>,
     },
     /// The connection is answered with a Reason Code and closed [MQTT-3.2.2-7].
     Refuse(Refusal),
+}
+
+impl Decision {
+    /// The connection speaks for `user`, for as long as it is there.
+    pub fn accept(user: impl Into<String>) -> Self {
+        Self::Accept { user: user.into(), expires: None }
+    }
 }
 
 /// Why a connection is refused. The caller makes the Reason Code of it (§3.2.2.2).
@@ -105,7 +136,7 @@ mod tests {
             client_id: "phone".into(),
             user_name: Some("bob".into()),
             password: Some(b"secret".to_vec()),
-            peer: None,
+            ..Credentials::default()
         };
         let text = format!("{credentials:?}");
         assert!(text.contains("bob"), "{text}");

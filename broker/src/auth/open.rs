@@ -25,10 +25,10 @@ impl OpenOnLoopback {
             return Decision::Refuse(Refusal::NotAuthorized);
         }
         match credentials.user_name {
-            None => Decision::Accept { user: String::new() },
+            None => Decision::accept(String::new()),
             // A zero-length name is allowed (§3.1.3.5), and names nobody.
-            Some(user) if user.is_empty() => Decision::Accept { user },
-            Some(user) if is_user_name(&user) => Decision::Accept { user },
+            Some(user) if user.is_empty() => Decision::accept(user),
+            Some(user) if is_user_name(&user) => Decision::accept(user),
             Some(_) => Decision::Refuse(Refusal::BadUserNameOrPassword),
         }
     }
@@ -92,16 +92,16 @@ mod tests {
         OpenOnLoopback::decide(Credentials {
             client_id: "phone".into(),
             user_name: user.map(Into::into),
-            password: None,
             peer: peer.map(|peer| peer.parse().unwrap()),
+            ..Credentials::default()
         })
     }
 
     #[test]
     fn loopback_peer_is_who_it_says() {
         for peer in ["127.0.0.1:9", "127.9.9.9:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-            assert_eq!(decide(Some("bob"), Some(peer)), Decision::Accept { user: "bob".into() });
-            assert_eq!(decide(None, Some(peer)), Decision::Accept { user: String::new() });
+            assert_eq!(decide(Some("bob"), Some(peer)), Decision::accept("bob"));
+            assert_eq!(decide(None, Some(peer)), Decision::accept(""));
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn empty_name_is_an_anonymous_one() {
-        let anonymous = Decision::Accept { user: String::new() };
+        let anonymous = Decision::accept("");
         assert_eq!(decide(Some(""), Some("127.0.0.1:9")), anonymous);
     }
 

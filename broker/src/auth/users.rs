@@ -127,7 +127,7 @@ impl UsersFile {
         let (counter, refusal) = match self.outcome(credentials, now).await {
             Ok((user, Outcome::Right)) => {
                 self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-                return Decision::Accept { user };
+                return Decision::accept(user);
             }
             Ok((_, Outcome::Wrong)) => (&self.counters.wrong, Refusal::BadUserNameOrPassword),
             Ok((_, Outcome::Limited)) => (&self.counters.limited, Refusal::ServerBusy),
@@ -318,7 +318,7 @@ mod tests {
     const WRONG: Decision = Decision::Refuse(Refusal::BadUserNameOrPassword);
 
     fn accepted(user: &str) -> Decision {
-        Decision::Accept { user: user.into() }
+        Decision::accept(user)
     }
 
     fn login(user: &str, password: &[u8]) -> Credentials {
@@ -327,6 +327,7 @@ mod tests {
             user_name: Some(user.into()),
             password: Some(password.to_vec()),
             peer: Some("127.0.0.1:9".parse().unwrap()),
+            certificate: None,
         }
     }
 

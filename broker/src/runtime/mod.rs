@@ -240,7 +240,10 @@ impl Runtime {
 
     fn post(&self, shard: ShardId, message: PeerMessage) {
         let Some(post) = self.posts.get(usize::from(shard.0)) else { return };
-        let may_be_lost = matches!(&message, PeerMessage::Publish { token: None, .. });
+        let may_be_lost = matches!(
+            &message,
+            PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
+        );
         if may_be_lost && post.is_crowded() {
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;

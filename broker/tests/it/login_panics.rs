@@ -22,7 +22,7 @@ impl Authenticate for PanicsForMallory {
         Box::pin(async move {
             let user = credentials.user_name.unwrap_or_default();
             assert_ne!(user, "mallory", "a defect");
-            Decision::Accept { user }
+            Decision::accept(user)
         })
     }
 }

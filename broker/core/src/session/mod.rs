@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped};
-pub(crate) use receive::{Received, Receiving, ReplyKind};
+pub(crate) use receive::{Received, Receiving, ReplyKind, worse};
 pub(crate) use sending::Sending;
 pub(crate) use takeovers::Takeovers;
 pub(crate) use window::{InFlight, Queued, State};
@@ -34,6 +34,7 @@ use crate::limits::Limits;
 use crate::message::{Message, MessageId};
 use crate::metric::Counters;
 use crate::output::{ConnectionId, Outbox};
+use crate::peer::Standing;
 use crate::record::Position;
 use crate::slot::Slot;
 use crate::time::Time;
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) will: Option<Will>,
     /// CONNACK is not sent yet: nothing is taken from the Client and nothing sent to it.
     pub(crate) opening: Option<Opening>,
+    /// What the owners of its groups know of it, if it is a member of any (§4.8.2).
+    pub(crate) told: Option<Standing>,
     /// Tells this time in memory from earlier ones, whose reads may still be answered.
     pub(crate) life: u64,
     pub(crate) takeovers: Takeovers,
@@ -126,6 +129,8 @@ pub(crate) struct Link {
     /// When that is looked at next.
     pub(crate) silence_due: Option<Time>,
     pub(crate) heard: Time,
+    /// When the login is over.
+    pub(crate) expires: Time,
     pub(crate) quota: SendQuota,
     pub(crate) packet_bytes_max: usize,
     pub(crate) aliases: TopicAliases,
@@ -176,6 +181,7 @@ impl Link {
             silence_max: keep_alive(connect, limits).map(|keep_alive| keep_alive * 3 / 2),
             silence_due: None,
             heard: now,
+            expires: Time::NEVER,
             quota: SendQuota::new(window),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),
             aliases: TopicAliases::new(limits.topic_alias_max),

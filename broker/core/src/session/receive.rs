@@ -249,7 +249,7 @@ impl Receiving {
 
 /// Of two parts of one answer: an error before "nobody listens" before success, and "nobody" only
 /// where all say so.
-fn worse(one: ReasonCode, other: ReasonCode) -> ReasonCode {
+pub(crate) fn worse(one: ReasonCode, other: ReasonCode) -> ReasonCode {
     match (one.is_error(), other.is_error()) {
         (true, _) => one,
         (_, true) => other,

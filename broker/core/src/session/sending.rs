@@ -4,15 +4,18 @@
 //! the queue has run empty.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::packet_id::PacketIds;
 use super::window::{InFlight, Queued, Window};
+use crate::codec::QoS;
 use crate::hook::Tag;
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::metric::{Counters, Metric};
+use crate::topic::TopicFilter;
 
 /// Messages on their way to the Client.
 #[derive(Debug)]
@@ -136,6 +139,12 @@ impl Sending {
         (self.rows.max(self.queue.len()), self.rows_bytes.max(self.queue_bytes))
     }
 
+    /// Whether a message of `bytes` finds room under the bounds of the session's queue.
+    pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
+        let (messages, waiting) = self.waiting_size();
+        messages < messages_max && waiting.saturating_add(bytes) <= bytes_max
+    }
+
     /// Pushes out the oldest message that waits and was not sent; its row, if it had one.
     pub(crate) fn drop_oldest(&mut self, counters: &Counters) -> Option<Option<Bytes>> {
         let index = self.queue.iter().position(|queued| queued.tag.is_none())?;
@@ -143,6 +152,20 @@ impl Sending {
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
         self.note_row_gone(&queued, counters);
         Some(queued.key)
+    }
+
+    /// What has no row and was not taken by the Client for certain, of Shared Subscriptions: for
+    /// another member, when the session ends. What was sent with QoS 2 stays with its Client, who
+    /// is gone. [MQTT-4.8.2-5]
+    pub(crate) fn left_to_others(self) -> impl Iterator<Item = (TopicFilter, Arc<Message>)> {
+        let Self { mut window, queue, .. } = self;
+        let sent: Vec<InFlight> = window.drain().collect();
+        let sent = sent.into_iter().filter_map(|entry| {
+            let taken = entry.queued.qos == QoS::ExactlyOnce && entry.was_sent();
+            (!taken).then_some(entry.queued)
+        });
+        let all = sent.chain(queue).filter(|queued| queued.key.is_none());
+        all.filter_map(|queued| Some((queued.share?, queued.message)))
     }
 
     /// Counts a row that the session's queue gets. Call it before [`Session::offer`].

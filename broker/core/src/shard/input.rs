@@ -10,6 +10,7 @@ use crate::peer::PeerMessage;
 use crate::record::{Position, Row};
 use crate::slot::ShardId;
 use crate::system::SystemValue;
+use crate::time::Time;
 
 /// Which shard it is and what binds it.
 #[derive(Debug, Clone)]
@@ -92,6 +93,14 @@ pub enum Input<'a> {
     System(Arc<[SystemValue]>),
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
+    /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of
+    /// sessions without a connection too.
+    RightsChanged,
+    /// What authentication said is not true any more: connections end with 0x87, sessions stay.
+    Revoked {
+        /// Whose connections; `None`: everybody's.
+        user: Option<&'a str>,
+    },
     /// The server stops: every Client is told, every session put away.
     Stop,
 }
@@ -107,6 +116,8 @@ pub struct Open<'a> {
     pub client_id: &'a str,
     /// Whether it was given one. [MQTT-3.2.2-16]
     pub assigned: bool,
+    /// When what authentication says is over; [`Time::NEVER`] if it is not.
+    pub expires: Time,
     /// What it said.
     pub connect: Connect<'a>,
 }

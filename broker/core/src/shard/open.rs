@@ -11,10 +11,11 @@ use super::timers::Timer;
 use crate::codec::{
     Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
-use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, Verdict};
+use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
 use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::Standing;
 use crate::record::{Position, RowKind};
 use crate::session::rows::SessionRow;
 use crate::session::{
@@ -25,7 +26,9 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
-        if let Err(reason) = self.may_open(open) {
+        let allowed =
+            if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
+        if let Err(reason) = allowed {
             return self.refuse_open(open, reason, out);
         }
         let expiry = session_expiry(&open.connect, &self.limits);
@@ -51,6 +54,10 @@ impl Shard {
             Some(id) => self.resume(id, open, expiry, now, out),
         };
         self.connections.insert(open.connection, id);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.link.expires = open.expires;
+            self.timers.set(open.expires, Timer::Login(open.connection));
+        }
         self.advance(id, now, out);
     }
 
@@ -83,15 +90,10 @@ impl Shard {
     }
 
     fn may_open(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
-        if let (Some(rights), Some(will)) = (&self.hooks.authorize, &open.connect.will) {
-            let client = crate::hook::Client {
-                user: open.user,
-                client_id: open.client_id,
-                version: open.connect.version,
-            };
-            if let Verdict::Deny(reason) = rights.publish(&client, will.topic) {
-                return Err(reason);
-            }
+        if let Some(will) = &open.connect.will {
+            let Open { user, client_id, .. } = *open;
+            let client = Client { user, client_id, version: open.connect.version };
+            self.may_say(&client, will.topic)?;
         }
         let key = index_key(open.user, open.client_id);
         if open.user.is_empty() || self.index.contains_key(&key) {
@@ -134,6 +136,7 @@ impl Shard {
             sending: Sending::new(),
             will,
             opening: None,
+            told: None,
             life,
             takeovers: Takeovers::default(),
         };
@@ -223,10 +226,14 @@ impl Shard {
             sending: Sending::with_rows(offline.rows, offline.rows_bytes),
             will: None,
             opening: None,
+            told: None,
             life,
             takeovers: Takeovers::default(),
         };
         session.sending.in_flight_last = offline.in_flight_last;
+        // In memory, and without a connection as far as its groups know.
+        let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
+        session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         let slot = session.slot;
         self.sessions.insert(id, session);
@@ -272,6 +279,7 @@ impl Shard {
         session.opening = Some(opening);
         // Nobody waits for it: a crash before it is stored leaves the older end of the session.
         self.ledger.append(vec![op], false, out);
+        self.drop_lost(id, out);
     }
 
     /// What CONNACK will say.
@@ -316,7 +324,6 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
-        to.push(Property::SharedSubscriptionAvailable(false));
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.

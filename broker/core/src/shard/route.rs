@@ -7,24 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::load::ReadFor;
+use super::shared::Relay;
 use super::{Owed, Shard};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
-use crate::limits::{QUEUE_OVERSHOOT_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
-use crate::record::{Op, Position, Row};
+use crate::record::{Op, Position};
 use crate::router::{Copy, RetainedFull};
-use crate::session::{Queued, rows};
+use crate::session::Queued;
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
-
-/// A session whose queue is full, and nothing in it that could make room.
-#[derive(Debug, Clone, Copy)]
-struct NoRoom;
 
 /// What became of a message on this shard.
 #[derive(Debug)]
@@ -49,11 +44,15 @@ impl Shard {
     /// Finds the sessions of this shard that get a message: the first of three steps.
     pub(super) fn find(&mut self, message: &Message, publisher: Option<SessionId>) {
         self.router.copies(message, publisher, &mut self.copies);
+        self.hands.clear();
+        if !self.router.groups.is_empty() {
+            self.find_members(message);
+        }
     }
 
     /// Whether one session alone was found, and has no room for the message.
     pub(super) fn is_full(&self, message: &Message) -> bool {
-        match self.copies[..] {
+        match &self.copies[..] {
             [copy] if copy.qos > QoS::AtMostOnce => {
                 let bound = self.full_by(copy, message);
                 if let Some(bound) = bound {
@@ -66,7 +65,7 @@ impl Shard {
     }
 
     /// Gives a message to the sessions that [`Shard::find`] found.
-    fn route(
+    pub(super) fn route(
         &mut self,
         message: &Arc<Message>,
         ops: Vec<Op>,
@@ -92,18 +91,18 @@ impl Shard {
         noted: Option<Op>,
         out: &mut Outbox,
     ) -> Routed {
-        let copies = std::mem::take(&mut self.copies);
+        let mut copies = std::mem::take(&mut self.copies);
         if message.retain && !self.retained_asked.is_empty() {
             self.note_retained_passed(&message.topic);
         }
         let mut routed =
             Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
         let mut keys = Vec::new();
-        for copy in &copies {
+        for copy in copies.drain(..) {
             let number = self.ledger.number(out);
-            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops, out) {
+            if let Ok(key) = self.queue_row(&copy, number, message, &mut ops, out) {
                 keys.extend(key.clone());
-                routed.places.push((*copy, number, key));
+                routed.places.push((copy, number, key));
             }
         }
         match keys.len() {
@@ -132,142 +131,6 @@ impl Shard {
         }
     }
 
-    /// The bound of a session's queue that leaves no room for a message, if there is none.
-    fn full_by(&self, copy: Copy, message: &Message) -> Option<Metric> {
-        let (rows, bytes) = match self.sessions.get(&copy.session) {
-            Some(session) => session.sending.waiting_size(),
-            None => self.offline.get(&copy.session).map(|it| (it.rows, it.rows_bytes))?,
-        };
-        if rows >= self.limits.session_queue_messages_max {
-            return Some(Metric::LimitQueueMessages);
-        }
-        let full = bytes + message.size() > self.limits.session_queue_bytes_max;
-        full.then_some(Metric::LimitQueueBytes)
-    }
-
-    /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its
-    /// connection. A full queue loses its oldest messages for it: at once where they are in memory;
-    /// where they are in the store, as soon as they have been read.
-    fn queue_row(
-        &mut self,
-        copy: Copy,
-        number: u64,
-        message: &Message,
-        ops: &mut Vec<Op>,
-        out: &mut Outbox,
-    ) -> Result<Option<Bytes>, NoRoom> {
-        if copy.qos == QoS::AtMostOnce {
-            return Ok(None);
-        }
-        let Copy { session: id, qos, retain, subscription_id } = copy;
-        let full_by = self.full_by(copy, message);
-        if let Some(bound) = full_by {
-            self.counters.add(bound, 1);
-            if message.size() > self.limits.session_queue_bytes_max {
-                self.counters.add(Metric::DroppedQueueFull, 1);
-                return Err(NoRoom);
-            }
-        }
-        let slot = if self.sessions.contains_key(&id) {
-            self.push_out(copy, message, ops)?;
-            let session = self.sessions.get_mut(&id).ok_or(NoRoom)?;
-            if !session.is_persistent() {
-                return Ok(None);
-            }
-            session.sending.note_row(message, &self.counters);
-            session.slot
-        } else {
-            let offline = self.offline.get_mut(&id).ok_or(NoRoom)?;
-            let limits = &self.limits;
-            let bytes_max = limits.session_queue_bytes_max.saturating_mul(2);
-            if offline.rows >= limits.session_queue_messages_max.saturating_add(QUEUE_OVERSHOOT_MAX)
-                || offline.rows_bytes.saturating_add(message.size()) > bytes_max
-            {
-                self.counters.add(Metric::DroppedQueueFull, 1);
-                return Err(NoRoom);
-            }
-            self.counters.add(Metric::QueuedMessages, 1);
-            self.counters.add(Metric::QueuedBytes, message.size() as u64);
-            offline.rows += 1;
-            offline.rows_bytes += message.size();
-            let slot = offline.slot;
-            if full_by.is_some() {
-                self.read_oldest(id, out);
-            }
-            slot
-        };
-        Ok(Some(rows::queued_key(slot, id, number, qos, retain, subscription_id)))
-    }
-
-    /// Makes room in the queue of a session that is connected.
-    fn push_out(
-        &mut self,
-        copy: Copy,
-        message: &Message,
-        ops: &mut Vec<Op>,
-    ) -> Result<(), NoRoom> {
-        while self.full_by(copy, message).is_some() {
-            // Its oldest; or, if none is in memory that was not sent, this one.
-            self.counters.add(Metric::DroppedQueueFull, 1);
-            let session = self.sessions.get_mut(&copy.session).ok_or(NoRoom)?;
-            let dropped = session.sending.drop_oldest(&self.counters).ok_or(NoRoom)?;
-            ops.extend(dropped.map(|key| Op::Delete { key }));
-        }
-        Ok(())
-    }
-
-    /// Asks for the oldest messages of a session that has no connection, and too many of them.
-    fn read_oldest(&mut self, id: SessionId, out: &mut Outbox) {
-        let Some(offline) = self.offline.get(&id).filter(|it| it.dropping.is_none()) else {
-            return;
-        };
-        let range = rows::queued_after(offline.slot, id, offline.in_flight_last);
-        self.read_rows(ReadFor::Oldest(id), range, QUEUE_ROWS_PER_READ, out);
-        let token = self.next_read;
-        if let Some(offline) = self.offline.get_mut(&id) {
-            offline.dropping = Some(token);
-        }
-    }
-
-    /// Drops as many of the oldest messages of a session as it has too many.
-    pub(super) fn drop_oldest(
-        &mut self,
-        id: SessionId,
-        token: u64,
-        rows: &[Row],
-        out: &mut Outbox,
-    ) {
-        let (messages, bytes) =
-            (self.limits.session_queue_messages_max, self.limits.session_queue_bytes_max);
-        // The Client may have come, and gone again, since these were asked for.
-        let Some(offline) = self.offline.get_mut(&id).filter(|it| it.dropping == Some(token))
-        else {
-            return;
-        };
-        offline.dropping = None;
-        let mut ops = Vec::new();
-        for row in rows {
-            if offline.rows <= messages && offline.rows_bytes <= bytes {
-                break;
-            }
-            let message = rows::read_queued(row).map(|queued| queued.message.size());
-            let size = message.unwrap_or(row.value.len());
-            offline.rows = offline.rows.saturating_sub(1);
-            offline.rows_bytes = offline.rows_bytes.saturating_sub(size);
-            self.counters.take(Metric::QueuedMessages, 1);
-            self.counters.take(Metric::QueuedBytes, size as u64);
-            self.counters.add(Metric::DroppedQueueFull, 1);
-            ops.push(Op::Delete { key: row.key.clone() });
-        }
-        let too_many = offline.rows > messages || offline.rows_bytes > bytes;
-        if !ops.is_empty() {
-            self.ledger.append(ops, false, out);
-            if too_many {
-                self.read_oldest(id, out);
-            }
-        }
-    }
-
     #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
     fn deliver(
         &mut self,
@@ -279,10 +142,11 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let Copy { session, qos, retain, subscription_id } = copy;
+        let Copy { session, qos, retain, subscription_id, share } = copy;
         let message = Arc::clone(message);
+        let tag = None;
         let queued =
-            Queued { number, message, qos, retain, subscription_id, ready, key, tag: None };
+            Queued { number, message, qos, retain, subscription_id, ready, key, share, tag };
         let pumped = self.with(session, now, out, |session, cx| {
             session.offer(queued, cx);
             session.pump(cx)
@@ -303,7 +167,7 @@ impl Shard {
         let mut deliveries = Vec::with_capacity(copies.len());
         for (copy, message) in copies {
             let number = self.ledger.number(out);
-            let Ok(key) = self.queue_row(copy, number, &message, &mut ops, out) else { continue };
+            let Ok(key) = self.queue_row(&copy, number, &message, &mut ops, out) else { continue };
             ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
             deliveries.push((copy, number, key, message));
         }
@@ -340,6 +204,7 @@ impl Shard {
         }
         self.find(message, publisher);
         self.route(message, ops, now, out);
+        self.hand_over(message, false, None, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -363,12 +228,20 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.find(message, publisher);
-        if only && token.is_some() && self.is_full(message) {
+        if only && token.is_some() && self.hands.is_empty() && self.is_full(message) {
             self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
             return;
         }
-        let (ready, reason) = self.route(message, Vec::new(), now, out);
-        self.owe(from, token, ready, reason, out);
+        let only = only && self.hands.len() == 1 && self.copies.is_empty();
+        let waits = self.hands.len();
+        let (position, reason) = self.route(message, Vec::new(), now, out);
+        if waits == 0 {
+            self.owe(from, token, position, reason, out);
+            return;
+        }
+        let waiter =
+            token.map(|token| self.relay(Relay { shard: from, token, waits, position, reason }));
+        self.hand_over(message, only, waiter, out);
     }
 
     /// Tells another shard that its part is done, as soon as it is safe.

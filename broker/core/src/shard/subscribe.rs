@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, Waiter};
 use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
-use crate::hook::{ServiceEvent, SessionId, Verdict};
+use crate::hook::{ServiceEvent, SessionId};
 use crate::message::Message;
 use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
-use crate::peer::PeerMessage;
+use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::router::Copy;
@@ -26,6 +26,15 @@ struct Granted {
     new: bool,
     retained: bool,
     service: Option<u8>,
+}
+
+/// What other shards have to know before a SUBACK.
+#[derive(Debug, Default)]
+struct Others {
+    /// What this shard hears from now on.
+    interests: Vec<TopicFilter>,
+    /// Groups of others that the session is a member of.
+    joins: Vec<(ShardId, TopicFilter, Member)>,
 }
 
 /// A question for retained messages.
@@ -55,26 +64,33 @@ impl Shard {
         let mut reasons = Vec::new();
         let mut granted = Vec::new();
         let mut ops = Vec::new();
-        let mut interests = Vec::new();
+        let mut others = Others::default();
         for wanted in subscribe.filters() {
             match self.grant(id, &wanted, identifier) {
                 Err(reason) => reasons.push(reason as u8),
                 Ok(grant) => {
                     reasons.push(grant.subscription.qos as u8);
-                    self.add_subscription(id, &grant, &mut ops, &mut interests);
+                    self.add_subscription(id, &grant, &mut ops, &mut others);
                     granted.push(grant);
                 }
             }
         }
         let ready =
             if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
-        let waits = interests.len() * usize::from(self.shards - 1);
+        let Others { interests, joins } = others;
+        let waits = interests.len() * usize::from(self.shards - 1) + joins.len();
         let waits = u16::try_from(waits).unwrap_or(u16::MAX);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let kind = ReplyKind::Suback { reasons };
         let serial = session.receiving.expect(kind, subscribe.packet_id, ready, waits);
+        let waiter = Waiter::Answer(id, serial);
         for filter in interests {
-            self.announce(&filter, true, Some((id, serial)), out);
+            self.announce(&filter, true, Some(waiter), out);
+        }
+        for (shard, filter, member) in joins {
+            let (member, token) = (Some(member), Some(self.token(waiter)));
+            let message = PeerMessage::Member { filter, session: id, member, token };
+            out.outputs.push(Output::Peer { shard, message });
         }
         self.release(id, now, out);
         let mut retained = Vec::new();
@@ -118,7 +134,8 @@ impl Shard {
             }
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        if filter.share().is_some() {
+        let shared = filter.share().is_some();
+        if shared && self.services.owner(filter.pattern()).is_some() {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
         let subscriptions = &session.subscriptions;
@@ -137,17 +154,10 @@ impl Shard {
                 return Err(ReasonCode::QuotaExceeded);
             }
         }
-        if let Some(rights) = &self.hooks.authorize
-            && let Verdict::Deny(reason) = rights.subscribe(&session.client(), &filter)
-        {
-            return Err(reason);
-        }
-        let service = self.services.owner(filter.as_str());
-        if let Some(service) = service {
-            self.services.may_subscribe(service, &session.client(), &filter)?;
-        }
+        let service = self.may_hear(&session.client(), &filter)?;
         let handling: RetainHandling = wanted.options.retain_handling;
-        let retained = Subscription::wants_retained(handling, new);
+        // No retained messages for a Shared Subscription (§4.8.2).
+        let retained = !shared && Subscription::wants_retained(handling, new);
         let subscription = Subscription::new(wanted.options, identifier);
         Ok(Granted { filter, subscription, new, retained, service })
     }
@@ -157,7 +167,7 @@ impl Shard {
         id: SessionId,
         grant: &Granted,
         ops: &mut Vec<Op>,
-        interests: &mut Vec<TopicFilter>,
+        others: &mut Others,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Granted { filter, subscription, service, .. } = grant;
@@ -170,10 +180,21 @@ impl Shard {
         if service.is_some() {
             return;
         }
-        let first = self.router.subscribe(filter, id, *subscription);
+        let first = if filter.share().is_none() {
+            self.router.subscribe(filter, id, *subscription)
+        } else {
+            match self.join(id, filter, *subscription) {
+                Err(first) => first,
+                Ok((owner, member)) => {
+                    others.joins.push((owner, filter.clone(), member));
+                    return;
+                }
+            }
+        };
+        let heard = filter.unshared();
         // While others are still being told for somebody else, this session has to wait as well.
-        if self.shards > 1 && (first || self.announced.contains_key(filter)) {
-            interests.push(filter.clone());
+        if self.shards > 1 && (first || self.announced.contains_key(&heard)) {
+            others.interests.push(heard);
         }
     }
 
@@ -191,19 +212,20 @@ impl Shard {
         &mut self,
         filter: &TopicFilter,
         wanted: bool,
-        answer: Option<(SessionId, u64)>,
+        waiter: Option<Waiter>,
         out: &mut Outbox,
     ) {
         for shard in (0..self.shards).map(ShardId) {
             if shard == self.id {
                 continue;
             }
-            let token = answer.map(|answer| self.token(answer));
+            let token = waiter.map(|waiter| self.token(waiter));
             if let Some(token) = token {
                 self.announcing.insert(token, filter.clone());
                 *self.announced.entry(filter.clone()).or_default() += 1;
             }
-            let message = PeerMessage::Interest { filter: filter.clone(), wanted, token };
+            let (filter, own) = (filter.clone(), self.id);
+            let message = PeerMessage::Interest { filter, shard: own, wanted, token };
             out.outputs.push(Output::Peer { shard, message });
         }
     }
@@ -299,7 +321,7 @@ impl Shard {
             .map(|message| {
                 let qos: QoS = message.qos.min(subscription.qos);
                 let subscription_id = subscription.id;
-                (Copy { session: id, qos, retain: true, subscription_id }, message)
+                (Copy { session: id, qos, retain: true, subscription_id, share: None }, message)
             })
             .collect();
         self.replay_retained(copies, now, out);
@@ -336,7 +358,7 @@ impl Shard {
         Ok(())
     }
 
-    fn remove_subscription(
+    pub(super) fn remove_subscription(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
@@ -364,6 +386,10 @@ impl Shard {
 
     /// Takes a filter of a session out of the router, here and with the other shards.
     pub(super) fn drop_filter(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) {
+        if filter.share().is_some() {
+            self.leave(id, filter, out);
+            return;
+        }
         if self.router.unsubscribe(filter, id) && self.shards > 1 {
             self.announce(filter, false, None, out);
         }

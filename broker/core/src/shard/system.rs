@@ -22,7 +22,8 @@ impl Shard {
     /// New values, for those who listen now and those who will.
     pub(super) fn tell_system(&mut self, values: &[SystemValue], now: Time, out: &mut Outbox) {
         for SystemValue { topic, payload } in values {
-            let id = MessageId(self.ledger.number(out));
+            // Nobody acknowledges it, so it needs no number of its own, which would be leased.
+            let id = MessageId(0);
             let mut message =
                 Message::new(id, topic, Bytes::clone(payload), QoS::AtMostOnce, now);
             message.retain = true;
@@ -31,6 +32,7 @@ impl Shard {
             self.find(&message, None);
             let routed = self.place(&message, Vec::new(), None, out);
             self.hand_out(&message, routed, now, out);
+            self.hand_over(&message, false, None, out);
         }
     }
 
@@ -50,7 +52,7 @@ impl Shard {
         let mut copies = Vec::new();
         self.system.matching(filter, &mut |_, message| {
             let (qos, subscription_id) = (QoS::AtMostOnce, subscription.id);
-            let copy = Copy { session: id, qos, retain: true, subscription_id };
+            let copy = Copy { session: id, qos, retain: true, subscription_id, share: None };
             copies.push((copy, Arc::clone(message)));
         });
         self.replay_retained(copies, now, out);

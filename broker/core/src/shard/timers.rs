@@ -12,10 +12,14 @@ pub(crate) enum Timer {
     /// Look whether the Client was silent for one and a half Keep Alive. There is one per
     /// connection, set again when it fires too early: packets do not touch it.
     KeepAlive(ConnectionId),
+    /// End a connection whose login is over.
+    Login(ConnectionId),
     /// Publish a delayed will.
     Will(SessionId),
     /// End a session that has no connection.
     Expiry(SessionId),
+    /// Look at more sessions after a change of rights.
+    Rights,
 }
 
 /// The deadlines.

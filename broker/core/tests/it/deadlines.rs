@@ -1,8 +1,11 @@
 //! Deadlines of connections: which hold, and that they end with their connection.
 
-use tidings_core::codec::ReasonCode;
+use std::time::Duration;
 
-use crate::harness::{Cluster, v5};
+use tidings_core::codec::ReasonCode;
+use tidings_core::output::CloseCause;
+
+use crate::harness::{Cluster, lasting, v5};
 
 #[test]
 fn connection_that_ends_takes_its_keep_alive_along() {
@@ -38,4 +41,46 @@ fn process_that_was_stopped_does_not_blame_its_clients() {
     assert!(broker.closed(alice).is_none());
     broker.advance(1500);
     assert!(broker.closed(alice).is_some(), "silence is still found");
+}
+
+#[test]
+fn login_that_is_over_ends_the_connection_and_says_so() {
+    let mut broker = Cluster::new(1);
+    let watcher = broker.join(&v5("watcher"));
+    broker.listen(watcher, "left", 0);
+    let until = broker.now + Duration::from_secs(10);
+    let alice = broker.join(&v5("alice").will("left", "alice", 0, 0).expires(until));
+    broker.advance(9);
+    assert!(broker.closed(alice).is_none());
+    broker.advance(1);
+    assert_eq!(broker.closed(alice), Some(&CloseCause::LoginExpired));
+    assert_eq!(broker.received(alice), ["DISCONNECT 87"]);
+    assert_eq!(broker.received(watcher), ["PUBLISH q0 left=alice"]);
+}
+
+#[test]
+fn login_that_was_to_end_holds_no_deadline_of_a_connection_that_is_gone() {
+    let mut broker = Cluster::new(1);
+    let until = broker.now + Duration::from_secs(10);
+    let alice = broker.join(&v5("alice").expires(until));
+    broker.lose(alice);
+    assert_eq!(broker.next_timeout(), None);
+}
+
+#[test]
+fn login_that_is_over_before_it_begins_is_refused() {
+    let mut broker = Cluster::new(1);
+    let late = broker.connect(&v5("late").expires(broker.now));
+    assert_eq!(broker.closed(late), Some(&CloseCause::Refused(ReasonCode::NotAuthorized)));
+}
+
+#[test]
+fn login_of_a_connection_that_is_over_ends_nothing() {
+    let mut broker = Cluster::new(1);
+    let until = broker.now + Duration::from_secs(10);
+    let old = broker.join(&lasting("alice", 3600).expires(until));
+    let new = broker.join(&lasting("alice", 3600));
+    assert_eq!(broker.closed(old), Some(&CloseCause::TakenOver));
+    broker.advance(20);
+    assert!(broker.closed(new).is_none(), "its own login has no end");
 }

@@ -175,6 +175,11 @@ impl Cluster {
         topics.find(|topic| self.owner_of(topic) == shard).unwrap()
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn count(&self) -> u16 {
         u16::try_from(self.nodes.len()).unwrap()
     }
@@ -223,7 +228,9 @@ impl Cluster {
         match admitted {
             Ok(it) => {
                 let (client_id, assigned) = (&it.client_id[..], it.assigned);
-                let open = Open { connection, user: &user, client_id, assigned, connect };
+                let expires = options.expires;
+                let user = &user[..];
+                let open = Open { connection, user, client_id, assigned, expires, connect };
                 self.input(shard, Input::Open(open));
             }
             Err(reason) => {
@@ -545,6 +552,22 @@ impl Cluster {
         self.start(shards);
     }
 
+    /// Tells every shard that rights have changed, and lets it look at every session.
+    pub(crate) fn rights_changed(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::RightsChanged);
+        }
+        self.settle();
+    }
+
+    /// What authentication said of a user, or of everybody, is not true any more.
+    pub(crate) fn revoke(&mut self, user: Option<&str>) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Revoked { user });
+        }
+        self.settle();
+    }
+
     /// Tells every shard to stop, and lets everything be stored.
     pub(crate) fn stop(&mut self) {
         for shard in 0..self.nodes.len() {
@@ -692,7 +715,8 @@ impl Cluster {
             }
         }
         // Here everything is written at once, unless a test says that the Client does not read.
-        for connection in throttled.into_iter().filter(|_| self.auto_writes) {
+        let writes = self.auto_writes;
+        for connection in throttled.into_iter().filter(|_| writes) {
             self.input(shard, Input::Congested { connection, congested: false });
         }
     }

@@ -115,13 +115,12 @@ fn filters_are_refused_one_by_one() {
     let bob = broker.join(&v5("bob"));
     let wanted = ["a", "a/#", "b/#", "$share/g/a", "b", "a", "c"];
     broker.subscribe(bob, 1, &wanted.map(|it| filter(it, 1)));
-    assert_eq!(broker.received(bob), ["SUBACK 1 [01, 01, 97, 9e, 01, 01, 97]"]);
+    assert_eq!(broker.received(bob), ["SUBACK 1 [01, 01, 97, 01, 97, 01, 97]"]);
     broker.subscribe(bob, 2, &["a"; 9].map(|it| filter(it, 1)));
     assert_eq!(broker.received(bob), ["DISCONNECT 97"]);
     let old = broker.join(&v311("old"));
     broker.subscribe(old, 1, &["a", "$share/g/a"].map(|it| filter(it, 2)));
-    let got = broker.received(old);
-    assert!(got == ["SUBACK 1 [02, 80]"] || got == ["SUBACK 1 [02, 02]"], "{got:?}");
+    assert_eq!(broker.received(old), ["SUBACK 1 [02, 02]"]);
 }
 
 #[test]
@@ -136,5 +135,5 @@ fn connack_tells_the_bounds_that_differ_from_what_was_asked() {
     assert_eq!(told.server_keep_alive(), Some(1200)); // [MQTT-3.2.2-21]
     assert_eq!((told.receive_maximum(), told.topic_alias_maximum()), (Some(64), Some(32)));
     assert_eq!(told.maximum_packet_size(), Some(256 * 1024));
-    assert!(!told.shared_subscription_available());
+    assert!(told.shared_subscription_available());
 }

@@ -9,6 +9,8 @@
 //! - QoS 2 once; QoS 1 a second time only behind a reconnect or a crash;
 //! - what a subscriber acknowledged, and the store then kept, does not come again;
 //! - a Packet Identifier is not given again while it is in use, nor more of them than the window;
+//! - of a Shared Subscription each acknowledged message reaches one member, in the same order, and
+//!   no second one unless a crash or the end of a member's session came between;
 //! - the retained message of a topic is the one acknowledged last, or a later one.
 //!
 //! One gap is known and left out of the ledger: a QoS 2 message that one shard has stored and a
@@ -84,6 +86,14 @@ struct Entry {
     sends: usize,
     /// Lasting subscribers that are owed it.
     owed: Vec<usize>,
+    /// Some member of the group is owed it.
+    group_owed: bool,
+    /// The group had a member when it was sent.
+    grouped: bool,
+    /// The session of a member ended since it was sent.
+    left: bool,
+    /// The members that heard it.
+    group_heard: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -93,6 +103,8 @@ struct Subscriber {
     window: u16,
     qos: u8,
     granted: bool,
+    /// A member of the group.
+    shared: bool,
     /// Identifiers that the Client has not acknowledged, in the order they came.
     unacknowledged: Vec<(u16, usize)>,
     /// QoS 2 identifiers between PUBREC and PUBREL, kept by the Client over connections.
@@ -125,6 +137,10 @@ struct Sim {
 
 const TOPICS: usize = 3;
 
+fn filter_of(shared: bool) -> &'static str {
+    if shared { "$share/group/t/#" } else { "t/#" }
+}
+
 fn topic_name(topic: usize) -> String {
     format!("t/{topic}")
 }
@@ -142,12 +158,13 @@ impl Sim {
             next_id: 0,
         });
         let publishers = publishers.collect();
-        let subscribers = (0..3).map(|it| Subscriber {
+        let subscribers = (0..6).map(|it| Subscriber {
             name: format!("subscriber-{it}-{}", rng.below(100)),
             link: None,
             window: [1, 3, 64][rng.below(3)],
-            qos: [2, 1, 2][it],
+            qos: [2, 1, 2, 2, 1, 2][it],
             granted: false,
+            shared: it > 2,
             unacknowledged: Vec::new(),
             received: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -235,6 +252,10 @@ impl Sim {
                 for subscriber in &mut self.subscribers {
                     subscriber.may_be_gone = true;
                 }
+                for entry in &mut self.entries {
+                    entry.group_owed = false;
+                    entry.left = true;
+                }
                 for publisher in &mut self.publishers {
                     publisher.may_be_gone = true;
                 }
@@ -272,8 +293,23 @@ impl Sim {
 
     fn release_promises(&mut self, which: usize) {
         self.subscribers[which].granted = false;
+        if self.subscribers[which].shared {
+            self.member_ended(which);
+        }
         for entry in &mut self.entries {
             entry.owed.retain(|owed| *owed != which);
+        }
+    }
+
+    /// What the session of a member had goes to another one, unless it was sent with QoS 2: then it
+    /// may be gone with it. [MQTT-4.8.2-5]
+    fn member_ended(&mut self, which: usize) {
+        let stays = |it: &Subscriber| it.shared && it.granted && !it.may_be_gone;
+        let others = self.subscribers.iter().any(stays);
+        for entry in &mut self.entries {
+            let sent_once = entry.qos.min(self.subscribers[which].qos) == 2;
+            entry.group_owed &= others && !sent_once;
+            entry.left = true;
         }
     }
 
@@ -354,7 +390,8 @@ impl Sim {
         self.subscribers[which].on_this_link.clear();
         self.subscribers[which].unacknowledged.clear();
         if !granted {
-            self.broker.subscribe(link, 1, &[filter("t/#", qos)]);
+            let shared = self.subscribers[which].shared;
+            self.broker.subscribe(link, 1, &[filter(filter_of(shared), qos)]);
         }
     }
 
@@ -385,8 +422,9 @@ impl Sim {
                 }
             }
         };
-        let owed = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
-        let owed = owed.collect();
+        let granted = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
+        let (group, owed): (Vec<_>, Vec<_>) = granted.partition(|it| self.subscribers[*it].shared);
+        let grouped = !group.is_empty();
         self.entries.push(Entry {
             publisher: which,
             topic,
@@ -397,6 +435,10 @@ impl Sim {
             retain: false,
             sends: 1,
             owed,
+            group_owed: grouped,
+            grouped,
+            left: false,
+            group_heard: BTreeSet::new(),
         });
         if qos > 0 {
             publisher.pending.push(Pending { id, number, released: false });
@@ -562,7 +604,8 @@ impl Sim {
                         self.forget_subscriber(which);
                     }
                     if granted {
-                        self.broker.subscribe(link, 1, &[filter("t/#", qos)]);
+                        let shared = self.subscribers[which].shared;
+                        self.broker.subscribe(link, 1, &[filter(filter_of(shared), qos)]);
                     }
                 }
                 self.subscribers[which].may_be_gone = false;
@@ -587,6 +630,7 @@ impl Sim {
         let subscriber = &mut self.subscribers[which];
         assert_eq!(delivery.topic, topic_name(entry.topic));
         if delivery.retain {
+            assert!(!subscriber.shared, "a retained message for a Shared Subscription");
             // The reply to the subscription, which says nothing of order or of how often.
             if delivery.id > 0 {
                 subscriber.unacknowledged.push((delivery.id, number));
@@ -598,6 +642,9 @@ impl Sim {
             return;
         }
         assert_eq!(delivery.qos, entry.qos.min(subscriber.qos));
+        if subscriber.shared {
+            self.entries[number].group_heard.insert(which);
+        }
         let in_use = subscriber.unacknowledged.iter().any(|(id, _)| *id == delivery.id);
         assert!(!in_use, "packet identifier {} is in use", delivery.id);
         assert!(
@@ -616,6 +663,8 @@ impl Sim {
             1 => entry.sends == 1,
             _ => !(entry.anew || entry.crashed && several),
         };
+        // From one shard to another, a crash may leave it with both.
+        let once = once && !(subscriber.shared && entry.left && several);
         if once {
             let settled = subscriber.settled.contains(&number);
             assert!(!settled, "{number} came again, acknowledged and stored");
@@ -665,6 +714,7 @@ impl Sim {
             }
         }
         self.check_promises();
+        self.check_group();
         self.check_retained();
         self.check_rows();
     }
@@ -682,7 +732,9 @@ impl Sim {
             for number in &subscriber.order {
                 let entry = &self.entries[*number];
                 // One from before the subscription may come when its publisher sends it again.
-                if entry.anew || entry.crashed || !entry.owed.contains(&which) {
+                let owed = entry.owed.contains(&which)
+                    || subscriber.shared && entry.grouped && !entry.left;
+                if entry.anew || entry.crashed || !owed {
                     continue;
                 }
                 let before = last.insert((entry.publisher, entry.topic, entry.qos), *number);
@@ -692,6 +744,17 @@ impl Sim {
                     subscriber.name
                 );
             }
+        }
+    }
+
+    fn check_group(&self) {
+        for (number, entry) in self.entries.iter().enumerate().filter(|(_, it)| it.qos > 0) {
+            let heard = &entry.group_heard;
+            let owed = entry.acknowledged && entry.group_owed;
+            assert!(!owed || !heard.is_empty(), "nobody of the group heard {number}: {entry:?}");
+            // Where it was left it was perhaps delivered before.
+            let once = !entry.crashed && !entry.anew && !entry.left && entry.sends == 1;
+            assert!(!once || heard.len() < 2, "{heard:?} of the group heard {number}: {entry:?}");
         }
     }
 

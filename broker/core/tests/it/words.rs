@@ -8,6 +8,7 @@ use tidings_core::codec::{
     Packet, PacketId, Properties, PropertiesBuf, Property, QoS, ReasonCode, RetainHandling,
     SubscriptionOptions, Version,
 };
+use tidings_core::time::Time;
 
 /// What a Client got, in its own memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) keep_alive: u16,
     pub(crate) properties: PropertiesBuf,
     pub(crate) will: Option<TheWill>,
+    /// When the login is over.
+    pub(crate) expires: Time,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +71,7 @@ pub(crate) fn v5(name: &str) -> Options {
         keep_alive: 0,
         properties: PropertiesBuf::new(),
         will: None,
+        expires: Time::NEVER,
     }
 }
 
@@ -94,6 +98,11 @@ impl Options {
 
     pub(crate) fn user(mut self, user: &str) -> Self {
         self.user = user.to_owned();
+        self
+    }
+
+    pub(crate) fn expires(mut self, expires: Time) -> Self {
+        self.expires = expires;
         self
     }
 

@@ -4,21 +4,19 @@
 //! A thread of its own, so that a flood of strangers costs those inside nothing but a core's share.
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tidings_core::admission::admit;
+use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::shard::{refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
@@ -26,7 +24,12 @@ use tokio::time::{sleep, timeout};
 use crate::auth::{Authenticate, Credentials, Decision, Refusal};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::mail::{Introduced, Mail, Post};
+use crate::listener::{Peer, Socket, Stream};
+use crate::mail::{Introduced, Login, Mail, Post};
+
+mod strangers;
+
+use strangers::Strangers;
 
 /// What the front is made of.
 pub(crate) struct Front {
@@ -71,7 +74,7 @@ impl Front {
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let listeners = std::mem::take(&mut self.listeners);
-        let desk = Rc::new(Desk { front: self, strangers: Strangers::default() });
+        let desk = Rc::new(Desk { front: self, strangers: Rc::default() });
         for listener in listeners {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -87,52 +90,9 @@ impl Front {
     }
 }
 
-/// Connections that nobody knows yet.
-#[derive(Debug, Default)]
-struct Strangers {
-    all: std::cell::Cell<usize>,
-    by_address: std::cell::RefCell<HashMap<IpAddr, usize>>,
-}
-
-impl Strangers {
-    fn enter(&self, address: IpAddr, per_address_max: usize) -> bool {
-        let mut by_address = self.by_address.borrow_mut();
-        let count = by_address.entry(address).or_insert(0);
-        if *count >= per_address_max {
-            return false;
-        }
-        *count += 1;
-        self.all.set(self.all.get() + 1);
-        true
-    }
-
-    fn leave(&self, address: IpAddr) {
-        let mut by_address = self.by_address.borrow_mut();
-        if let Some(count) = by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&address);
-            }
-        }
-        self.all.set(self.all.get().saturating_sub(1));
-    }
-}
-
 struct Desk {
     front: Front,
-    strangers: Strangers,
-}
-
-/// A place among the strangers. Given back however its task ends: whoever authenticates may panic.
-struct Stranger {
-    desk: Rc<Desk>,
-    address: IpAddr,
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.desk.strangers.leave(self.address);
-    }
+    strangers: Rc<Strangers>,
 }
 
 impl Desk {
@@ -147,7 +107,7 @@ impl Desk {
         let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
-            while self.strangers.all.get() >= limits.unauthenticated_max {
+            while self.strangers.count() >= limits.unauthenticated_max {
                 sleep(PAUSE_WHEN_FULL).await;
             }
             let (stream, peer) = match listener.accept().await {
@@ -159,15 +119,19 @@ impl Desk {
                     continue;
                 }
             };
-            if !self.strangers.enter(peer.ip(), limits.unauthenticated_per_address_max) {
+            let mut stranger = self.strangers.enter();
+            if !stranger.comes_from(peer.ip(), limits.unauthenticated_per_address_max) {
                 tracing::debug!(%peer, "too many unauthenticated connections from one address");
                 continue;
             }
-            let stranger = Stranger { desk: Rc::clone(&self), address: peer.ip() };
+            let _no_delay_is_only_faster = stream.set_nodelay(true);
+            let desk = Rc::clone(&self);
             tokio::task::spawn_local(async move {
-                let desk = &stranger.desk;
+                let _until_it_is_known = stranger;
                 let deadline = desk.front.connections.connect_timeout;
-                if timeout(deadline, desk.introduce(stream, peer)).await.is_err() {
+                let stream = Box::new(Socket::from(stream));
+                let peer = Peer { address: peer, certificate: None };
+                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
                     tracing::debug!(%peer, "no complete CONNECT in time");
                 }
             });
@@ -175,9 +139,8 @@ impl Desk {
     }
 
     /// Reads CONNECT, asks who it is, and hands the connection on.
-    async fn introduce(&self, mut stream: TcpStream, peer: SocketAddr) {
-        let _no_delay_is_only_faster = stream.set_nodelay(true);
-        let bytes = match self.read_connect(&mut stream).await {
+    async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
+        let bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
@@ -194,30 +157,32 @@ impl Desk {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
-            Ok((user, client_id, assigned)) => {
-                let shard = session_slot(&user, &client_id).shard(self.front.shards);
+            Ok(login) => {
+                let shard = session_slot(&login.user, &login.client_id).shard(self.front.shards);
                 let Some(post) = self.front.posts.get(usize::from(shard.0)) else { return };
-                let Ok(stream) = stream.into_std() else { return };
-                let introduced = Introduced { stream, bytes, user, client_id, assigned };
+                if let Err(error) = stream.detach() {
+                    return tracing::warn!(%peer, "cannot hand a connection on: {error}");
+                }
+                let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(
-        &self,
-        connect: &Connect<'_>,
-        peer: SocketAddr,
-    ) -> Result<(String, String, bool), ReasonCode> {
+    async fn identify(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Login, ReasonCode> {
         let admission = admit(connect, &self.front.limits, assigned_client_id)?;
         let credentials = Credentials {
             client_id: admission.client_id.clone(),
             user_name: connect.user_name.map(str::to_owned),
             password: connect.password.map(<[u8]>::to_vec),
-            peer: Some(peer),
+            peer: Some(peer.address),
+            certificate: peer.certificate.clone(),
         };
         match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user } => Ok((user, admission.client_id, admission.assigned)),
+            Decision::Accept { user, expires } => {
+                let Admission { client_id, assigned } = admission;
+                Ok(Login { user, client_id, assigned, expires })
+            }
             Decision::Refuse(Refusal::BadUserNameOrPassword) => {
                 Err(ReasonCode::BadUserNameOrPassword)
             }
@@ -227,7 +192,7 @@ impl Desk {
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
-    async fn read_connect(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Rude> {
+    async fn read_connect(&self, stream: &mut dyn Stream) -> Result<Vec<u8>, Rude> {
         let largest = CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max);
         let mut bytes = Vec::new();
         loop {
@@ -299,7 +264,7 @@ fn level(bytes: &[u8]) -> Option<u8> {
 }
 
 /// Says one last thing and closes, so that it is heard.
-async fn goodbye(mut stream: TcpStream, bytes: &[u8]) {
+async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
         return;
     }
@@ -328,18 +293,5 @@ mod tests {
         assert_eq!(level(b"\x10\x80\x01\0\x06MQIsdp\x03"), Some(3));
         assert_eq!(level(b"\x10\x0c\0\x04MQ"), None);
         assert_eq!(level(b""), None);
-    }
-
-    #[test]
-    fn a_stranger_too_many_from_one_address_is_sent_away() {
-        let strangers = Strangers::default();
-        let address = IpAddr::from([127, 0, 0, 1]);
-        assert!(strangers.enter(address, 2) && strangers.enter(address, 2));
-        assert!(!strangers.enter(address, 2));
-        strangers.leave(address);
-        assert!(strangers.enter(address, 2));
-        strangers.leave(address);
-        strangers.leave(address);
-        assert!(strangers.by_address.borrow().is_empty() && strangers.all.get() == 0);
     }
 }
