@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
@@ -11,9 +12,10 @@ use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
 
-use crate::auth::{Authenticate, OpenOnLoopback};
+use crate::auth::{Authenticate, EnhancedAuthenticate, Methods, OpenOnLoopback};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
+use crate::listener::{Listener, Place};
 use crate::store::StoreFailure;
 
 /// Puts a broker together.
@@ -22,14 +24,16 @@ use crate::store::StoreFailure;
 /// come in under any user name.
 #[derive(Debug)]
 pub struct Builder {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) engine: EngineOptions,
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
+    pub(crate) system_interval: Duration,
 }
 
 impl Default for Builder {
@@ -44,21 +48,29 @@ impl Builder {
         let mut engine = EngineOptions::new(PathBuf::new());
         engine.durability = Durability::Memory;
         Self {
-            listen: Vec::new(),
+            listeners: Vec::new(),
             engine,
             shards: 0,
             limits: Limits::default(),
             connections: ConnectionLimits::default(),
             authenticate: Arc::new(OpenOnLoopback),
+            methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
+            system_interval: Duration::from_secs(10),
         }
     }
 
     /// Listens for MQTT over TCP. Port 0: any free one, see [`crate::Broker::addresses`].
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listener(Listener::tcp(address))
+    }
+
+    /// Listens there too: TCP or a Unix socket, within TLS or WebSocket or neither.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -109,10 +121,26 @@ impl Builder {
         self
     }
 
+    /// How often the values under `$SYS` are told anew; zero: there are none. Whoever
+    /// [`Builder::authorize`] lets subscribe there may read them.
+    #[must_use]
+    pub fn system_interval(mut self, interval: Duration) -> Self {
+        self.system_interval = interval;
+        self
+    }
+
     /// Who may come in, and as whom.
     #[must_use]
     pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
         self.authenticate = authenticate;
+        self
+    }
+
+    /// Offers Authentication Methods of MQTT 5 (§4.12), for Clients whose CONNECT names one: such a
+    /// Client is not shown to [`Builder::authenticate`]. Several: the first that offers the method.
+    #[must_use]
+    pub fn enhanced_authenticate(mut self, authenticate: Arc<dyn EnhancedAuthenticate>) -> Self {
+        self.methods.push(authenticate);
         self
     }
 
@@ -160,11 +188,11 @@ impl Builder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    /// An address or path cannot be listened on.
+    #[error("cannot listen on {place}: {source}")]
     Listen {
         /// Which one.
-        address: SocketAddr,
+        place: Place,
         /// What the system says.
         source: io::Error,
     },

@@ -1,11 +1,12 @@
 //! From a [`Builder`] to running threads, and to their end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tidings_core::limits::Limits;
+use tidings_core::metric::Snapshot;
 use tidings_core::record::{KeyBuilder, Row, RowKind};
 use tidings_core::shard::{Shard, ShardConfig};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
@@ -15,19 +16,26 @@ use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle};
 use crate::health::{Fatal, Health};
+use crate::limits::ConnectionLimits;
+use crate::listener::{Bound, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
 use crate::store::StoreFailure;
+use crate::teller::Teller;
 
 /// A broker that serves. Dropping it ends it at once, as if killed; see [`Broker::stop`].
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
     front: FrontHandle,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
     engine: Option<Engine>,
+    metrics: Arc<Metrics>,
+    teller: Option<Teller>,
     health: Arc<Health>,
 }
 
@@ -44,9 +52,19 @@ pub enum StopError {
 }
 
 impl Broker {
-    /// Where it listens, with the ports that were chosen.
+    /// The addresses where it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens and what is spoken there, in the order of the [`Builder`].
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// What has been counted, as it is now. Cheap enough to be asked every second.
+    pub fn metrics(&self) -> Snapshot {
+        self.metrics.snapshot()
     }
 
     /// Returns when the broker cannot go on, and why.
@@ -65,6 +83,31 @@ impl Broker {
         Err(self.health.wait())
     }
 
+    /// What [`Authorize`](tidings_core::hook::Authorize) answers has changed: subscriptions are
+    /// looked at again, those of sessions without a connection too. A Client that had one it may not
+    /// have any more is disconnected with 0x87, and does not find it when it comes back.
+    pub fn rights_changed(&self) {
+        for post in &self.posts {
+            post.send(Mail::RightsChanged);
+        }
+    }
+
+    /// The user may not be here any more: connections of theirs end with 0x87. Sessions stay until
+    /// they expire. Say it after the login has ceased to work, or they come back at once.
+    pub fn revoke(&self, user: &str) {
+        let user: Arc<str> = user.into();
+        for post in &self.posts {
+            post.send(Mail::Revoked(Some(Arc::clone(&user))));
+        }
+    }
+
+    /// Ends all connections with 0x87, so that everybody has to log in again.
+    pub fn revoke_all(&self) {
+        for post in &self.posts {
+            post.send(Mail::Revoked(None));
+        }
+    }
+
     /// Stops in order: no more connections, every Client told, every session put away, everything
     /// stored. Blocks until that is done, a few seconds at most.
     ///
@@ -72,6 +115,7 @@ impl Broker {
     /// What kept it from doing so.
     pub fn stop(mut self) -> Result<(), StopError> {
         self.front.stop();
+        drop(self.teller.take());
         for post in &self.posts {
             post.send(Mail::Stop);
         }
@@ -88,6 +132,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.front.stop();
+        drop(self.teller.take());
         // The store ends first, so that nothing is acknowledged on the way out that is not safe.
         drop(self.engine.take());
         for post in &self.posts {
@@ -120,10 +165,14 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let durability = engine_options.durability;
     // Listening comes first: a taken port should not cost a recovery to find out. Nothing is
     // accepted before the shards are ready.
-    let listeners = listen(&builder.listen)?;
+    let listeners = listen(&builder.listeners)?;
+    let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
-    let limits = Arc::new(share_of(&builder.limits, shards));
+    let connections = within_reason(builder.connections, &builder.limits);
+    let burst_bytes_max = connections.outbound_soft_bytes;
+    let limits = Limits { burst_bytes_max, ..share_of(&builder.limits, shards) };
+    let limits = Arc::new(limits);
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -138,6 +187,8 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         recovered.push((shard, store, garbage));
     }
     let (posts, boxes): (Vec<Post>, Vec<MailBox>) = (0..shards).map(|_| MailBox::new()).unzip();
+    let counters = recovered.iter().map(|(shard, ..)| Arc::clone(shard.counters())).collect();
+    let metrics = Arc::new(Metrics::new(counters, engine.hub(), clock));
     let mut threads = Vec::new();
     let (ready, all_ready) = mpsc::channel();
     for ((shard, store, garbage), mail) in recovered.into_iter().zip(boxes) {
@@ -151,9 +202,10 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
             posts: posts.clone(),
             clock,
             observers: observers.clone(),
-            limits: builder.connections.clone(),
+            limits: connections.clone(),
             packet_bytes_max: limits.packet_bytes_max,
             health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
             immediate: durability == Durability::Memory,
         };
         threads.push(spawn(id, parts, ready.clone(), &health).map_err(StartError::Thread)?);
@@ -163,17 +215,36 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let mut teller = None;
+    if !builder.system_interval.is_zero() {
+        let (metrics, posts) = (Arc::clone(&metrics), posts.clone());
+        let started = Teller::start(metrics, posts, clock, builder.system_interval);
+        teller = Some(started.map_err(StartError::Thread)?);
+    }
     let front = Front {
         listeners,
         posts: posts.clone(),
         shards,
         limits,
-        connections: builder.connections,
+        connections,
         authenticate: builder.authenticate,
+        methods: builder.methods,
         health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
     };
-    let (front, addresses) = front.start().map_err(StartError::Thread)?;
-    Ok(Broker { addresses, front, posts, threads, engine: Some(engine), health })
+    let front = front.start().map_err(StartError::Thread)?;
+    let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
+    let engine = Some(engine);
+    Ok(Broker { addresses, endpoints, front, posts, threads, engine, metrics, teller, health })
+}
+
+/// The hard bound of what is unwritten has to leave room for what the soft one lets through: what
+/// was unwritten already, a burst and twice that of QoS 0, and a largest packet with its properties.
+fn within_reason(connections: ConnectionLimits, limits: &Limits) -> ConnectionLimits {
+    let soft = connections.outbound_soft_bytes;
+    let least = soft.saturating_mul(3).saturating_add(limits.packet_bytes_max);
+    let outbound_hard_bytes = connections.outbound_hard_bytes.max(least);
+    ConnectionLimits { outbound_hard_bytes, ..connections }
 }
 
 /// What is bounded for all shards together is shared out evenly.
@@ -186,14 +257,12 @@ fn share_of(limits: &Limits, shards: u16) -> Limits {
     }
 }
 
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: &SocketAddr| {
-        let failed = |source| StartError::Listen { address: *address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        Ok(listener)
+fn listen(listeners: &[Listener]) -> Result<Vec<Bound>, StartError> {
+    let bind = |listener: &Listener| {
+        let place = || listener.place().clone();
+        listener.bind().map_err(|source| StartError::Listen { place: place(), source })
     };
-    addresses.iter().map(bind).collect()
+    listeners.iter().map(bind).collect()
 }
 
 /// Hands a shard its rows. What it has still to delete is returned, for when it runs.

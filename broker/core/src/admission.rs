@@ -31,9 +31,6 @@ pub fn admit(
     if !user_fits || !password_fits {
         return Err(ReasonCode::BadUserNameOrPassword);
     }
-    if connect.properties.authentication_method().is_some() {
-        return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
-    }
     if let Some(will) = &connect.will {
         if limits.topic.check(will.topic).is_err() || will.topic.starts_with('$') {
             return Err(ReasonCode::TopicNameInvalid);

@@ -46,6 +46,12 @@ pub enum ProtocolError {
     /// AUTH without an authentication method in CONNECT. [MQTT-4.12.0-7]
     #[error("AUTH without an authentication method in CONNECT")]
     UnexpectedAuth,
+    /// [MQTT-4.12.1-1]
+    #[error("AUTH does not repeat the authentication method of CONNECT")]
+    AuthenticationMethodChanged,
+    /// An AUTH that is not the one due (§4.12.1).
+    #[error("AUTH with {0} is not the one that is due")]
+    AuthOutOfTurn(ReasonCode),
     /// §3.14.2.2.2
     #[error("DISCONNECT sets a session expiry where CONNECT had none")]
     SessionExpiryAtDisconnect,
@@ -68,6 +74,7 @@ impl ProtocolError {
         match self {
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
+            Self::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
             Self::TooManyFilters { .. } => ReasonCode::QuotaExceeded,
             Self::Refused(reason) => *reason,
             Self::SecondConnect
@@ -77,6 +84,7 @@ impl ProtocolError {
             | Self::PacketIdInUse(_)
             | Self::OutOfTurn(_)
             | Self::UnexpectedAuth
+            | Self::AuthOutOfTurn(_)
             | Self::SessionExpiryAtDisconnect => ReasonCode::ProtocolError,
         }
     }

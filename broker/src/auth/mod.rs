@@ -10,15 +10,20 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use tidings_core::codec::ReasonCode;
+
+mod enhanced;
 mod open;
 mod rate;
 mod user_list;
 mod users;
 mod verifier;
 
+pub(crate) use enhanced::Methods;
+pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use user_list::{UserList, UsersError};
-pub use users::{LoginCounts, LoginLimits, UsersFile};
+pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 
 /// What a CONNECT says about who sends it.
 ///
@@ -98,6 +103,25 @@ pub enum Refusal {
     NotAuthorized,
     /// 0x88 or 0x89: too much to verify just now, or too many failures just before; try later.
     ServerBusy,
+}
+
+impl Refusal {
+    /// What CONNACK says.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::ServerBusy => ReasonCode::ServerBusy,
+        }
+    }
+
+    /// What DISCONNECT says, which has not every Reason Code of CONNACK.
+    pub(crate) fn goodbye(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::NotAuthorized,
+            other => other.reason(),
+        }
+    }
 }
 
 /// Decides who a connection speaks for.

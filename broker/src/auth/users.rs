@@ -4,7 +4,7 @@
 //! changed. A file that cannot be read any more, or is gone, changes nothing: the users known
 //! before stay, and the log says so. That a file is missing means "no users" only at the start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
@@ -60,6 +60,17 @@ pub struct LoginCounts {
     pub hashes: u64,
 }
 
+/// Whose logins a change of the users file made untrue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// Nobody's.
+    Nobody,
+    /// Theirs: they were removed, or have another password.
+    Users(Vec<String>),
+    /// Everybody's: there were no users before, and so nobody had to prove anything.
+    Everybody,
+}
+
 /// The users of a text file with a `name:hash` per line; see [`UserList`] for changing it.
 #[derive(Debug)]
 pub struct UsersFile {
@@ -80,6 +91,7 @@ impl UsersFile {
             .map_err(|source| UsersError::Read { path: path.clone(), source })?;
         let mut state = State::new(path);
         state.read()?;
+        state.told_of_users = state.held_users;
         let state = Arc::new(Mutex::new(state));
         Ok(Self { state, verifier, limits, counters: Counters::default() })
     }
@@ -97,6 +109,27 @@ impl UsersFile {
     /// Whether there is no user, as of the last look at the file.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reads the file again if it changed, and tells whose logins do not hold any more since this was
+    /// last asked. Blocks for the time that takes. See [`crate::Broker::revoke`].
+    pub fn look(&self) -> Revoked {
+        State::look(&self.state);
+        let mut state = self.state();
+        let revoked = std::mem::take(&mut state.revoked);
+        if state.held_users && !std::mem::replace(&mut state.told_of_users, true) {
+            return Revoked::Everybody;
+        }
+        if revoked.is_empty() {
+            Revoked::Nobody
+        } else {
+            Revoked::Users(revoked.into_iter().collect())
+        }
+    }
+
+    /// Whether there is a user of this name, as of the last look at the file.
+    pub fn holds(&self, name: &str) -> bool {
+        self.state().hashes.contains_key(name)
     }
 
     /// What became of the logins so far.
@@ -208,6 +241,10 @@ struct State {
     hashes: HashMap<String, String>,
     /// Stays true for good: see [`super::OpenUntilUsers`].
     held_users: bool,
+    /// [`UsersFile::look`] knows of it.
+    told_of_users: bool,
+    /// Users removed, or with another password, since [`UsersFile::look`].
+    revoked: BTreeSet<String>,
     /// What the file was when it was read, or could not be; `None` for a missing one.
     seen: Option<Stamp>,
     looked_at: Instant,
@@ -220,7 +257,15 @@ type Stamp = (u64, u64, Option<SystemTime>);
 impl State {
     fn new(path: PathBuf) -> Self {
         let looked_at = Instant::now();
-        Self { path, hashes: HashMap::new(), held_users: false, seen: None, looked_at }
+        Self {
+            path,
+            hashes: HashMap::new(),
+            held_users: false,
+            told_of_users: false,
+            revoked: BTreeSet::new(),
+            seen: None,
+            looked_at,
+        }
     }
 
     /// True once a second; the one who is told so has to look.
@@ -270,6 +315,8 @@ impl State {
 
     fn take(&mut self, hashes: HashMap<String, String>, stamp: Option<Stamp>) {
         self.held_users |= !hashes.is_empty();
+        let untrue = self.hashes.iter().filter(|(name, hash)| hashes.get(*name) != Some(hash));
+        self.revoked.extend(untrue.map(|(name, _)| name.clone()));
         self.hashes = hashes;
         self.seen = stamp;
     }
@@ -470,6 +517,24 @@ mod tests {
         next_look().await;
         assert_eq!(users.authenticate(login("ann", b"pw")).await, accepted("ann"));
         assert_eq!(users.authenticate(login("bob", b"pw")).await, WRONG);
+    }
+
+    #[test]
+    fn look_tells_whose_logins_do_not_hold_any_more() {
+        let (_directory, path) = users_file(&[]);
+        let users = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+        assert_eq!(users.look(), Revoked::Nobody);
+        add(&path, "bob", b"pw");
+        assert_eq!(users.look(), Revoked::Everybody);
+        add(&path, "ann", b"pw");
+        assert_eq!(users.look(), Revoked::Nobody);
+        assert!(users.holds("ann") && !users.holds("eve"));
+        UserList::edit(&path, |list| list.add("ann", b"other", true)).unwrap();
+        remove(&path, "bob");
+        assert_eq!(users.look(), Revoked::Users(vec!["ann".into(), "bob".into()]));
+        assert_eq!(users.look(), Revoked::Nobody);
+        let again = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+        assert_eq!(again.look(), Revoked::Nobody);
     }
 
     #[test]

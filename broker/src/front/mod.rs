@@ -5,7 +5,7 @@
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
+use tidings_core::metric::Metric;
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::shard::{refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,25 +22,29 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::{Authenticate, Credentials, Decision, Refusal};
+use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::listener::{Peer, Socket, Stream};
+use crate::listener::{Bound, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
+use crate::metrics::Metrics;
 
 mod strangers;
 
-use strangers::Strangers;
+use strangers::{Stranger, Strangers};
 
 /// What the front is made of.
 pub(crate) struct Front {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Bound>,
     pub(crate) posts: Vec<Post>,
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The front while it runs.
@@ -60,23 +65,21 @@ impl FrontHandle {
 }
 
 impl Front {
-    /// Begins to accept. The addresses, with the ports that were chosen.
-    pub(crate) fn start(self) -> io::Result<(FrontHandle, Vec<SocketAddr>)> {
-        let addresses =
-            self.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    /// Begins to accept.
+    pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
             .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok((FrontHandle { stop, thread: Some(thread) }, addresses))
+        Ok(FrontHandle { stop, thread: Some(thread) })
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let listeners = std::mem::take(&mut self.listeners);
         let desk = Rc::new(Desk { front: self, strangers: Rc::default() });
         for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
+            match listener.attach() {
                 Ok(listener) => {
                     desk.spawn(Rc::clone(&desk).accept(listener));
                 }
@@ -103,14 +106,18 @@ impl Desk {
         tokio::task::spawn_local(telling(task, panicked));
     }
 
-    async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
+    async fn accept(self: Rc<Self>, listener: Ready) {
+        let listener = Rc::new(listener);
         let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
+            if self.strangers.count() >= limits.unauthenticated_max {
+                self.front.metrics.count(Metric::LimitUnauthenticated);
+            }
             while self.strangers.count() >= limits.unauthenticated_max {
                 sleep(PAUSE_WHEN_FULL).await;
             }
-            let (stream, peer) = match listener.accept().await {
+            let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone again.
@@ -120,40 +127,79 @@ impl Desk {
                 }
             };
             let mut stranger = self.strangers.enter();
-            if !stranger.comes_from(peer.ip(), limits.unauthenticated_per_address_max) {
-                tracing::debug!(%peer, "too many unauthenticated connections from one address");
+            // Who comes through a proxy is counted once the proxy has said who it is.
+            if !listener.is_behind_proxy() && !self.may_enter(&mut stranger, address) {
                 continue;
             }
-            let _no_delay_is_only_faster = stream.set_nodelay(true);
-            let desk = Rc::clone(&self);
+            let (desk, listener) = (Rc::clone(&self), Rc::clone(&listener));
             tokio::task::spawn_local(async move {
-                let _until_it_is_known = stranger;
                 let deadline = desk.front.connections.connect_timeout;
-                let stream = Box::new(Socket::from(stream));
-                let peer = Peer { address: peer, certificate: None };
-                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
-                    tracing::debug!(%peer, "no complete CONNECT in time");
+                let opening = desk.open(&listener, socket, address, &mut stranger);
+                if timeout(deadline, opening).await.is_err() {
+                    desk.front.metrics.count(Metric::LimitConnectTimeout);
+                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
+                    tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
         }
     }
 
+    fn may_enter(&self, stranger: &mut Stranger, address: SocketAddr) -> bool {
+        let max = self.front.connections.unauthenticated_per_address_max;
+        let may = stranger.comes_from(address.ip(), max);
+        if !may {
+            self.front.metrics.count(Metric::LimitUnauthenticatedPerAddress);
+            self.front.metrics.count(Metric::ConnectsRefusedAddress);
+            tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
+        }
+        may
+    }
+
+    /// Takes a connection through the layers of its listener, and introduces it.
+    async fn open(
+        &self,
+        listener: &Ready,
+        mut socket: Socket,
+        mut address: SocketAddr,
+        stranger: &mut Stranger,
+    ) {
+        if listener.is_behind_proxy() {
+            match listener.ask_proxy(&mut socket, address).await {
+                Ok(source) => address = source,
+                Err(error) => return tracing::debug!(peer = %address, "closed: {error}"),
+            }
+            if !self.may_enter(stranger, address) {
+                return;
+            }
+        }
+        // More than the largest packet: a message may hold several.
+        let message_bytes_max = self.front.limits.packet_bytes_max + MESSAGE_BYTES_MORE;
+        match listener.open(socket, address, message_bytes_max as u64).await {
+            Ok((stream, peer)) => self.introduce(stream, &peer).await,
+            Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
+        }
+    }
+
     /// Reads CONNECT, asks who it is, and hands the connection on.
     async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
-        let bytes = match self.read_connect(&mut *stream).await {
+        let mut bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
+                self.front.metrics.count(Metric::ConnectsRefusedProtocol);
                 tracing::debug!(%peer, "malformed CONNECT: {malformed}");
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
         };
-        let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX)
+        let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
             return;
         };
-        match self.identify(&connect, peer).await {
-            Err(reason) => {
+        let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
+        match self.identify(&mut *stream, &mut behind, &connect, peer).await {
+            Err(Unknown::Gone) => {}
+            Err(Unknown::Refused(reason)) => {
+                self.front.metrics.count(Metric::refused_connect(reason));
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
@@ -163,43 +209,74 @@ impl Desk {
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
+                bytes.truncate(used);
+                bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Login, ReasonCode> {
-        let admission = admit(connect, &self.front.limits, assigned_client_id)?;
+    async fn identify(
+        &self,
+        stream: &mut dyn Stream,
+        input: &mut Vec<u8>,
+        connect: &Connect<'_>,
+        peer: &Peer,
+    ) -> Result<Login, Unknown> {
+        let admitted = admit(connect, &self.front.limits, assigned_client_id);
+        let Admission { client_id, assigned } = admitted.map_err(Unknown::Refused)?;
         let credentials = Credentials {
-            client_id: admission.client_id.clone(),
+            client_id: client_id.clone(),
             user_name: connect.user_name.map(str::to_owned),
             password: connect.password.map(<[u8]>::to_vec),
             peer: Some(peer.address),
             certificate: peer.certificate.clone(),
         };
-        match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user, expires } => {
-                let Admission { client_id, assigned } = admission;
-                Ok(Login { user, client_id, assigned, expires })
-            }
-            Decision::Refuse(Refusal::BadUserNameOrPassword) => {
-                Err(ReasonCode::BadUserNameOrPassword)
-            }
-            Decision::Refuse(Refusal::NotAuthorized) => Err(ReasonCode::NotAuthorized),
-            Decision::Refuse(Refusal::ServerBusy) => Err(ReasonCode::ServerBusy),
+        if connect.properties.authentication_method().is_some() {
+            let (methods, largest) = (&self.front.methods, self.connect_bytes_max());
+            let accepted =
+                exchange::introduce(stream, input, connect, methods, credentials, largest);
+            let Accepted { user, expires, data, reauthenticator } = accepted.await?;
+            return Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: data,
+                reauthenticator: Some(reauthenticator),
+            });
         }
+        match self.front.authenticate.authenticate(credentials).await {
+            Decision::Accept { user, expires } => Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: Vec::new(),
+                reauthenticator: None,
+            }),
+            Decision::Refuse(refusal) => Err(Unknown::Refused(refusal.reason())),
+        }
+    }
+
+    /// The largest packet that is taken of a stranger.
+    fn connect_bytes_max(&self) -> usize {
+        self.front.connections.connect_bytes_max.min(self.front.limits.packet_bytes_max)
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
     async fn read_connect(&self, stream: &mut dyn Stream) -> Result<Vec<u8>, Rude> {
-        let largest = CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max);
+        let largest = self.connect_bytes_max();
         let mut bytes = Vec::new();
         loop {
             match bytes.first() {
                 None | Some(0x10) => {}
                 // Whatever this is, it is not MQTT, and nothing is said to it. [MQTT-3.1.0-1]
-                Some(_) => return Err(Rude::Gone),
+                Some(_) => {
+                    self.front.metrics.count(Metric::ConnectsRefusedProtocol);
+                    return Err(Rude::Gone);
+                }
             }
             match decode(&bytes, Version::V5, largest) {
                 Ok(Some(_)) => return Ok(bytes),
@@ -277,8 +354,8 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     .await;
 }
 
-/// The largest CONNECT, whatever larger packets are taken later.
-const CONNECT_BYTES_MAX: usize = 64 * 1024;
+/// By how much a message of WebSocket may be larger than the largest packet.
+const MESSAGE_BYTES_MORE: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::Row;
@@ -30,8 +31,11 @@ use crate::engine::{Notify, ShardStore, StoreEvent};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Mail, MailBox, Post};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
+use authenticate::ByMethod;
 
+mod authenticate;
 mod read;
 mod write;
 
@@ -49,6 +53,7 @@ pub(crate) struct RuntimeParts {
     pub(crate) limits: ConnectionLimits,
     pub(crate) packet_bytes_max: usize,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The store answers at once: look without being woken.
     pub(crate) immediate: bool,
 }
@@ -60,6 +65,8 @@ pub(crate) struct Runtime {
     store: ShardStore,
     out: Outbox,
     connections: HashMap<ConnectionId, Connection>,
+    /// The connections that were authenticated by a method, and may be again.
+    methods: HashMap<ConnectionId, ByMethod>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
     /// Connections that are not read while the store, or the answers to them, are behind.
@@ -72,6 +79,9 @@ pub(crate) struct Runtime {
     limits: ConnectionLimits,
     packet_bytes_max: usize,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// The shard's own; this thread alone writes there.
+    counters: Arc<Counters>,
     immediate: bool,
     failed: bool,
     stopping: bool,
@@ -113,10 +123,12 @@ impl Runtime {
         store.set_notifier(Arc::clone(&bell) as Arc<dyn Notify>);
         let mut runtime = Self {
             id: parts.id,
+            counters: Arc::clone(parts.shard.counters()),
             shard: parts.shard,
             store,
             out: Outbox::default(),
             connections: HashMap::new(),
+            methods: HashMap::new(),
             last_connection: 0,
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -127,6 +139,7 @@ impl Runtime {
             limits: parts.limits,
             packet_bytes_max: parts.packet_bytes_max,
             health: parts.health,
+            metrics: parts.metrics,
             immediate: parts.immediate,
             failed: false,
             stopping: false,
@@ -224,6 +237,8 @@ impl Runtime {
             Output::Opened { connection } => {
                 if let Some(opened) = self.connections.get_mut(&connection) {
                     opened.phase = Phase::Open;
+                    opened.connected = true;
+                    self.metrics.connected();
                     wake(opened.waker.as_ref());
                 }
             }
@@ -233,8 +248,15 @@ impl Runtime {
                     self.mark_dirty(connection);
                 }
             }
+            Output::Authenticate { connection, begins, data } => {
+                self.authenticate(connection, begins, data);
+            }
             Output::Close { connection, cause } => self.close(connection, &cause),
-            Output::Event(event) => self.observers.tell(event),
+            Output::Event(event) => {
+                if !self.observers.tell(event) {
+                    self.counters.add(Metric::EventsLost, 1);
+                }
+            }
         }
     }
 
@@ -245,6 +267,7 @@ impl Runtime {
             PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
         );
         if may_be_lost && post.is_crowded() {
+            self.counters.add(Metric::DroppedShardBehind, 1);
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;
         }
@@ -341,12 +364,16 @@ fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
+        Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
             if let Some(id) = runtime.introduce(*introduced) {
                 let this = Rc::clone(shared);
                 spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
+        Mail::System(values) => runtime.handle(Input::System(values)),
+        Mail::RightsChanged => runtime.handle(Input::RightsChanged),
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);

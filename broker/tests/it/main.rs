@@ -8,11 +8,19 @@
 )]
 
 mod answers;
+mod enhanced;
 mod journal;
+mod keys;
 mod login_panics;
+mod rights;
+#[path = "../fuzz_bodies/rights.rs"]
+mod rights_body;
 mod rumqtt;
 mod shell;
 mod sockets;
 mod store;
 mod support;
+mod tls;
+mod unix;
+mod websocket;
 mod wire;

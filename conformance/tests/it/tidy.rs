@@ -36,7 +36,9 @@ const LADDERS: [(&str, &[&str]); 6] = [
         "broker",
         &[
             "auth",
+            "rights",
             "clock",
+            "exchange",
             "limits",
             "listener",
             "connection",
@@ -45,6 +47,8 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "store",
             "journal",
             "commit",
+            "metrics",
+            "teller",
             "health",
             "front",
             "engine",
@@ -79,7 +83,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
     (
         "conformance",
         &[

@@ -46,7 +46,9 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) rights: Rights,
     pub(crate) limits: Limits,
+    pub(crate) sys: Sys,
     pub(crate) chat: Chat,
     pub(crate) log: Log,
 }
@@ -54,9 +56,18 @@ pub(crate) struct Config {
 impl Config {
     /// Every key, in the order of the printed file.
     pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
-        [Top::KEYS, Data::KEYS, Users::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
-            .into_iter()
-            .flatten()
+        [
+            Top::KEYS,
+            Data::KEYS,
+            Users::KEYS,
+            Rights::KEYS,
+            Limits::KEYS,
+            Sys::KEYS,
+            Chat::KEYS,
+            Log::KEYS,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Where the users are.
@@ -65,6 +76,15 @@ impl Config {
             self.data.dir.join("users")
         } else {
             PathBuf::from(&self.users.file)
+        }
+    }
+
+    /// Where the rights are. The file may be missing unless it is named.
+    pub(crate) fn rights_file(&self) -> PathBuf {
+        if self.rights.file.is_empty() {
+            self.data.dir.join("rights")
+        } else {
+            PathBuf::from(&self.rights.file)
         }
     }
 
@@ -142,6 +162,18 @@ section! {
 }
 
 section! {
+    /// Who may publish and subscribe to what, once there are users.
+    Rights, "rights." {
+        /// The file with a rule per line, such as `allow users both sensors/%u/#`; the first that fits
+        /// decides. Read again when it changes, and on SIGHUP. Empty is `rights` in the data folder.
+        file: String = String::new(), Kind::Text { may_be_empty: true };
+        /// What holds for topics of which no line speaks: "deny" or "allow". Those of chat are chat's
+        /// to decide.
+        otherwise: Otherwise = Otherwise::Deny, Kind::Choice(&["deny", "allow"]);
+    }
+}
+
+section! {
     /// The bounds of everything that Clients can make grow.
     Limits, "limits." {
         /// Largest packet; announced to MQTT 5 Clients. Larger: DISCONNECT 0x95.
@@ -169,7 +201,8 @@ section! {
         /// Unsent bytes of a connection at which no more are taken from its queue, QoS 0 is dropped
         /// and it is not read.
         outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
-        /// Unsent bytes of a connection at which it is closed.
+        /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
+        /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
@@ -181,6 +214,8 @@ section! {
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
+        /// Largest CONNECT, whatever larger packets are taken later.
+        connect_bytes_max: u64 = 64 * KIB, Kind::Number(KIB, 16 * MIB);
         /// Seconds from accept to a complete CONNECT.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
@@ -189,6 +224,10 @@ section! {
         wildcard_subscriptions_per_session_max: u64 = 64, Kind::Number(0, 1_000_000);
         /// Most sessions of one user.
         sessions_per_user_max: u64 = 16, Kind::Number(1, 1_000_000);
+        /// Takeovers of one session within `takeover_window_s`. More: CONNACK 0x9F.
+        takeovers_max: u64 = 10, Kind::Number(1, 1000);
+        /// Seconds in which they are counted.
+        takeover_window_s: u64 = 10, Kind::Number(1, 3600);
         /// Most retained messages.
         retained_messages_max: u64 = 100_000, Kind::Number(0, 100_000_000);
         /// Largest payload of a retained message.
@@ -199,6 +238,14 @@ section! {
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+    }
+}
+
+section! {
+    /// What the broker says of itself under `$SYS`.
+    Sys, "sys." {
+        /// Seconds between two updates; 0 is never.
+        interval_s: u64 = 10, Kind::Number(0, 86_400);
     }
 }
 
@@ -237,6 +284,14 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `rights.otherwise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Otherwise {
+    Deny,
+    Allow,
 }
 
 /// A word of `log.level`.

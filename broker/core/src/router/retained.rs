@@ -121,7 +121,10 @@ mod tests {
         let mut retained = Retained::new();
         let limits = Limits { retained_messages_max: 1, ..Limits::default() };
         assert!(retained.set(&message("a", "1"), &limits).is_ok());
-        assert_eq!(retained.set(&message("b", "1"), &limits), Err(RetainedFull(Metric::LimitRetainedMessages)));
+        assert_eq!(
+            retained.set(&message("b", "1"), &limits),
+            Err(RetainedFull(Metric::LimitRetainedMessages))
+        );
         assert!(retained.set(&message("a", "2"), &limits).is_ok());
     }
 }

@@ -34,9 +34,8 @@ mod tests {
     #[test]
     fn as_many_as_allowed_fit_into_any_window() {
         let mut takeovers = Takeovers::default();
-        let mut at = |millis| {
-            takeovers.try_take(2, Duration::from_secs(1), Time::from_millis(millis))
-        };
+        let mut at =
+            |millis| takeovers.try_take(2, Duration::from_secs(1), Time::from_millis(millis));
         assert!(at(0) && at(900) && !at(999));
         // The first has left the window, the second has not.
         assert!(at(1000) && !at(1001) && at(1900));

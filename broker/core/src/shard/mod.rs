@@ -4,6 +4,7 @@
 //! what must be done about it; several shards are as many machines that send each other messages.
 //! The files beside this one are parts of the one machine, by what they react to.
 
+mod authenticate;
 mod close;
 mod input;
 mod load;
@@ -24,7 +25,7 @@ mod wills;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub use input::{Hooks, Input, Open, ShardConfig};
+pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::refuse_connect;
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
@@ -188,6 +189,9 @@ impl Shard {
             Input::Malformed { connection, cause } => {
                 self.refuse(connection, cause.into(), now, out);
             }
+            Input::Authenticated { connection, step } => {
+                self.authenticated(connection, step, now, out);
+            }
             Input::Closed { connection } => self.lost(connection, now, out),
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
@@ -305,7 +309,7 @@ impl Shard {
                 return self.disconnect(id, connection, &disconnect, now, out);
             }
             Packet::Connect(_) => return Err(ProtocolError::SecondConnect.into()),
-            Packet::Auth(_) => return Err(ProtocolError::UnexpectedAuth.into()),
+            Packet::Auth(auth) => self.authenticate(id, &auth, out)?,
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 return Err(ProtocolError::NotForClients(packet.name()).into());
             }

@@ -324,6 +324,13 @@ impl Shard {
             let seconds = u16::try_from(holds.as_secs()).unwrap_or(u16::MAX);
             to.push(Property::ServerKeepAlive(seconds));
         }
+        // Without a method in CONNECT there is neither. [MQTT-4.12.0-5], [MQTT-4.12.0-6]
+        if let Some(method) = connect.properties.authentication_method() {
+            to.push(Property::AuthenticationMethod(method));
+            if !open.authentication_data.is_empty() {
+                to.push(Property::AuthenticationData(open.authentication_data));
+            }
+        }
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.

@@ -178,7 +178,7 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.place(message, ops, noted, out);
+        let mut routed = self.place(message, ops, noted, out);
         let ready = ready.max(routed.ready);
         let waiter = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
@@ -193,6 +193,7 @@ impl Shard {
         });
         // The answer goes before the deliveries: a Client that hears itself expects it first.
         self.release(id, now, out);
+        self.hold_own(message, &mut routed, waiter);
         let only = others.len() + hands == 1 && !routed.matched;
         self.hand_out(message, routed, now, out);
         self.hand_over(message, only, waiter, out);

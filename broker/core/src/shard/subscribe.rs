@@ -147,8 +147,7 @@ impl Shard {
                 self.counters.add(Metric::LimitSubscriptions, 1);
                 return Err(ReasonCode::QuotaExceeded);
             }
-            if filter.has_wildcard()
-                && wildcards() >= limits.wildcard_subscriptions_per_session_max
+            if filter.has_wildcard() && wildcards() >= limits.wildcard_subscriptions_per_session_max
             {
                 self.counters.add(Metric::LimitWildcards, 1);
                 return Err(ReasonCode::QuotaExceeded);

@@ -24,8 +24,7 @@ impl Shard {
         for SystemValue { topic, payload } in values {
             // Nobody acknowledges it, so it needs no number of its own, which would be leased.
             let id = MessageId(0);
-            let mut message =
-                Message::new(id, topic, Bytes::clone(payload), QoS::AtMostOnce, now);
+            let mut message = Message::new(id, topic, Bytes::clone(payload), QoS::AtMostOnce, now);
             message.retain = true;
             let message = Arc::new(message);
             self.system.insert(topic, Arc::clone(&message));

@@ -30,7 +30,9 @@ use tidings_core::metric::Snapshot;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
-use tidings_core::shard::{Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot};
+use tidings_core::shard::{
+    AuthStep, Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
+};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::system::SystemValue;
 use tidings_core::time::Time;
@@ -78,6 +80,8 @@ pub(crate) struct Cluster {
     safe: BTreeMap<Bytes, Bytes>,
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
+    /// What authenticators are asked: whether it begins an exchange, and the data.
+    pub(crate) asked: Vec<(Link, bool, String)>,
     limits: Arc<Limits>,
     hooks: Hooks,
     restarts: u64,
@@ -105,6 +109,7 @@ impl Cluster {
             safe: BTreeMap::new(),
             now: Time::from_millis(1_000_000),
             events: Vec::new(),
+            asked: Vec::new(),
             limits: Arc::new(limits),
             hooks,
             restarts: 0,
@@ -230,7 +235,15 @@ impl Cluster {
                 let (client_id, assigned) = (&it.client_id[..], it.assigned);
                 let expires = options.expires;
                 let user = &user[..];
-                let open = Open { connection, user, client_id, assigned, expires, connect };
+                let open = Open {
+                    connection,
+                    user,
+                    client_id,
+                    assigned,
+                    expires,
+                    authentication_data: &options.authentication_data,
+                    connect,
+                };
                 self.input(shard, Input::Open(open));
             }
             Err(reason) => {
@@ -387,6 +400,13 @@ impl Cluster {
         let shard = peer.shard;
         self.note(&("lost", link.0));
         self.input(shard, Input::Closed { connection: ConnectionId(link.0 as u64) });
+        self.settle();
+    }
+
+    /// An authenticator answers; late, too, when the connection is gone.
+    pub(crate) fn authenticated(&mut self, link: Link, step: AuthStep<'_>) {
+        let (shard, connection) = (self.links[link.0].shard, ConnectionId(link.0 as u64));
+        self.input(shard, Input::Authenticated { connection, step });
         self.settle();
     }
 
@@ -705,6 +725,10 @@ impl Cluster {
                     self.nodes[usize::from(to.0)].inbox.push_back((from, message));
                 }
                 Output::Event(event) => self.events.push(event),
+                Output::Authenticate { connection, begins, data } => {
+                    let data = String::from_utf8(data.into_vec()).unwrap();
+                    self.asked.push((link_of(connection), begins, data));
+                }
             }
         }
         for link in opened {

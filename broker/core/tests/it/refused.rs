@@ -82,8 +82,6 @@ fn connect_beyond_the_bounds_is_refused_in_connack() {
     let default = Limits::default;
     assert_eq!(connack_of(&v5(&"x".repeat(129)), default()), ["CONNACK 85"]);
     assert_eq!(connack_of(&v311("").resume(), default()), ["CONNACK 85"]);
-    let method = v5("bob").with(Property::AuthenticationMethod("SCRAM"));
-    assert_eq!(connack_of(&method, default()), ["CONNACK 8c"]);
     assert_eq!(connack_of(&v5("bob").will("$SYS/x", "", 0, 0), default()), ["CONNACK 90"]);
 }
 

@@ -23,6 +23,7 @@ pub(crate) enum Got {
     Unsuback(u16, Vec<u8>),
     Pingresp,
     Disconnect(ReasonCode),
+    Auth(ReasonCode, PropertiesBuf),
 }
 
 /// A PUBLISH that came to a Client.
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) will: Option<TheWill>,
     /// When the login is over.
     pub(crate) expires: Time,
+    /// What CONNACK says at the end of enhanced authentication.
+    pub(crate) authentication_data: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +75,7 @@ pub(crate) fn v5(name: &str) -> Options {
         properties: PropertiesBuf::new(),
         will: None,
         expires: Time::NEVER,
+        authentication_data: Vec::new(),
     }
 }
 
@@ -104,6 +108,12 @@ impl Options {
     pub(crate) fn expires(mut self, expires: Time) -> Self {
         self.expires = expires;
         self
+    }
+
+    /// The Client was authenticated by `method`, which had this to say at the end.
+    pub(crate) fn authenticated(self, method: &str, data: &str) -> Self {
+        let options = self.with(Property::AuthenticationMethod(method));
+        Self { authentication_data: data.as_bytes().to_vec(), ..options }
     }
 
     pub(crate) fn keep_alive(mut self, seconds: u16) -> Self {
@@ -242,6 +252,7 @@ pub(crate) fn owned(packet: &Packet<'_>) -> Got {
         Packet::Unsuback(it) => Got::Unsuback(it.packet_id.get(), it.reasons.to_vec()),
         Packet::Pingresp => Got::Pingresp,
         Packet::Disconnect(it) => Got::Disconnect(it.reason),
+        Packet::Auth(it) => Got::Auth(it.reason, kept(it.properties)),
         other => panic!("not for a server to send: {other:?}"),
     }
 }
@@ -282,5 +293,12 @@ pub(crate) fn line(got: &Got) -> String {
         Got::Unsuback(id, reasons) => format!("UNSUBACK {id} {reasons:02x?}"),
         Got::Pingresp => "PINGRESP".to_owned(),
         Got::Disconnect(reason) => format!("DISCONNECT {:02x}", reason.as_u8()),
+        Got::Auth(reason, properties) => {
+            let properties = properties.as_properties();
+            let method = properties.authentication_method().unwrap_or("(no method)");
+            let data = properties.authentication_data().unwrap_or(b"(no data)");
+            let data = String::from_utf8_lossy(data);
+            format!("AUTH {:02x} {method} {data}", reason.as_u8())
+        }
     }
 }
