@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
@@ -32,6 +33,7 @@ pub struct Builder {
     pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
+    pub(crate) system_interval: Duration,
 }
 
 impl Default for Builder {
@@ -55,6 +57,7 @@ impl Builder {
             methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
+            system_interval: Duration::from_secs(10),
         }
     }
 
@@ -115,6 +118,14 @@ impl Builder {
     #[must_use]
     pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
         self.connections = limits;
+        self
+    }
+
+    /// How often the values under `$SYS` are told anew; zero: there are none. Whoever
+    /// [`Builder::authorize`] lets subscribe there may read them.
+    #[must_use]
+    pub fn system_interval(mut self, interval: Duration) -> Self {
+        self.system_interval = interval;
         self
     }
 

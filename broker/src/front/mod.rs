@@ -14,6 +14,7 @@ use std::time::Duration;
 use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
+use tidings_core::metric::Metric;
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,7 @@ use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
+use crate::metrics::Metrics;
 
 mod strangers;
 
@@ -42,6 +44,7 @@ pub(crate) struct Front {
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How far the end has come.
@@ -123,6 +126,9 @@ impl Desk {
         let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
+            if self.strangers.count() >= limits.unauthenticated_max {
+                self.front.metrics.count(Metric::LimitUnauthenticated);
+            }
             while self.strangers.count() >= limits.unauthenticated_max {
                 sleep(PAUSE_WHEN_FULL).await;
             }
@@ -145,6 +151,8 @@ impl Desk {
                 let deadline = desk.front.connections.connect_timeout;
                 let opening = desk.open(&listener, socket, address, &mut stranger);
                 if timeout(deadline, opening).await.is_err() {
+                    desk.front.metrics.count(Metric::LimitConnectTimeout);
+                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
                     tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
@@ -155,6 +163,8 @@ impl Desk {
         let max = self.front.connections.unauthenticated_per_address_max;
         let may = stranger.comes_from(address.ip(), max);
         if !may {
+            self.front.metrics.count(Metric::LimitUnauthenticatedPerAddress);
+            self.front.metrics.count(Metric::ConnectsRefusedAddress);
             tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
         }
         may
@@ -191,6 +201,7 @@ impl Desk {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
+                self.front.metrics.count(Metric::ConnectsRefusedProtocol);
                 tracing::debug!(%peer, "malformed CONNECT: {malformed}");
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
@@ -209,6 +220,7 @@ impl Desk {
         match self.identify(&mut *stream, &mut behind, &connect, peer).await {
             Err(Unknown::Gone) => {}
             Err(Unknown::Refused(reason)) => {
+                self.front.metrics.count(Metric::refused_connect(reason));
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
@@ -271,7 +283,7 @@ impl Desk {
 
     /// The largest packet that is taken of a stranger.
     fn connect_bytes_max(&self) -> usize {
-        CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max)
+        self.front.connections.connect_bytes_max.min(self.front.limits.packet_bytes_max)
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
@@ -282,7 +294,10 @@ impl Desk {
             match bytes.first() {
                 None | Some(0x10) => {}
                 // Whatever this is, it is not MQTT, and nothing is said to it. [MQTT-3.1.0-1]
-                Some(_) => return Err(Rude::Gone),
+                Some(_) => {
+                    self.front.metrics.count(Metric::ConnectsRefusedProtocol);
+                    return Err(Rude::Gone);
+                }
             }
             match decode(&bytes, Version::V5, largest) {
                 Ok(Some(_)) => return Ok(bytes),
@@ -364,9 +379,6 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     })
     .await;
 }
-
-/// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
-const CONNECT_BYTES_MAX: usize = 64 * 1024;
 
 /// By how much a message of WebSocket may be larger than the largest packet.
 const MESSAGE_BYTES_MORE: usize = 64 * 1024;

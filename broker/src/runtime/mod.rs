@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::Row;
@@ -30,6 +31,7 @@ use crate::engine::{Notify, ShardStore, StoreEvent};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Mail, MailBox, Post};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
 use authenticate::ByMethod;
 
@@ -51,6 +53,7 @@ pub(crate) struct RuntimeParts {
     pub(crate) limits: ConnectionLimits,
     pub(crate) packet_bytes_max: usize,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The store answers at once: look without being woken.
     pub(crate) immediate: bool,
 }
@@ -76,6 +79,9 @@ pub(crate) struct Runtime {
     limits: ConnectionLimits,
     packet_bytes_max: usize,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// The shard's own; this thread alone writes there.
+    counters: Arc<Counters>,
     immediate: bool,
     failed: bool,
     stopping: bool,
@@ -117,6 +123,7 @@ impl Runtime {
         store.set_notifier(Arc::clone(&bell) as Arc<dyn Notify>);
         let mut runtime = Self {
             id: parts.id,
+            counters: Arc::clone(parts.shard.counters()),
             shard: parts.shard,
             store,
             out: Outbox::default(),
@@ -132,6 +139,7 @@ impl Runtime {
             limits: parts.limits,
             packet_bytes_max: parts.packet_bytes_max,
             health: parts.health,
+            metrics: parts.metrics,
             immediate: parts.immediate,
             failed: false,
             stopping: false,
@@ -229,6 +237,8 @@ impl Runtime {
             Output::Opened { connection } => {
                 if let Some(opened) = self.connections.get_mut(&connection) {
                     opened.phase = Phase::Open;
+                    opened.connected = true;
+                    self.metrics.connected();
                     wake(opened.waker.as_ref());
                 }
             }
@@ -242,7 +252,11 @@ impl Runtime {
                 self.authenticate(connection, begins, data);
             }
             Output::Close { connection, cause } => self.close(connection, &cause),
-            Output::Event(event) => self.observers.tell(event),
+            Output::Event(event) => {
+                if !self.observers.tell(event) {
+                    self.counters.add(Metric::EventsLost, 1);
+                }
+            }
         }
     }
 
@@ -253,6 +267,7 @@ impl Runtime {
             PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
         );
         if may_be_lost && post.is_crowded() {
+            self.counters.add(Metric::DroppedShardBehind, 1);
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;
         }
@@ -356,6 +371,7 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                 spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
+        Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
         Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {

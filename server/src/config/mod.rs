@@ -51,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) users: Users,
     pub(crate) rights: Rights,
     pub(crate) limits: Limits,
+    pub(crate) sys: Sys,
     pub(crate) chat: Chat,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
@@ -65,6 +66,7 @@ impl Config {
             Users::KEYS,
             Rights::KEYS,
             Limits::KEYS,
+            Sys::KEYS,
             Chat::KEYS,
             Drain::KEYS,
             Log::KEYS,
@@ -207,7 +209,8 @@ section! {
         /// Unsent bytes of a connection at which no more are taken from its queue, QoS 0 is dropped
         /// and it is not read.
         outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
-        /// Unsent bytes of a connection at which it is closed.
+        /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
+        /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
@@ -219,6 +222,8 @@ section! {
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
+        /// Largest CONNECT, whatever larger packets are taken later.
+        connect_bytes_max: u64 = 64 * KIB, Kind::Number(KIB, 16 * MIB);
         /// Seconds from accept to a complete CONNECT.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
@@ -227,6 +232,10 @@ section! {
         wildcard_subscriptions_per_session_max: u64 = 64, Kind::Number(0, 1_000_000);
         /// Most sessions of one user.
         sessions_per_user_max: u64 = 16, Kind::Number(1, 1_000_000);
+        /// Takeovers of one session within `takeover_window_s`. More: CONNACK 0x9F.
+        takeovers_max: u64 = 10, Kind::Number(1, 1000);
+        /// Seconds in which they are counted.
+        takeover_window_s: u64 = 10, Kind::Number(1, 3600);
         /// Most retained messages.
         retained_messages_max: u64 = 100_000, Kind::Number(0, 100_000_000);
         /// Largest payload of a retained message.
@@ -241,6 +250,14 @@ section! {
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+    }
+}
+
+section! {
+    /// What the broker says of itself under `$SYS`.
+    Sys, "sys." {
+        /// Seconds between two updates; 0 is never.
+        interval_s: u64 = 10, Kind::Number(0, 86_400);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::limits::Limits;
 use crate::message::{BadRow, Message};
+use crate::metric::Metric;
 use crate::record::{KeyBuilder, Op, Row, RowKind};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -19,9 +20,9 @@ pub(crate) struct Retained {
     bytes: usize,
 }
 
-/// There is no room for another retained message.
+/// There is no room for another retained message: the bound that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetainedFull;
+pub(crate) struct RetainedFull(pub(crate) Metric);
 
 impl Retained {
     pub(crate) fn new() -> Self {
@@ -47,16 +48,23 @@ impl Retained {
             return Ok(Some(Op::Delete { key }));
         }
         let bytes = self.bytes.saturating_sub(replaced.unwrap_or(0)) + message.size();
-        let is_new = replaced.is_none();
-        if (is_new && self.messages.len() >= limits.retained_messages_max)
-            || bytes > limits.retained_bytes_max
-            || message.payload.len() > limits.retained_message_bytes_max
-        {
-            return Err(RetainedFull);
+        if replaced.is_none() && self.messages.len() >= limits.retained_messages_max {
+            return Err(RetainedFull(Metric::LimitRetainedMessages));
+        }
+        if bytes > limits.retained_bytes_max {
+            return Err(RetainedFull(Metric::LimitRetainedBytes));
+        }
+        if message.payload.len() > limits.retained_message_bytes_max {
+            return Err(RetainedFull(Metric::LimitRetainedMessageBytes));
         }
         self.messages.insert(topic, Arc::clone(message));
         self.bytes = bytes;
         Ok(Some(Op::Put { key, value: message.to_bytes() }))
+    }
+
+    /// How many there are, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
     }
 
     /// Takes back a row.
@@ -113,7 +121,10 @@ mod tests {
         let mut retained = Retained::new();
         let limits = Limits { retained_messages_max: 1, ..Limits::default() };
         assert!(retained.set(&message("a", "1"), &limits).is_ok());
-        assert_eq!(retained.set(&message("b", "1"), &limits), Err(RetainedFull));
+        assert_eq!(
+            retained.set(&message("b", "1"), &limits),
+            Err(RetainedFull(Metric::LimitRetainedMessages))
+        );
         assert!(retained.set(&message("a", "2"), &limits).is_ok());
     }
 }

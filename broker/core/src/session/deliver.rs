@@ -9,6 +9,7 @@ use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
 use crate::hook::Refused;
 use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX};
+use crate::metric::Metric;
 use crate::output::Output;
 use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
@@ -38,11 +39,18 @@ impl Session {
     /// Takes a message for the Client. Follow it by [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
-            if self.link.congested || self.link.burst > 2 * BURST_BYTES || self.opening.is_some() {
-                self.sending.dropped += 1;
+            let link = &self.link;
+            let behind = link.congested || link.burst > link.burst_max.saturating_mul(2);
+            if behind || self.opening.is_some() {
+                cx.counters.add(Metric::DroppedSlowReader, 1);
+                if behind {
+                    cx.counters.add(Metric::LimitOutboundSoft, 1);
+                }
                 return Offered::Dropped;
             }
-            self.send_publish(&queued, None, false, cx);
+            if !self.send_publish(&queued, None, false, cx) {
+                cx.counters.add(Metric::DroppedTooLarge, 1);
+            }
             return Offered::Taken;
         }
         let sending = &mut self.sending;
@@ -106,6 +114,7 @@ impl Session {
                     // have got, and a gap tells where something expired.
                     let window = &self.sending.window;
                     self.sending.ids.next(|id| window.is_in_use(id));
+                    cx.counters.add(Metric::DroppedExpired, 1);
                     self.forget(&expired, None, cx);
                 }
                 continue;
@@ -211,6 +220,7 @@ impl Session {
     /// A message too large for the Client counts as sent, and as acknowledged. [MQTT-3.1.2-25]
     fn drop_too_large(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         if let Some(entry) = self.sending.window.remove(packet_id) {
+            cx.counters.add(Metric::DroppedTooLarge, 1);
             self.give_back(&entry);
             self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
         }
@@ -244,8 +254,10 @@ impl Session {
         if length > self.link.packet_bytes_max {
             return false;
         }
+        cx.counters.add(Metric::PublishSent, 1);
+        cx.counters.add(Metric::PublishBytesSent, message.payload.len() as u64);
         self.link.burst += length;
-        if self.link.burst > BURST_BYTES && !self.link.throttled {
+        if self.link.burst > self.link.burst_max && !self.link.throttled {
             self.link.throttled = true;
             let connection = self.link.connection;
             cx.out.outputs.push(Output::Throttled { connection });
@@ -302,7 +314,7 @@ impl Session {
             released.state = State::Pubrel;
             released.in_store = true;
             // Without the key: its row goes with this record, and is not to be counted again.
-            self.sending.note_row_gone(&released.queued);
+            self.sending.note_row_gone(&released.queued, cx.counters);
             let key = released.queued.key.take();
             let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
             ops.extend(key.map(|key| Op::Delete { key }));
@@ -318,7 +330,7 @@ impl Session {
 
     /// Deletes the rows of a message that is done with; the store may take its time.
     fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
-        self.sending.note_row_gone(queued);
+        self.sending.note_row_gone(queued, cx.counters);
         let row = queued.key.clone().map(|key| Op::Delete { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
         let ops: Vec<Op> = row.into_iter().chain(id).collect();
@@ -333,10 +345,6 @@ impl Session {
         self.sending.forget_queued_tags();
     }
 }
-
-/// How much goes to a Client in one go before the shell has to have written it: the bytes that a
-/// connection may hold stay bounded, whatever is waiting for it.
-const BURST_BYTES: usize = 256 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

@@ -21,6 +21,8 @@ pub(crate) enum ReadFor {
     FirstQueued(SessionId, u64),
     /// More messages of a session's queue.
     Queue(SessionId, u64),
+    /// The oldest messages of a session without a connection, of which it has too many.
+    Oldest(SessionId),
     /// Identifiers of a session whose queue is to be deleted.
     Sent(Slot, KeyRange),
     /// Rows that are to be deleted.
@@ -44,6 +46,7 @@ impl Shard {
             Some(ReadFor::Service { service, token }) => {
                 self.call(service, ServiceEvent::Rows { token, rows, more }, now, out);
             }
+            Some(ReadFor::Oldest(id)) => self.drop_oldest(id, token, &rows, out),
             Some(ReadFor::Sent(slot, range)) => self.sweep_sent(slot, range, &rows, more, out),
             Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, now, out),
             Some(

@@ -13,12 +13,13 @@ use crate::codec::{
 };
 use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
 use crate::limits::QUEUE_ROWS_PER_READ;
+use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
 use crate::record::{Position, RowKind};
 use crate::session::rows::SessionRow;
 use crate::session::{
-    Link, Opening, Receiving, Sending, Session, Will, keep_alive, rows, session_expiry,
+    Link, Opening, Receiving, Sending, Session, Takeovers, Will, keep_alive, rows, session_expiry,
 };
 use crate::time::Time;
 
@@ -28,15 +29,22 @@ impl Shard {
         let allowed =
             if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
         if let Err(reason) = allowed {
-            refuse(open, reason, out);
-            return;
+            return self.refuse_open(open, reason, out);
         }
         let expiry = session_expiry(&open.connect, &self.limits);
         let key = index_key(open.user, open.client_id);
         let id = match self.index.get(&key).copied() {
             None => self.new_session(open, expiry, Position::START, now, out),
             Some(id) if self.sessions.contains_key(&id) => {
-                self.take_over(id, open, expiry, now, out)
+                let Some(takeovers) = self.try_take_over(id, now) else {
+                    let reason = ReasonCode::ConnectionRateExceeded;
+                    return self.refuse_open(open, reason, out);
+                };
+                let id = self.take_over(id, open, expiry, now, out);
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.takeovers = takeovers;
+                }
+                id
             }
             // Its time may be over before anybody has looked at the clock. [MQTT-4.1.0-2]
             Some(id) if open.connect.clean_start || self.has_ended(id, now) => {
@@ -51,6 +59,24 @@ impl Shard {
             self.timers.set(open.expires, Timer::Login(open.connection));
         }
         self.advance(id, now, out);
+    }
+
+    /// Counts a takeover, unless there were too many of late: the session's count of them, for
+    /// whichever session comes of it.
+    fn try_take_over(&mut self, id: SessionId, now: Time) -> Option<Takeovers> {
+        let (max, window) = (self.limits.takeovers_max, self.limits.takeover_window);
+        let session = self.sessions.get_mut(&id)?;
+        if session.takeovers.try_take(max, window, now) {
+            return Some(std::mem::take(&mut session.takeovers));
+        }
+        self.counters.add(Metric::LimitTakeovers, 1);
+        None
+    }
+
+    /// Answers a CONNECT with a refusal. [MQTT-3.2.2-7]
+    fn refuse_open(&self, open: &Open<'_>, reason: ReasonCode, out: &mut Outbox) {
+        self.counters.add(Metric::refused_connect(reason), 1);
+        refuse_connect(open.connection, &open.connect, reason, out);
     }
 
     /// A number for each time that a session comes into memory.
@@ -81,6 +107,7 @@ impl Shard {
             .take(self.limits.sessions_per_user_max)
             .count();
         if sessions >= self.limits.sessions_per_user_max {
+            self.counters.add(Metric::LimitSessions, 1);
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
@@ -129,6 +156,7 @@ impl Shard {
             opening: None,
             told: None,
             life,
+            takeovers: Takeovers::default(),
         };
         // A session that ended a moment ago must not be there again after a crash.
         let mut ready = after.max(self.ended);
@@ -157,6 +185,7 @@ impl Shard {
         let old = session.link.connection;
         self.connections.remove(&old);
         Self::say_goodbye(session, ReasonCode::SessionTakenOver, out);
+        self.counters.add(Metric::ClosedTakenOver, 1);
         out.outputs.push(Output::Close { connection: old, cause: CloseCause::TakenOver });
         // Without an expiry the old session ends with its connection, whatever is asked for now.
         let outlives = session.is_persistent() && !session.link.ends_session;
@@ -217,7 +246,9 @@ impl Shard {
             opening: None,
             told: None,
             life,
+            takeovers: Takeovers::default(),
         };
+        session.sending.in_flight_last = offline.in_flight_last;
         // In memory, and without a connection as far as its groups know.
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);
@@ -348,6 +379,7 @@ impl Shard {
         };
         out.send(connection, session.link.version, &Packet::Connack(connack));
         out.outputs.push(Output::Opened { connection });
+        self.counters.add(Metric::ConnectsAccepted, 1);
         if let Some(silence_max) = session.link.silence_max {
             let due = now + silence_max;
             session.link.silence_due = Some(due);
@@ -404,11 +436,6 @@ pub(super) fn connected_row(session: &Session) -> SessionRow {
 /// The key of a session in the shard's index. Neither part can hold a NUL. [MQTT-1.5.4-2]
 pub(super) fn index_key(user: &str, client_id: &str) -> Box<str> {
     format!("{user}\0{client_id}").into()
-}
-
-/// Answers a CONNECT with a refusal. [MQTT-3.2.2-7]
-fn refuse(open: &Open<'_>, reason: ReasonCode, out: &mut Outbox) {
-    refuse_connect(open.connection, &open.connect, reason, out);
 }
 
 /// Answers a CONNECT with a refusal, from before there is a session.

@@ -8,6 +8,7 @@ use super::{Shard, Waiter};
 use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::message::Message;
+use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
@@ -136,7 +137,10 @@ impl Shard {
         let session = self.sessions.get(&id).ok_or(ReasonCode::UnspecifiedError)?;
         let filter =
             TopicFilter::parse(wanted.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        if self.limits.topic.check(filter.as_str()).is_err() {
+        if let Err(error) = self.limits.topic.check(filter.as_str()) {
+            if let Some(bound) = Metric::topic_bound(&error) {
+                self.counters.add(bound, 1);
+            }
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let shared = filter.share().is_some();
@@ -148,10 +152,13 @@ impl Shard {
         if new {
             let wildcards = || subscriptions.keys().filter(|it| it.has_wildcard()).count();
             let limits = &self.limits;
-            if subscriptions.len() >= limits.subscriptions_per_session_max
-                || (filter.has_wildcard()
-                    && wildcards() >= limits.wildcard_subscriptions_per_session_max)
+            if subscriptions.len() >= limits.subscriptions_per_session_max {
+                self.counters.add(Metric::LimitSubscriptions, 1);
+                return Err(ReasonCode::QuotaExceeded);
+            }
+            if filter.has_wildcard() && wildcards() >= limits.wildcard_subscriptions_per_session_max
             {
+                self.counters.add(Metric::LimitWildcards, 1);
                 return Err(ReasonCode::QuotaExceeded);
             }
         }
@@ -172,7 +179,9 @@ impl Shard {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Granted { filter, subscription, service, .. } = grant;
-        session.subscriptions.insert(filter.clone(), *subscription);
+        if session.subscriptions.insert(filter.clone(), *subscription).is_none() {
+            self.counters.add(Metric::Subscriptions, 1);
+        }
         if session.is_persistent() {
             ops.push(rows::subscription(session.slot, id, filter.as_str(), *subscription));
         }
@@ -250,6 +259,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         for filter in filters {
+            if self.send_system(id, filter, now, out) {
+                continue;
+            }
             let own = self.router.retained.matching(filter, now);
             self.retained_found(id, filter, own, now, out);
             let owner = self.owner(filter.as_str());
@@ -366,6 +378,7 @@ impl Shard {
         if session.subscriptions.remove(filter).is_none() {
             return false;
         }
+        self.counters.take(Metric::Subscriptions, 1);
         if session.is_persistent() {
             ops.push(rows::subscription_gone(session.slot, id, filter.as_str()));
         }
