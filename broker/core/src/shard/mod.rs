@@ -200,6 +200,12 @@ impl Shard {
         session.is_some_and(|session| session.receiving.is_full())
     }
 
+    /// Whether this Client's session has a connection, which a new one would take over.
+    pub fn is_connected(&self, user: &str, client_id: &str) -> bool {
+        let id = self.index.get(&open::index_key(user, client_id));
+        id.is_some_and(|id| self.sessions.contains_key(id))
+    }
+
     /// How many sessions have a connection, and how many wait for their Client.
     pub fn session_counts(&self) -> (usize, usize) {
         (self.sessions.len(), self.offline.len())
