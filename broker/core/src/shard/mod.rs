@@ -190,7 +190,8 @@ impl Shard {
     /// When [`Input::TimedOut`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
         let services = self.services.next_timeout();
-        self.timers.next().into_iter().chain(services).min()
+        let retained = self.router.retained.next_expiry();
+        self.timers.next().into_iter().chain(services).chain(retained).min()
     }
 
     /// Whether so many answers to a Client wait for the store, for services or for other shards that
