@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The bounds of connections, as far as they are the shell's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
+    /// From accept to a complete and accepted CONNECT, enhanced authentication included; no byte
+    /// makes it longer. Then: closed. A connected Client has as long to be authenticated again.
     pub connect_timeout: Duration,
     /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
     pub unauthenticated_max: usize,

@@ -181,7 +181,7 @@ section! {
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
-        /// Seconds from accept to a complete CONNECT.
+        /// Seconds from accept to a complete CONNECT, enhanced authentication included.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
         subscriptions_per_session_max: u64 = 512, Kind::Number(1, 1_000_000);
