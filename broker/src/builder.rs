@@ -14,6 +14,7 @@ use tidings_core::slot::SLOTS;
 use crate::auth::{Authenticate, EnhancedAuthenticate, Methods, OpenOnLoopback};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
+use crate::listener::{Listener, Place};
 use crate::store::StoreFailure;
 
 /// Puts a broker together.
@@ -22,7 +23,7 @@ use crate::store::StoreFailure;
 /// come in under any user name.
 #[derive(Debug)]
 pub struct Builder {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) engine: EngineOptions,
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
@@ -45,7 +46,7 @@ impl Builder {
         let mut engine = EngineOptions::new(PathBuf::new());
         engine.durability = Durability::Memory;
         Self {
-            listen: Vec::new(),
+            listeners: Vec::new(),
             engine,
             shards: 0,
             limits: Limits::default(),
@@ -59,8 +60,14 @@ impl Builder {
 
     /// Listens for MQTT over TCP. Port 0: any free one, see [`crate::Broker::addresses`].
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listener(Listener::tcp(address))
+    }
+
+    /// Listens there too: TCP or a Unix socket, within TLS or WebSocket or neither.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -170,11 +177,11 @@ impl Builder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    /// An address or path cannot be listened on.
+    #[error("cannot listen on {place}: {source}")]
     Listen {
         /// Which one.
-        address: SocketAddr,
+        place: Place,
         /// What the system says.
         source: io::Error,
     },

@@ -47,7 +47,7 @@ pub(crate) enum Unknown {
 
 /// Has a stranger authenticated by the method that its CONNECT names. `input` is what came behind
 /// CONNECT; what comes behind the exchange is left in it.
-pub(crate) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn introduce<S: AsyncRead + AsyncWrite + Unpin + ?Sized>(
     stream: &mut S,
     input: &mut Vec<u8>,
     connect: &Connect<'_>,
@@ -105,7 +105,7 @@ fn encode(method: &str, data: &[u8], largest: u32) -> Option<Vec<u8>> {
 }
 
 /// Waits for the AUTH that is due; the Authentication Data of it.
-async fn answer<S: AsyncRead + Unpin>(
+async fn answer<S: AsyncRead + Unpin + ?Sized>(
     stream: &mut S,
     input: &mut Vec<u8>,
     method: &str,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::auth::Step;
 use crate::exchange::{Going, Reauthenticator};
+use crate::listener::Stream;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(crate) enum Mail {
     Authenticated(Box<Answer>),
     /// From another shard.
     Peer(ShardId, PeerMessage),
+    /// Rights have changed.
+    RightsChanged,
+    /// A login is not true any more: a user's, or everybody's.
+    Revoked(Option<Arc<str>>),
     /// Tell every Client, put every session away, and end.
     Stop,
 }
@@ -31,7 +36,8 @@ pub(crate) enum Mail {
 /// A connection whose CONNECT was read and whose Client is known.
 #[derive(Debug)]
 pub(crate) struct Introduced {
-    pub(crate) stream: std::net::TcpStream,
+    /// Detached.
+    pub(crate) stream: Box<dyn Stream>,
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
     pub(crate) login: Login,

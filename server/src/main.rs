@@ -7,6 +7,7 @@ mod banner;
 mod cli;
 mod config;
 mod exit;
+mod rights;
 mod start;
 mod users;
 
@@ -48,6 +49,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             start::serve(settings)
         }
         Command::User { command } => users::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Rights { command } => rights::run(command),
         Command::Config { command: ConfigCommand::Print(args) } => {
             exit::print(&config::print(&load(&args)?)).map(|()| ExitCode::SUCCESS)
         }

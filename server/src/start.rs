@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::hook::Authorize;
+use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::rights::{self, Watch};
 use crate::users;
 
 /// Serves until a signal or a failure ends it.
@@ -31,30 +33,38 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Software, error))?;
-    let mut signals = {
+    let (mut signals, mut hangup) = {
         let _runtime = runtime.enter();
-        Signals::listen().map_err(|error| Failure::new(Exit::Software, error))?
+        let failed = |error| Failure::new(Exit::Software, error);
+        (Signals::listen().map_err(failed)?, signal(SignalKind::hangup()).map_err(failed)?)
     };
 
     let users_file = config.users_file();
     let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let users = Arc::new(users);
     let user_count = users.len();
     if user_count == 0 {
         refuse_open_network(&config)?;
     }
+    let rights = Arc::new(rights::open(&config)?);
+    rights.set_open(users.never_held_a_user());
+    let watch = Watch { users, rights, open_until_users: true };
 
-    let broker = start(&config, users)?;
+    let broker = start(&config, &watch)?;
     let banner = Banner {
         addresses: broker.addresses(),
         data: &config.data.dir,
         durability: config.data.durability,
         users: user_count,
         users_file: &users_file,
+        rules: watch.rights.len(),
+        rights_file: &config.rights_file(),
+        otherwise: config.rights.otherwise,
         colours: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     exit::print(&banner.render())?;
     tracing::info!(addresses = ?broker.addresses(), users = user_count, "started");
-    runtime.block_on(run(broker, &mut signals))
+    runtime.block_on(run(broker, &watch, &mut signals, &mut hangup))
 }
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
@@ -73,7 +83,7 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     ))
 }
 
-fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
+fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -86,8 +96,9 @@ fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
-        .enhanced_authenticate(Arc::new(ScramSha256::new(users.clone())))
-        .authenticate(Arc::new(OpenUntilUsers::new(users)))
+        .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
+        .authenticate(Arc::new(OpenUntilUsers::new(Arc::clone(&watch.users))))
+        .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
     for address in &config.top.listen {
         builder = builder.listen(*address);
@@ -133,6 +144,11 @@ fn limits(config: &Config) -> Limits {
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
+        payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
+        told: Told {
+            response_information: config.top.response_information.clone(),
+            server_reference: config.drain.server_reference.clone(),
+        },
     }
 }
 
@@ -176,10 +192,20 @@ fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error)
 }
 
-async fn run(broker: Broker, signals: &mut Signals) -> Result<ExitCode, Failure> {
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        fatal = broker.failed() => return Err(fatal_failure(fatal)),
+async fn run(
+    broker: Broker,
+    watch: &Watch,
+    signals: &mut Signals,
+    hangup: &mut Signal,
+) -> Result<ExitCode, Failure> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => break signal,
+            _ = hangup.recv() => watch.look(&broker, true),
+            _ = look.tick() => watch.look(&broker, false),
+            fatal = broker.failed() => return Err(fatal_failure(fatal)),
+        }
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");
     let (done, stopped) = oneshot::channel();
@@ -242,3 +268,6 @@ impl Signals {
         }
     }
 }
+
+/// How long a change of a file may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

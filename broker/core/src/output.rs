@@ -94,6 +94,9 @@ pub enum CloseCause {
     /// The server refuses to go on.
     #[error("refused: {0}")]
     Refused(ReasonCode),
+    /// Rights have changed, and the Client was subscribed to this filter.
+    #[error("may not hear `{0}` any more")]
+    RightsEnded(Box<str>),
     /// Nothing came for one and a half Keep Alive. [MQTT-3.1.2-22]
     #[error("keep alive timed out")]
     KeepAliveTimedOut,

@@ -4,7 +4,7 @@
 //! changed. A file that cannot be read any more, or is gone, changes nothing: the users known
 //! before stay, and the log says so. That a file is missing means "no users" only at the start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
@@ -62,6 +62,17 @@ pub struct LoginCounts {
     pub hashes: u64,
 }
 
+/// Whose logins a change of the users file made untrue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// Nobody's.
+    Nobody,
+    /// Theirs: they were removed, or have another password.
+    Users(Vec<String>),
+    /// Everybody's: there were no users before, and so nobody had to prove anything.
+    Everybody,
+}
+
 /// The users of a text file with a user per line; see [`UserList`] for changing it.
 ///
 /// A clone is the same file, with the same limits and counts.
@@ -84,6 +95,7 @@ impl UsersFile {
             .map_err(|source| UsersError::Read { path: path.clone(), source })?;
         let mut state = State::new(path);
         state.read()?;
+        state.told_of_users = state.held_users;
         let state = Arc::new(Mutex::new(state));
         Ok(Self { state, verifier: Arc::new(verifier), limits, counters: Arc::default() })
     }
@@ -101,6 +113,27 @@ impl UsersFile {
     /// Whether there is no user, as of the last look at the file.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reads the file again if it changed, and tells whose logins do not hold any more since this was
+    /// last asked. Blocks for the time that takes. See [`crate::Broker::revoke`].
+    pub fn look(&self) -> Revoked {
+        State::look(&self.state);
+        let mut state = self.state();
+        let revoked = std::mem::take(&mut state.revoked);
+        if state.held_users && !std::mem::replace(&mut state.told_of_users, true) {
+            return Revoked::Everybody;
+        }
+        if revoked.is_empty() {
+            Revoked::Nobody
+        } else {
+            Revoked::Users(revoked.into_iter().collect())
+        }
+    }
+
+    /// Whether there is a user of this name, as of the last look at the file.
+    pub fn holds(&self, name: &str) -> bool {
+        self.state().users.contains_key(name)
     }
 
     /// What became of the logins so far.
@@ -250,6 +283,10 @@ struct State {
     scram_secret: Option<ScramSecret>,
     /// Stays true for good: see [`super::OpenUntilUsers`].
     held_users: bool,
+    /// [`UsersFile::look`] knows of it.
+    told_of_users: bool,
+    /// Users removed, or with another password, since [`UsersFile::look`].
+    revoked: BTreeSet<String>,
     /// What the file was when it was read, or could not be; `None` for a missing one.
     seen: Option<Stamp>,
     looked_at: Instant,
@@ -262,8 +299,16 @@ type Stamp = (u64, u64, Option<SystemTime>);
 impl State {
     fn new(path: PathBuf) -> Self {
         let looked_at = Instant::now();
-        let users = HashMap::new();
-        Self { path, users, scram_secret: None, held_users: false, seen: None, looked_at }
+        Self {
+            path,
+            users: HashMap::new(),
+            scram_secret: None,
+            held_users: false,
+            told_of_users: false,
+            revoked: BTreeSet::new(),
+            seen: None,
+            looked_at,
+        }
     }
 
     /// True once a second; the one who is told so has to look.
@@ -314,8 +359,11 @@ impl State {
 
     fn take(&mut self, list: UserList, stamp: Option<Stamp>) {
         self.scram_secret = list.scram_secret().cloned();
-        self.users = list.into_users().collect();
-        self.held_users |= !self.users.is_empty();
+        let users: HashMap<_, _> = list.into_users().collect();
+        self.held_users |= !users.is_empty();
+        let untrue = self.users.iter().filter(|(name, secrets)| users.get(*name) != Some(secrets));
+        self.revoked.extend(untrue.map(|(name, _)| name.clone()));
+        self.users = users;
         self.seen = stamp;
     }
 }
@@ -516,6 +564,24 @@ mod tests {
         next_look().await;
         assert_eq!(users.authenticate(login("ann", b"pw")).await, accepted("ann"));
         assert_eq!(users.authenticate(login("bob", b"pw")).await, WRONG);
+    }
+
+    #[test]
+    fn look_tells_whose_logins_do_not_hold_any_more() {
+        let (_directory, path) = users_file(&[]);
+        let users = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+        assert_eq!(users.look(), Revoked::Nobody);
+        add(&path, "bob", b"pw");
+        assert_eq!(users.look(), Revoked::Everybody);
+        add(&path, "ann", b"pw");
+        assert_eq!(users.look(), Revoked::Nobody);
+        assert!(users.holds("ann") && !users.holds("eve"));
+        UserList::edit(&path, |list| list.add("ann", b"other", true)).unwrap();
+        remove(&path, "bob");
+        assert_eq!(users.look(), Revoked::Users(vec!["ann".into(), "bob".into()]));
+        assert_eq!(users.look(), Revoked::Nobody);
+        let again = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+        assert_eq!(again.look(), Revoked::Nobody);
     }
 
     #[test]

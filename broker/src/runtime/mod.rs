@@ -248,7 +248,10 @@ impl Runtime {
 
     fn post(&self, shard: ShardId, message: PeerMessage) {
         let Some(post) = self.posts.get(usize::from(shard.0)) else { return };
-        let may_be_lost = matches!(&message, PeerMessage::Publish { token: None, .. });
+        let may_be_lost = matches!(
+            &message,
+            PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
+        );
         if may_be_lost && post.is_crowded() {
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;
@@ -353,6 +356,8 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                 spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
+        Mail::RightsChanged => runtime.handle(Input::RightsChanged),
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);

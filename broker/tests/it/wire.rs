@@ -153,8 +153,8 @@ impl Connect {
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    pub(crate) stream: S,
     version: u8,
     input: Vec<u8>,
     used: usize,
@@ -175,8 +175,7 @@ impl Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let (input, output) = (Vec::new(), Vec::new());
-        Ok(Self { stream, version, input, used: 0, output, last_id: 0, method: None })
+        Ok(Self::over(stream, version))
     }
 
     /// Connects; the code and Session Present of the CONNACK.
@@ -201,6 +200,22 @@ impl Wire {
 
     pub(crate) fn connect(address: SocketAddr, connect: &Connect) -> Self {
         Self::resume(address, connect).0
+    }
+}
+
+impl<S: Read + Write> Wire<S> {
+    /// A connection that was made in another way. Its reads are to have a deadline.
+    pub(crate) fn over(stream: S, version: u8) -> Self {
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { stream, version, input, used: 0, output, last_id: 0, method: None }
+    }
+
+    /// Connects and is accepted.
+    pub(crate) fn connect_over(stream: S, connect: &Connect) -> Self {
+        let mut wire = Self::over(stream, connect.version);
+        wire.send(&connect.bytes()).unwrap();
+        assert_eq!(wire.next(), Packet::Connack { present: false, code: 0 });
+        wire
     }
 
     pub(crate) fn next_id(&mut self) -> u16 {

@@ -16,6 +16,7 @@ mod graceful;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
+mod rights;
 mod serve;
 mod support;
 mod unopenable;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped};
-pub(crate) use receive::{Received, Receiving, ReplyKind};
+pub(crate) use receive::{Received, Receiving, ReplyKind, worse};
 pub(crate) use sending::Sending;
 pub(crate) use window::{InFlight, Queued, State};
 
@@ -31,6 +31,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::message::{Message, MessageId};
 use crate::output::{ConnectionId, Outbox};
+use crate::peer::Standing;
 use crate::record::Position;
 use crate::slot::Slot;
 use crate::time::Time;
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) will: Option<Will>,
     /// CONNACK is not sent yet: nothing is taken from the Client and nothing sent to it.
     pub(crate) opening: Option<Opening>,
+    /// What the owners of its groups know of it, if it is a member of any (§4.8.2).
+    pub(crate) told: Option<Standing>,
     /// Tells this time in memory from earlier ones, whose reads may still be answered.
     pub(crate) life: u64,
 }

@@ -97,6 +97,14 @@ pub enum Input<'a> {
     },
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
+    /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of
+    /// sessions without a connection too.
+    RightsChanged,
+    /// What authentication said is not true any more: connections end with 0x87, sessions stay.
+    Revoked {
+        /// Whose connections; `None`: everybody's.
+        user: Option<&'a str>,
+    },
     /// The server stops: every Client is told, every session put away.
     Stop,
 }

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Will(SessionId),
     /// End a session that has no connection.
     Expiry(SessionId),
+    /// Look at more sessions after a change of rights.
+    Rights,
 }
 
 /// The deadlines.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Shard;
 use super::timers::Timer;
 use crate::codec::{PacketKind, Properties, Publish};
-use crate::hook::{ServiceEvent, SessionId, Verdict};
+use crate::hook::{ServiceEvent, SessionId};
 use crate::message::MessageId;
 use crate::output::Outbox;
 use crate::session::{Who, Will};
@@ -75,9 +75,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         // Rights may have changed since CONNECT.
-        if let Some(rights) = &self.hooks.authorize
-            && rights.publish(&who.client(), &will.topic) != Verdict::Allow
-        {
+        if self.may_say(&who.client(), &will.topic).is_err() {
             return;
         }
         let id = MessageId(self.ledger.number(out));

@@ -56,6 +56,8 @@ struct Peer {
     /// Bytes from before the session was ready.
     early: Vec<Vec<u8>>,
     got: Vec<Got>,
+    /// Bytes of the largest packet that came.
+    largest: usize,
 }
 
 #[derive(Debug)]
@@ -164,6 +166,11 @@ impl Cluster {
         topics.find(|topic| self.owner_of(topic) == shard).unwrap()
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn count(&self) -> u16 {
         u16::try_from(self.nodes.len()).unwrap()
     }
@@ -208,6 +215,7 @@ impl Cluster {
             gone: false,
             early: Vec::new(),
             got: Vec::new(),
+            largest: 0,
         });
         match admitted {
             Ok(it) => {
@@ -288,7 +296,7 @@ impl Cluster {
                 topic: &sent.topic,
                 packet_id: PacketId::new(sent.id),
                 properties: sent.properties.as_properties(),
-                payload: sent.payload.as_bytes(),
+                payload: &sent.payload,
             }),
         );
     }
@@ -419,6 +427,17 @@ impl Cluster {
         peer.opened && !peer.gone && peer.closed.is_none()
     }
 
+    /// Whether it ended, from whichever side.
+    pub(crate) fn is_over(&self, link: Link) -> bool {
+        let peer = &self.links[link.0];
+        peer.gone || peer.closed.is_some()
+    }
+
+    /// Bytes of the largest packet that came to a Client.
+    pub(crate) fn largest(&self, link: Link) -> usize {
+        self.links[link.0].largest
+    }
+
     // What the world does.
 
     /// Everything kept so far is safe now.
@@ -527,6 +546,22 @@ impl Cluster {
             peer.gone = true;
         }
         self.start(shards);
+    }
+
+    /// Tells every shard that rights have changed, and lets it look at every session.
+    pub(crate) fn rights_changed(&mut self) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::RightsChanged);
+        }
+        self.settle();
+    }
+
+    /// What authentication said of a user, or of everybody, is not true any more.
+    pub(crate) fn revoke(&mut self, user: Option<&str>) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Revoked { user });
+        }
+        self.settle();
     }
 
     /// Tells every shard to stop, and lets everything be stored.
@@ -693,6 +728,8 @@ impl Cluster {
             let got = owned(&packet);
             self.note(&("to", link.0, line(&got)));
             self.links[link.0].got.push(got);
+            let largest = &mut self.links[link.0].largest;
+            *largest = taken.max(*largest);
             bytes = &bytes[taken..];
         }
     }

@@ -10,13 +10,20 @@
 mod authenticate;
 mod codec;
 mod connect;
+mod corpus;
 mod deadlines;
 mod deliver;
 mod harness;
 mod publish;
 mod refused;
 mod retained;
+mod rights;
+#[path = "../fuzz_bodies/sequence.rs"]
+mod sequence;
 mod service;
+mod shared;
 mod sim;
+#[path = "../fuzz_bodies/topic.rs"]
+mod topic;
 mod wills;
 mod words;
