@@ -556,7 +556,8 @@ impl<'a> World<'a> {
                 }
                 it.due.push_back((Question::Pubcomp, *id));
             }
-            Got::Disconnect(_) => it.over = true,
+            Got::Disconnect(_) | Got::Elsewhere(..) => it.over = true,
+            Got::Auth(..) => panic!("nobody authenticated by a method"),
         }
     }
 
