@@ -42,6 +42,13 @@ impl Session {
                 self.sending.dropped += 1;
                 return Offered::Dropped;
             }
+            if self.receiving.awaits_suback() || self.sending.holds() {
+                if self.sending.hold(queued, 2 * BURST_BYTES) {
+                    return Offered::Taken;
+                }
+                self.sending.dropped += 1;
+                return Offered::Dropped;
+            }
             self.send_publish(&queued, None, false, cx);
             return Offered::Taken;
         }
@@ -90,8 +97,11 @@ impl Session {
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();
-        if self.opening.is_some() || self.link.is_held_back() {
+        if self.opening.is_some() || self.link.is_held_back() || self.receiving.awaits_suback() {
             return pumped;
+        }
+        for queued in self.sending.take_held() {
+            self.send_publish(&queued, None, false, cx);
         }
         pumped.wait = self.send_window(cx);
         while !pumped.wait && !self.sending.window.has_unsent() && !self.link.throttled {
@@ -330,6 +340,7 @@ impl Session {
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]
     pub(crate) fn begin_again(&mut self) {
         self.sending.window.begin_again();
+        self.sending.take_held();
         self.sending.forget_queued_tags();
     }
 }

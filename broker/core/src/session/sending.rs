@@ -21,6 +21,9 @@ use crate::topic::TopicFilter;
 pub(crate) struct Sending {
     pub(super) queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// QoS 0 messages that wait for a SUBACK to go before them, and their bytes.
+    held: VecDeque<Queued>,
+    held_bytes: usize,
     pub(crate) window: Window,
     pub(super) ids: PacketIds,
     pub(super) order: u64,
@@ -50,6 +53,8 @@ impl Sending {
         Self {
             queue: VecDeque::new(),
             queue_bytes: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
             window: Window::default(),
             ids: PacketIds::new(),
             order: 0,
@@ -85,6 +90,27 @@ impl Sending {
         let queued = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
         Some(queued)
+    }
+
+    /// Holds a QoS 0 message back; `false` if too many bytes are held already.
+    pub(super) fn hold(&mut self, queued: Queued, bytes_max: usize) -> bool {
+        let bytes = self.held_bytes + queued.message.size();
+        if bytes > bytes_max || self.held.len() >= QUEUE_IN_MEMORY_MAX {
+            return false;
+        }
+        self.held_bytes = bytes;
+        self.held.push_back(queued);
+        true
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// What was held back, in order.
+    pub(super) fn take_held(&mut self) -> VecDeque<Queued> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
     }
 
     /// Takes back what was in flight when the last connection ended, in the order of sending.
