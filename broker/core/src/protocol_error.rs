@@ -63,6 +63,14 @@ pub enum ProtocolError {
         /// How many are taken.
         max: usize,
     },
+    /// Its answer has a code for each filter. [MQTT-3.1.2-24]
+    #[error("the answer takes {bytes} bytes, the client takes packets of {max}")]
+    AnswerTooLarge {
+        /// How long it would be.
+        bytes: usize,
+        /// The Client's Maximum Packet Size.
+        max: usize,
+    },
     /// A full queue, a message that MQTT 3.1.1 has no way to refuse.
     #[error("message refused with {0}, which MQTT 3.1.1 cannot say")]
     Refused(ReasonCode),
@@ -76,6 +84,7 @@ impl ProtocolError {
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
             Self::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
             Self::TooManyFilters { .. } => ReasonCode::QuotaExceeded,
+            Self::AnswerTooLarge { .. } => ReasonCode::PacketTooLarge,
             Self::Refused(reason) => *reason,
             Self::SecondConnect
             | Self::NotForClients(_)

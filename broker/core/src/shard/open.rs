@@ -25,13 +25,13 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
+        let expiry = session_expiry(&open.connect, &self.limits);
         let allowed =
             if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
-        if let Err(reason) = allowed {
+        if let Err(reason) = allowed.and_then(|()| self.may_be_told(open, expiry)) {
             refuse(open, reason, out);
             return;
         }
-        let expiry = session_expiry(&open.connect, &self.limits);
         let key = index_key(open.user, open.client_id);
         let id = match self.index.get(&key).copied() {
             None => self.new_session(open, expiry, Position::START, now, out),
@@ -83,6 +83,21 @@ impl Shard {
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
+    }
+
+    /// Whether the Client takes a CONNACK that says all it has to. [MQTT-3.1.2-24]
+    fn may_be_told(&self, open: &Open<'_>, expiry: Duration) -> Result<(), ReasonCode> {
+        let Some(max) = open.connect.properties.maximum_packet_size() else { return Ok(()) };
+        let mut properties = PropertiesBuf::new();
+        self.connack_properties(open, expiry, &mut properties);
+        let (session_present, reason) = (false, ReasonCode::Success);
+        let properties = properties.as_properties();
+        let connack = Packet::Connack(Connack { session_present, reason, properties });
+        let mut bytes = Vec::new();
+        match connack.encode(open.connect.version, &mut bytes) {
+            Ok(()) if u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= max) => Ok(()),
+            _ => Err(ReasonCode::PacketTooLarge),
+        }
     }
 
     /// A session that was not there before, once `after` is stored.
@@ -397,9 +412,15 @@ pub fn refuse_connect(
 ) {
     let properties = Properties::default();
     let connack = Connack { session_present: false, reason, properties };
-    out.send(connection, connect.version, &Packet::Connack(connack));
+    // [MQTT-3.1.2-24]
+    if connect.properties.maximum_packet_size().is_none_or(|max| max >= REFUSAL_BYTES) {
+        out.send(connection, connect.version, &Packet::Connack(connack));
+    }
     out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
 }
+
+/// A CONNACK without properties, in MQTT 5.
+const REFUSAL_BYTES: u32 = 5;
 
 /// As many identifiers as there are, in both directions: Receive Maximum bounds them much earlier.
 const IN_FLIGHT_ROWS_MAX: usize = 2 * 65_535;

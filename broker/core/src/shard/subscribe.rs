@@ -49,6 +49,10 @@ pub(super) struct Asked {
 /// thread and back.
 const PASSED_MAX: usize = 4_096;
 
+/// What SUBACK and UNSUBACK take besides their codes: fixed header, Packet Identifier, Property
+/// Length. A Remaining Length above 127 takes a byte more.
+const ANSWER_BYTES: usize = 5;
+
 impl Shard {
     /// A SUBSCRIBE (§3.8).
     pub(super) fn subscribe(
@@ -58,7 +62,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(subscribe.filters().count())?;
+        self.check_filters(id, subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier();
         let mut reasons = Vec::new();
         let mut granted = Vec::new();
@@ -109,10 +113,16 @@ impl Shard {
         Ok(())
     }
 
-    fn check_filters(&self, filters: usize) -> Result<(), ProtocolError> {
+    fn check_filters(&self, id: SessionId, filters: usize) -> Result<(), ProtocolError> {
         let max = self.limits.filters_per_subscribe_max;
         if filters > max {
             return Err(ProtocolError::TooManyFilters { filters, max });
+        }
+        // [MQTT-3.1.2-24]
+        let bytes = ANSWER_BYTES + filters + usize::from(ANSWER_BYTES + filters > 129);
+        let max = self.sessions.get(&id).map_or(usize::MAX, |it| it.link.packet_bytes_max);
+        if bytes > max {
+            return Err(ProtocolError::AnswerTooLarge { bytes, max });
         }
         Ok(())
     }
@@ -322,7 +332,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(unsubscribe.filters().count())?;
+        self.check_filters(id, unsubscribe.filters().count())?;
         let mut reasons = Vec::new();
         let mut ops = Vec::new();
         for text in unsubscribe.filters() {
