@@ -38,19 +38,23 @@ impl Session {
     /// Takes a message for the Client. Follow it by [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
-            if self.link.congested || self.link.burst > 2 * BURST_BYTES || self.opening.is_some() {
+            // Much at once is no slow reader: the shell has not had its turn to write. And retained
+            // messages were asked for. [MQTT-3.3.1-9]
+            let congested = self.link.congested;
+            let waits = congested || self.link.burst > 2 * BURST_BYTES || self.sending.holds();
+            if self.opening.is_some() || congested && !queued.retain {
                 self.sending.dropped += 1;
                 return Offered::Dropped;
             }
-            if self.receiving.awaits_suback() || self.sending.holds() {
-                if self.sending.hold(queued, 2 * BURST_BYTES) {
-                    return Offered::Taken;
-                }
-                self.sending.dropped += 1;
-                return Offered::Dropped;
+            if !waits && !self.receiving.awaits_suback() {
+                self.send_publish(&queued, None, false, cx);
+                return Offered::Taken;
             }
-            self.send_publish(&queued, None, false, cx);
-            return Offered::Taken;
+            if self.sending.hold(queued, HELD_BYTES_MAX) {
+                return Offered::Taken;
+            }
+            self.sending.dropped += 1;
+            return Offered::Dropped;
         }
         let sending = &mut self.sending;
         if queued.key.is_some() {
@@ -100,7 +104,9 @@ impl Session {
         if self.opening.is_some() || self.link.is_held_back() || self.receiving.awaits_suback() {
             return pumped;
         }
-        for queued in self.sending.take_held() {
+        while !self.link.throttled
+            && let Some(queued) = self.sending.pop_held()
+        {
             self.send_publish(&queued, None, false, cx);
         }
         pumped.wait = self.send_window(cx);
@@ -340,7 +346,7 @@ impl Session {
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]
     pub(crate) fn begin_again(&mut self) {
         self.sending.window.begin_again();
-        self.sending.take_held();
+        self.sending.clear_held();
         self.sending.forget_queued_tags();
     }
 }
@@ -348,6 +354,10 @@ impl Session {
 /// How much goes to a Client in one go before the shell has to have written it: the bytes that a
 /// connection may hold stay bounded, whatever is waiting for it.
 const BURST_BYTES: usize = 256 * 1024;
+
+/// What of QoS 0 waits for its turn to be written or for a SUBACK; what is more is dropped. Some
+/// 16,000 retained messages, which are in memory anyway.
+const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

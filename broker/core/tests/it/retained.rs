@@ -141,3 +141,26 @@ fn subscriber_never_ends_with_an_outdated_value() {
     }
     assert!(orders > 0, "no order in which both values came");
 }
+
+#[test]
+fn many_and_large_retained_messages_all_come_with_qos_0() {
+    // [MQTT-3.3.1-9]
+    for shards in [1, 2] {
+        let mut broker = Cluster::new(shards);
+        let alice = broker.join(&v5("alice"));
+        let large = "x".repeat(60_000);
+        for number in 0..12_u16 {
+            broker.publish(alice, &message(&format!("l/{number}"), &large, 1, 1).retained());
+        }
+        for number in 0..300_u16 {
+            broker.publish(alice, &message(&format!("s/{number}"), "x", 1, 1).retained());
+        }
+        for (filters, count) in [("l/+", 12), ("s/+", 300)] {
+            for bob in [v5("bob"), lasting("bob", 100)] {
+                let bob = broker.join(&bob);
+                broker.subscribe(bob, 1, &[filter(filters, 0)]);
+                assert_eq!(broker.received(bob).len(), 1 + count, "{filters} on {shards} shards");
+            }
+        }
+    }
+}
