@@ -377,7 +377,8 @@ fn receive_mail(shared: &Shared, mail: Mail) {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            let takes_over = runtime.shard.is_connected(&introduced.login.user, &introduced.login.client_id);
+            let takes_over =
+                runtime.shard.is_connected(&introduced.login.user, &introduced.login.client_id);
             // Those behind one that waits do so as well: the newest connection has the session.
             if takes_over || runtime.introductions > 0 {
                 runtime.introductions += 1;

@@ -39,19 +39,24 @@ impl Session {
     /// Takes a message for the Client. Follow it by [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
+            // Much at once is no slow reader: the shell has not had its turn to write. And retained
+            // messages were asked for. [MQTT-3.3.1-9]
             let link = &self.link;
-            let behind = link.congested || link.burst > link.burst_max.saturating_mul(2);
-            if behind || self.opening.is_some() {
-                cx.counters.add(Metric::DroppedSlowReader, 1);
-                if behind {
-                    cx.counters.add(Metric::LimitOutboundSoft, 1);
+            let congested = link.congested;
+            let much = link.burst > link.burst_max.saturating_mul(2);
+            if self.opening.is_some() || congested && !queued.retain {
+                return Self::drop_unsent(congested, cx);
+            }
+            if !(congested || much || self.sending.holds() || self.receiving.awaits_suback()) {
+                if !self.send_publish(&queued, None, false, cx) {
+                    cx.counters.add(Metric::DroppedTooLarge, 1);
                 }
-                return Offered::Dropped;
+                return Offered::Taken;
             }
-            if !self.send_publish(&queued, None, false, cx) {
-                cx.counters.add(Metric::DroppedTooLarge, 1);
+            if self.sending.hold(queued, HELD_BYTES_MAX) {
+                return Offered::Taken;
             }
-            return Offered::Taken;
+            return Self::drop_unsent(true, cx);
         }
         let sending = &mut self.sending;
         if queued.key.is_some() {
@@ -65,6 +70,15 @@ impl Session {
         }
         sending.push(queued);
         Offered::Taken
+    }
+
+    /// Counts a QoS 0 message that is not sent.
+    fn drop_unsent(behind: bool, cx: &Cx<'_>) -> Offered {
+        cx.counters.add(Metric::DroppedSlowReader, 1);
+        if behind {
+            cx.counters.add(Metric::LimitOutboundSoft, 1);
+        }
+        Offered::Dropped
     }
 
     /// How much it can take as the member of a group.
@@ -98,8 +112,15 @@ impl Session {
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();
-        if self.opening.is_some() || self.link.is_held_back() {
+        if self.opening.is_some() || self.link.is_held_back() || self.receiving.awaits_suback() {
             return pumped;
+        }
+        while !self.link.throttled
+            && let Some(queued) = self.sending.pop_held()
+        {
+            if !self.send_publish(&queued, None, false, cx) {
+                cx.counters.add(Metric::DroppedTooLarge, 1);
+            }
         }
         pumped.wait = self.send_window(cx);
         while !pumped.wait && !self.sending.window.has_unsent() && !self.link.throttled {
@@ -342,9 +363,14 @@ impl Session {
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]
     pub(crate) fn begin_again(&mut self) {
         self.sending.window.begin_again();
+        self.sending.clear_held();
         self.sending.forget_queued_tags();
     }
 }
+
+/// What of QoS 0 waits for its turn to be written or for a SUBACK; what is more is dropped. Some
+/// 16,000 retained messages, which are in memory anyway.
+const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

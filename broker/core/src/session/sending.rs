@@ -22,6 +22,10 @@ use crate::topic::TopicFilter;
 pub(crate) struct Sending {
     pub(super) queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// QoS 0 messages that wait for a SUBACK to go before them or for the shell to write, and their
+    /// bytes.
+    held: VecDeque<Queued>,
+    held_bytes: usize,
     pub(crate) window: Window,
     pub(super) ids: PacketIds,
     pub(super) order: u64,
@@ -51,6 +55,8 @@ impl Sending {
         Self {
             queue: VecDeque::new(),
             queue_bytes: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
             window: Window::default(),
             ids: PacketIds::new(),
             order: 0,
@@ -86,6 +92,34 @@ impl Sending {
         let queued = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
         Some(queued)
+    }
+
+    /// Holds a QoS 0 message back; `false` if too many bytes are held already.
+    pub(super) fn hold(&mut self, queued: Queued, bytes_max: usize) -> bool {
+        let bytes = self.held_bytes + held_bytes(&queued);
+        if bytes > bytes_max {
+            return false;
+        }
+        self.held_bytes = bytes;
+        self.held.push_back(queued);
+        true
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The first of what was held back.
+    pub(super) fn pop_held(&mut self) -> Option<Queued> {
+        let queued = self.held.pop_front()?;
+        self.held_bytes = self.held_bytes.saturating_sub(held_bytes(&queued));
+        Some(queued)
+    }
+
+    /// Forgets what was held back for a connection that is over.
+    pub(super) fn clear_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// Takes back what was in flight when the last connection ended, in the order of sending.
@@ -185,6 +219,15 @@ impl Sending {
         }
     }
 }
+
+/// What it takes to hold a message back: a retained one is in memory anyway.
+fn held_bytes(queued: &Queued) -> usize {
+    let own = if queued.retain { 0 } else { queued.message.size() };
+    own + HELD_BYTES
+}
+
+/// The place of a message that is held back, a little more than it takes.
+const HELD_BYTES: usize = 256;
 
 /// More rows than are read at once must fit into the queue behind what it may hold.
 const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

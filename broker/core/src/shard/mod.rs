@@ -297,11 +297,8 @@ impl Shard {
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
-                let wait = self.with(id, now, out, |session, cx| {
-                    session.handle_pubrel(ack.packet_id, cx);
-                    session.release(cx)
-                });
-                self.after(id, Pumped { wait: wait == Some(true), ..Pumped::default() }, out);
+                self.with(id, now, out, |session, cx| session.handle_pubrel(ack.packet_id, cx));
+                self.release(id, now, out);
             }
             Packet::Pubcomp(ack) => {
                 let due = (QoS::ExactlyOnce, State::Pubrel);

@@ -24,12 +24,12 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
+        let expiry = session_expiry(&open.connect, &self.limits);
         let allowed =
             if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
-        if let Err(reason) = allowed {
+        if let Err(reason) = allowed.and_then(|()| self.may_be_told(open, expiry)) {
             return self.refuse_open(open, reason, out);
         }
-        let expiry = session_expiry(&open.connect, &self.limits);
         let key = index_key(open.user, open.client_id);
         let id = match self.index.get(&key).copied() {
             None => self.new_session(open, expiry, Position::START, now, out),
@@ -93,7 +93,6 @@ impl Shard {
             let client = Client { user, client_id, version: open.connect.version };
             self.may_say(&client, will.topic)?;
         }
-        self.check_connack_fits(open)?;
         let key = index_key(open.user, open.client_id);
         if open.user.is_empty() || self.index.contains_key(&key) {
             return Ok(());
@@ -111,21 +110,19 @@ impl Shard {
         Ok(())
     }
 
-    /// A Client that cannot be told what holds on its connection gets none. [MQTT-3.1.2-24]
-    fn check_connack_fits(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
+    /// Whether the Client takes a CONNACK that says all it has to. [MQTT-3.1.2-24]
+    fn may_be_told(&self, open: &Open<'_>, expiry: Duration) -> Result<(), ReasonCode> {
         let Some(max) = open.connect.properties.maximum_packet_size() else { return Ok(()) };
         let mut properties = PropertiesBuf::new();
-        let expiry = session_expiry(&open.connect, &self.limits);
         self.connack_properties(open, expiry, &mut properties);
-        let connack = Connack {
-            session_present: false,
-            reason: ReasonCode::Success,
-            properties: properties.as_properties(),
-        };
+        let (session_present, reason) = (false, ReasonCode::Success);
+        let properties = properties.as_properties();
+        let connack = Packet::Connack(Connack { session_present, reason, properties });
         let mut bytes = Vec::new();
-        let fits = Packet::Connack(connack).encode(open.connect.version, &mut bytes).is_ok()
-            && u32::try_from(bytes.len()).is_ok_and(|length| length <= max);
-        if fits { Ok(()) } else { Err(ReasonCode::PacketTooLarge) }
+        match connack.encode(open.connect.version, &mut bytes) {
+            Ok(()) if u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= max) => Ok(()),
+            _ => Err(ReasonCode::PacketTooLarge),
+        }
     }
 
     /// A session that was not there before, once `after` is stored.

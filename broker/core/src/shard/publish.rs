@@ -249,11 +249,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Sends the answers of a session that are due.
+    /// Sends the answers of a session that are due, and the messages that waited for a SUBACK.
     pub(super) fn release(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
-        let wait = self.with(id, now, out, |session, cx| session.release(cx));
-        if wait == Some(true) {
-            self.after(id, Pumped { wait: true, ..Pumped::default() }, out);
+        let pumped = self.with(id, now, out, |session, cx| {
+            let held_back = session.receiving.awaits_suback();
+            let wait = session.release(cx);
+            let goes_on = held_back && !session.receiving.awaits_suback();
+            let mut pumped = if goes_on { session.pump(cx) } else { Pumped::default() };
+            pumped.wait |= wait;
+            pumped
+        });
+        if let Some(pumped) = pumped.filter(|pumped| *pumped != Pumped::default()) {
+            self.after(id, pumped, out);
         }
     }
 

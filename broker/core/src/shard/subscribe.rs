@@ -50,9 +50,9 @@ pub(super) struct Asked {
 /// thread and back.
 const PASSED_MAX: usize = 4_096;
 
-/// The most that SUBACK and UNSUBACK take besides their Reason Codes: the length of a packet of so
-/// few filters takes two bytes.
-const ANSWER_HEAD_BYTES_MAX: usize = 6;
+/// What SUBACK and UNSUBACK take besides their codes: fixed header, Packet Identifier, Property
+/// Length. A Remaining Length above 127 takes a byte more.
+const ANSWER_BYTES: usize = 5;
 
 impl Shard {
     /// A SUBSCRIBE (§3.8).
@@ -119,9 +119,10 @@ impl Shard {
         if filters > max {
             return Err(ProtocolError::TooManyFilters { filters, max });
         }
-        let largest = self.sessions.get(&id).map(|session| session.link.packet_bytes_max);
-        let bytes = filters + ANSWER_HEAD_BYTES_MAX;
-        if let Some(max) = largest.filter(|max| bytes > *max) {
+        // [MQTT-3.1.2-24]
+        let bytes = ANSWER_BYTES + filters + usize::from(ANSWER_BYTES + filters > 129);
+        let max = self.sessions.get(&id).map_or(usize::MAX, |it| it.link.packet_bytes_max);
+        if bytes > max {
             return Err(ProtocolError::AnswerTooLarge { bytes, max });
         }
         Ok(())

@@ -170,3 +170,26 @@ fn expired_retained_message_makes_room_and_leaves_no_row() {
     let expected = ["SUBACK 2 [00]", "PUBLISH q0 retain b=y", "PUBLISH q0 retain c=z"];
     assert_eq!(broker.received(alice), expected);
 }
+
+#[test]
+fn many_and_large_retained_messages_all_come_with_qos_0() {
+    // [MQTT-3.3.1-9]
+    for shards in [1, 2] {
+        let mut broker = Cluster::new(shards);
+        let alice = broker.join(&v5("alice"));
+        let large = "x".repeat(60_000);
+        for number in 0..12_u16 {
+            broker.publish(alice, &message(&format!("l/{number}"), &large, 1, 1).retained());
+        }
+        for number in 0..300_u16 {
+            broker.publish(alice, &message(&format!("s/{number}"), "x", 1, 1).retained());
+        }
+        for (filters, count) in [("l/+", 12), ("s/+", 300)] {
+            for bob in [v5("bob"), lasting("bob", 100)] {
+                let bob = broker.join(&bob);
+                broker.subscribe(bob, 1, &[filter(filters, 0)]);
+                assert_eq!(broker.received(bob).len(), 1 + count, "{filters} on {shards} shards");
+            }
+        }
+    }
+}
