@@ -554,7 +554,8 @@ impl<'a> World<'a> {
             }
             Got::Pingresp => self.answered(line, Question::Pingresp, 0, ReasonCode::Success),
             Got::Pubrel(id, reason) => {
-                if *reason == ReasonCode::Success {
+                // One that answers a PUBREC to nothing says so, but not in MQTT 3.1.1.
+                if *reason == ReasonCode::Success && it.name != 2 {
                     it.in_use.entry(*id).or_insert(false);
                 }
                 it.due.push_back((Question::Pubcomp, *id));
