@@ -12,6 +12,8 @@ mod corpus;
 mod enhanced;
 #[path = "../fuzz_bodies/journal.rs"]
 mod fuzz_journal;
+#[path = "../fuzz_bodies/users.rs"]
+mod fuzz_users;
 mod journal;
 mod keys;
 mod login_panics;
