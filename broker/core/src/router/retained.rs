@@ -90,9 +90,12 @@ impl Retained {
 
     /// Removes some of those that have expired, so that they take no place from others.
     pub(crate) fn expire(&mut self, now: Time) -> Vec<Op> {
-        let due = self.expiring.iter().take_while(|(expires, _)| *expires <= now);
-        let topics: Vec<_> = due.take(EXPIRED_AT_ONCE).map(|(_, topic)| topic.clone()).collect();
-        topics.iter().filter_map(|topic| self.remove(topic)).collect()
+        let mut ops = Vec::new();
+        while ops.len() < EXPIRED_AT_ONCE && self.next_expiry().is_some_and(|due| due <= now) {
+            let Some((_, topic)) = self.expiring.pop_first() else { break };
+            ops.extend(self.remove(&topic));
+        }
+        ops
     }
 
     /// How many there are, and their bytes.
