@@ -11,6 +11,7 @@ mod answers;
 mod enhanced;
 mod journal;
 mod keys;
+mod limits;
 mod login_panics;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
