@@ -37,6 +37,8 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     teller: Option<Teller>,
     health: Arc<Health>,
+    /// Whoever comes while it stops is told where else to go.
+    refers: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -114,7 +116,12 @@ impl Broker {
     /// # Errors
     /// What kept it from doing so.
     pub fn stop(mut self) -> Result<(), StopError> {
-        self.front.stop();
+        // Told where else to go as long as somebody is there to say so; else turned away at once.
+        if self.refers {
+            self.front.drain();
+        } else {
+            self.front.stop();
+        }
         drop(self.teller.take());
         for post in &self.posts {
             post.send(Mail::Stop);
@@ -122,6 +129,7 @@ impl Broker {
         for thread in self.threads.drain(..) {
             let _panicked_already = thread.join();
         }
+        self.front.stop();
         if let Some(engine) = self.engine.take() {
             engine.shutdown()?;
         }
@@ -215,6 +223,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let refers = !limits.told.server_reference.is_empty();
     let mut teller = None;
     if !builder.system_interval.is_zero() {
         let (metrics, posts) = (Arc::clone(&metrics), posts.clone());
@@ -235,7 +244,18 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
     let engine = Some(engine);
-    Ok(Broker { addresses, endpoints, front, posts, threads, engine, metrics, teller, health })
+    Ok(Broker {
+        addresses,
+        endpoints,
+        front,
+        posts,
+        threads,
+        engine,
+        metrics,
+        teller,
+        health,
+        refers,
+    })
 }
 
 /// The hard bound of what is unwritten has to leave room for what the soft one lets through: what

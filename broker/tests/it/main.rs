@@ -8,7 +8,10 @@
 )]
 
 mod answers;
+mod corpus;
 mod enhanced;
+#[path = "../fuzz_bodies/journal.rs"]
+mod fuzz_journal;
 mod journal;
 mod keys;
 mod limits;
@@ -17,6 +20,7 @@ mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;
 mod rumqtt;
+mod scram;
 mod shell;
 mod sockets;
 mod store;

@@ -10,6 +10,7 @@
 mod authenticate;
 mod codec;
 mod connect;
+mod corpus;
 mod deadlines;
 mod deliver;
 mod harness;
@@ -18,9 +19,13 @@ mod publish;
 mod refused;
 mod retained;
 mod rights;
+#[path = "../fuzz_bodies/sequence.rs"]
+mod sequence;
 mod service;
 mod shared;
 mod sim;
 mod system;
+#[path = "../fuzz_bodies/topic.rs"]
+mod topic;
 mod wills;
 mod words;
