@@ -10,7 +10,8 @@ pub struct ConnectionLimits {
     /// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later. More:
     /// CONNACK 0x95 and closed.
     pub connect_bytes_max: usize,
-    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
+    /// From accept to a complete and accepted CONNECT, enhanced authentication included; no byte
+    /// makes it longer. Then: closed. A connected Client has as long to be authenticated again.
     pub connect_timeout: Duration,
     /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
     pub unauthenticated_max: usize,

@@ -30,7 +30,7 @@ use crate::connection::{Connection, Phase};
 use crate::engine::{Notify, ShardStore, StoreEvent};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::mail::{Mail, MailBox, Post};
+use crate::mail::{Introduced, Mail, MailBox, Post};
 use crate::metrics::Metrics;
 use crate::observer::Observers;
 use authenticate::ByMethod;
@@ -91,6 +91,8 @@ pub(crate) struct Runtime {
     wake_end: Option<Waker>,
     /// When the clock's task will wake.
     armed: Option<Time>,
+    /// Connections that wait until the older ones of their sessions were heard.
+    introductions: usize,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -148,6 +150,7 @@ impl Runtime {
             wake_clock: None,
             wake_end: None,
             armed: None,
+            introductions: 0,
         };
         runtime.handle(Input::Started);
         for row in &garbage {
@@ -360,15 +363,36 @@ fn spawn(shared: &Shared, task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(telling(task, move || shared.borrow_mut().panicked()));
 }
 
+fn introduce(shared: &Shared, introduced: Introduced) {
+    let introduced = shared.borrow_mut().introduce(introduced);
+    if let Some(id) = introduced {
+        let this = Rc::clone(shared);
+        spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
+    }
+}
+
 fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            if let Some(id) = runtime.introduce(*introduced) {
+            let takes_over = runtime.shard.is_connected(&introduced.login.user, &introduced.login.client_id);
+            // Those behind one that waits do so as well: the newest connection has the session.
+            if takes_over || runtime.introductions > 0 {
+                runtime.introductions += 1;
                 let this = Rc::clone(shared);
-                spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
+                spawn(shared, async move {
+                    // What the Client said before on its older connection is heard first: after
+                    // DISCONNECT there is no will, and nothing to take over.
+                    tokio::task::yield_now().await;
+                    tokio::task::yield_now().await;
+                    this.borrow_mut().introductions -= 1;
+                    introduce(&this, *introduced);
+                });
+            } else {
+                drop(runtime);
+                introduce(shared, *introduced);
             }
         }
         Mail::System(values) => runtime.handle(Input::System(values)),

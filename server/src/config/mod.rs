@@ -224,7 +224,7 @@ section! {
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
         /// Largest CONNECT, whatever larger packets are taken later.
         connect_bytes_max: u64 = 64 * KIB, Kind::Number(KIB, 16 * MIB);
-        /// Seconds from accept to a complete CONNECT.
+        /// Seconds from accept to a complete CONNECT, enhanced authentication included.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
         subscriptions_per_session_max: u64 = 512, Kind::Number(1, 1_000_000);

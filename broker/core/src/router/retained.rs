@@ -3,7 +3,10 @@
 //! A topic's retained message belongs to the shard of the topic's slot, whoever published it: so
 //! two publishers on different shards cannot leave two.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::limits::Limits;
 use crate::message::{BadRow, Message};
@@ -18,6 +21,8 @@ use crate::topic::{TopicFilter, TopicNames};
 pub(crate) struct Retained {
     messages: TopicNames<Arc<Message>>,
     bytes: usize,
+    /// Those that expire, soonest first.
+    expiring: BTreeSet<(Time, Box<str>)>,
 }
 
 /// There is no room for another retained message: the bound that was reached.
@@ -26,7 +31,7 @@ pub(crate) struct RetainedFull(pub(crate) Metric);
 
 impl Retained {
     pub(crate) fn new() -> Self {
-        Self { messages: TopicNames::new(), bytes: 0 }
+        Self { messages: TopicNames::new(), bytes: 0, expiring: BTreeSet::new() }
     }
 
     /// Makes `message` the one of its topic, or removes that if the payload is empty. What the
@@ -37,16 +42,10 @@ impl Retained {
         limits: &Limits,
     ) -> Result<Option<Op>, RetainedFull> {
         let topic = &message.topic;
-        let key = KeyBuilder::new(Slot::of(topic.as_bytes()), RowKind::Retained)
-            .raw(topic.as_bytes())
-            .build();
-        let replaced = self.messages.get(topic).map(|message| message.size());
         if message.payload.is_empty() {
-            let Some(size) = replaced else { return Ok(None) };
-            self.messages.remove(topic);
-            self.bytes = self.bytes.saturating_sub(size);
-            return Ok(Some(Op::Delete { key }));
+            return Ok(self.remove(topic));
         }
+        let replaced = self.messages.get(topic).map(|message| message.size());
         let bytes = self.bytes.saturating_sub(replaced.unwrap_or(0)) + message.size();
         if replaced.is_none() && self.messages.len() >= limits.retained_messages_max {
             return Err(RetainedFull(Metric::LimitRetainedMessages));
@@ -57,9 +56,43 @@ impl Retained {
         if message.payload.len() > limits.retained_message_bytes_max {
             return Err(RetainedFull(Metric::LimitRetainedMessageBytes));
         }
-        self.messages.insert(topic, Arc::clone(message));
+        self.insert(message);
         self.bytes = bytes;
-        Ok(Some(Op::Put { key, value: message.to_bytes() }))
+        Ok(Some(Op::Put { key: key(topic), value: message.to_bytes() }))
+    }
+
+    fn insert(&mut self, message: &Arc<Message>) {
+        let topic = &message.topic;
+        self.forget_expiry(topic);
+        if let Some(expires) = message.expires {
+            self.expiring.insert((expires, topic.clone()));
+        }
+        self.messages.insert(topic, Arc::clone(message));
+    }
+
+    fn remove(&mut self, topic: &str) -> Option<Op> {
+        self.forget_expiry(topic);
+        let message = self.messages.remove(topic)?;
+        self.bytes = self.bytes.saturating_sub(message.size());
+        Some(Op::Delete { key: key(topic) })
+    }
+
+    fn forget_expiry(&mut self, topic: &str) {
+        if let Some(expires) = self.messages.get(topic).and_then(|message| message.expires) {
+            self.expiring.remove(&(expires, topic.into()));
+        }
+    }
+
+    /// When the next one expires.
+    pub(crate) fn next_expiry(&self) -> Option<Time> {
+        self.expiring.first().map(|(expires, _)| *expires)
+    }
+
+    /// Removes some of those that have expired, so that they take no place from others.
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<Op> {
+        let due = self.expiring.iter().take_while(|(expires, _)| *expires <= now);
+        let topics: Vec<_> = due.take(EXPIRED_AT_ONCE).map(|(_, topic)| topic.clone()).collect();
+        topics.iter().filter_map(|topic| self.remove(topic)).collect()
     }
 
     /// How many there are, and their bytes.
@@ -71,7 +104,7 @@ impl Retained {
     pub(crate) fn recover(&mut self, row: &Row) -> Result<(), BadRow> {
         let message = Message::from_bytes(&row.value)?;
         self.bytes += message.size();
-        self.messages.insert(&message.topic.clone(), message);
+        self.insert(&message);
         Ok(())
     }
 
@@ -87,10 +120,15 @@ impl Retained {
     }
 }
 
+fn key(topic: &str) -> Bytes {
+    KeyBuilder::new(Slot::of(topic.as_bytes()), RowKind::Retained).raw(topic.as_bytes()).build()
+}
+
+/// How many expired messages are removed in one record.
+const EXPIRED_AT_ONCE: usize = 256;
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::codec::QoS;
     use crate::message::MessageId;

@@ -220,7 +220,8 @@ impl Shard {
     /// When [`Input::TimedOut`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
         let services = self.services.next_timeout();
-        self.timers.next().into_iter().chain(services).min()
+        let retained = self.router.retained.next_expiry();
+        self.timers.next().into_iter().chain(services).chain(retained).min()
     }
 
     /// Whether so many answers to a Client wait for the store, for services or for other shards that
@@ -228,6 +229,12 @@ impl Shard {
     pub fn is_behind(&self, connection: ConnectionId) -> bool {
         let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
         session.is_some_and(|session| session.receiving.is_full())
+    }
+
+    /// Whether this Client's session has a connection, which a new one would take over.
+    pub fn is_connected(&self, user: &str, client_id: &str) -> bool {
+        let id = self.index.get(&open::index_key(user, client_id));
+        id.is_some_and(|id| self.sessions.contains_key(id))
     }
 
     /// Counts what is known at the end of an event.

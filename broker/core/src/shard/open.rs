@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use super::Shard;
 use super::input::Open;
-use super::load::ReadFor;
 use super::timers::Timer;
 use crate::codec::{
     Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
 use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
-use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
-use crate::record::{Position, RowKind};
+use crate::record::Position;
 use crate::session::rows::SessionRow;
 use crate::session::{
     Link, Opening, Receiving, Sending, Session, Takeovers, Will, keep_alive, rows, session_expiry,
@@ -253,22 +251,10 @@ impl Shard {
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
-        let slot = session.slot;
         self.sessions.insert(id, session);
-        let mut reads = 0;
-        if offline.in_flight {
-            let range = rows::all(slot, RowKind::InFlight, id);
-            self.read_rows(ReadFor::InFlight(id, life), range, IN_FLIGHT_ROWS_MAX, out);
-            reads += 1;
-        }
-        if offline.rows > 0 {
-            let range = rows::queued_after(slot, id, 0);
-            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
-            reads += 1;
-        }
-        let mut opening = self.opening(open, expiry, true, Position::START);
-        opening.reads = reads;
+        let opening = self.opening(open, expiry, true, Position::START);
         self.attach(id, open, expiry, opening, now, out);
+        self.load(id, offline.in_flight, out);
         id
     }
 
@@ -479,6 +465,3 @@ pub fn refer_connect(
 
 /// What a CONNACK without properties takes.
 const REFUSAL_BYTES: u32 = 5;
-
-/// As many identifiers as there are, in both directions: Receive Maximum bounds them much earlier.
-const IN_FLIGHT_ROWS_MAX: usize = 2 * 65_535;

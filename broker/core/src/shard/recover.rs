@@ -262,6 +262,10 @@ impl Shard {
                 Timer::Rights => self.recheck_some(now, out),
             }
         }
+        let expired = self.router.retained.expire(now);
+        if !expired.is_empty() {
+            self.ledger.append(expired, false, out);
+        }
         if self.services.next_timeout().is_some_and(|due| due <= now) {
             self.services.push_all(|| ToService::TimedOut);
         }

@@ -419,3 +419,33 @@ fn rows_of_a_session_are_counted_right_over_pubrec_and_reconnects() {
     broker.join(&lasting("bob", 100).clean());
     assert_eq!(broker.session_rows(), [1, 0, 0, 0, 0]);
 }
+
+#[test]
+fn large_messages_in_flight_are_all_found_again_under_their_identifiers() {
+    // [MQTT-4.4.0-1]: however many reads it takes.
+    let mut broker = Cluster::new(1);
+    let bob = broker.join(&lasting("bob", 100));
+    broker.listen(bob, "a", 2);
+    let alice = broker.join(&v5("alice"));
+    for number in 1..=9 {
+        let qos = if number % 2 == 0 { 1 } else { 2 };
+        let payload = format!("{number}{}", "x".repeat(100_000));
+        broker.publish(alice, &message("a", &payload, qos, number));
+    }
+    let head = |line: String| line.chars().take(22).collect::<String>();
+    let sent: Vec<_> = broker.received(bob).into_iter().map(head).collect();
+    assert_eq!(sent.len(), 9);
+    broker.pubrec(bob, 5);
+    assert_eq!(broker.received(bob), ["PUBREL 5"]);
+    broker.lose(bob);
+    let bob = broker.join(&lasting("bob", 100));
+    let again: Vec<_> = broker.received(bob).into_iter().map(head).collect();
+    let expected: Vec<_> = (1..=9)
+        .map(|number| match number {
+            5 => "PUBREL 5".to_owned(),
+            _ if number % 2 == 0 => format!("PUBLISH q1 {number} dup a={number}xx"),
+            _ => format!("PUBLISH q2 {number} dup a={number}xx"),
+        })
+        .collect();
+    assert_eq!(again, expected.into_iter().map(head).collect::<Vec<_>>());
+}

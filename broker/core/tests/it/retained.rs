@@ -1,6 +1,9 @@
 //! Retained messages: set, replaced, removed, and how subscribing asks for them.
 
 use tidings_core::codec::{Property, RetainHandling};
+use tidings_core::limits::Limits;
+use tidings_core::record::RowKind;
+use tidings_core::shard::Hooks;
 
 use crate::harness::{Cluster, filter, lasting, message, v5};
 
@@ -140,4 +143,30 @@ fn subscriber_never_ends_with_an_outdated_value() {
         orders += usize::from(got.len() > 2);
     }
     assert!(orders > 0, "no order in which both values came");
+}
+
+#[test]
+fn expired_retained_message_makes_room_and_leaves_no_row() {
+    let limits = Limits { retained_messages_max: 2, ..Limits::default() };
+    let mut broker = Cluster::with(1, limits, Hooks::default());
+    let alice = broker.join(&v5("alice"));
+    let expiring = |topic: &str, seconds| {
+        message(topic, "x", 1, 1).retained().with(Property::MessageExpiry(seconds))
+    };
+    broker.publish(alice, &expiring("a", 10));
+    broker.publish(alice, &expiring("b", 10));
+    // The newer one counts, also where it does not expire.
+    broker.publish(alice, &message("b", "y", 1, 1).retained());
+    broker.received(alice);
+    broker.publish(alice, &message("c", "z", 1, 1).retained());
+    assert_eq!(broker.received(alice), ["PUBACK 1 97"]);
+    broker.crash();
+    broker.advance(11);
+    assert_eq!(broker.rows_of(RowKind::Retained).len(), 1);
+    let alice = broker.join(&v5("alice"));
+    broker.publish(alice, &message("c", "z", 1, 1).retained());
+    assert_eq!(broker.received(alice), ["PUBACK 1 10"]);
+    broker.subscribe(alice, 2, &[filter("#", 0)]);
+    let expected = ["SUBACK 2 [00]", "PUBLISH q0 retain b=y", "PUBLISH q0 retain c=z"];
+    assert_eq!(broker.received(alice), expected);
 }
