@@ -136,6 +136,7 @@ metrics! {
         PublishRefusedQuota "quota";
         PublishRefusedRights "not_authorized";
         PublishRefusedTopic "topic_name";
+        PublishRefusedFormat "payload_format";
         PublishRefusedOther "other";
     }
     Counter "tidings_dropped_messages_total" "Messages that one recipient did not get, by why." "cause" {
@@ -214,6 +215,7 @@ impl Metric {
             ReasonCode::QuotaExceeded => Self::PublishRefusedQuota,
             ReasonCode::NotAuthorized => Self::PublishRefusedRights,
             ReasonCode::TopicNameInvalid => Self::PublishRefusedTopic,
+            ReasonCode::PayloadFormatInvalid => Self::PublishRefusedFormat,
             _ => Self::PublishRefusedOther,
         }
     }

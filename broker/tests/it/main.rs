@@ -16,6 +16,7 @@ mod fuzz_journal;
 mod fuzz_users;
 mod journal;
 mod keys;
+mod limits;
 mod login_panics;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]

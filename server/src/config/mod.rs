@@ -354,6 +354,8 @@ const U32: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {
+    use tidings_broker::core::metric::Metric;
+
     use super::*;
 
     #[test]
@@ -361,6 +363,42 @@ mod tests {
         let file = print(&Settings::default());
         let values = load::parse_file("defaults", &file).unwrap();
         assert_eq!(values.len(), Config::keys().count());
+    }
+
+    /// The cells of the row of a page that begins with `key`.
+    fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
+        let begins = format!("| `{key}` |");
+        let row = page.lines().find(|line| line.starts_with(&begins));
+        let row = row.unwrap_or_else(|| panic!("docs/limits.md: no row begins with {begins}"));
+        row.split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn page_of_limits_has_every_key_its_default_and_a_counter_that_is_there() {
+        let page = include_str!("../../../docs/limits.md");
+        let labels: Vec<String> = Metric::ALL
+            .iter()
+            .filter_map(|metric| metric.label())
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        let mut rows = 0;
+        for key in Config::keys().filter(|key| key.name.starts_with("limits.")) {
+            rows += 1;
+            let name = key.name.trim_start_matches("limits.");
+            let cells = row(page, name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{name}");
+            assert!(!cells[3].is_empty() && !cells[5].is_empty(), "{name}");
+            for counted in cells[5].split('`').skip(1).step_by(2) {
+                assert!(labels.iter().any(|label| label == counted), "{name}: {counted}");
+            }
+        }
+        // And none that is gone.
+        let all = page.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, all);
+        for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
+            assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
+        }
     }
 
     #[test]

@@ -123,11 +123,12 @@ impl Shard {
         }
         let all = self
             .with(id, now, out, |session, _| session.receiving.done(serial, reason, None, ready));
+        // SUBACK goes first, as it does where no other shard is to be waited for.
+        self.release(id, now, out);
         if all == Some(true)
             && let Some(filters) = self.retained_after.remove(&(id, serial))
         {
             self.send_retained(id, &filters, now, out);
         }
-        self.release(id, now, out);
     }
 }

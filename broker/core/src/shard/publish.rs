@@ -47,6 +47,7 @@ impl Shard {
         if !payload_fits(&self.limits, is_text, publish.payload) {
             let reason = ReasonCode::PayloadFormatInvalid;
             if publish.qos == QoS::AtMostOnce {
+                self.counters.add(Metric::PublishRefusedFormat, 1);
                 return Err(ProtocolError::Refused(reason).into());
             }
             return self.answer_publish(id, publish, Err(reason), now, out);
