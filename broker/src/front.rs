@@ -223,6 +223,7 @@ impl Desk {
             }
             Decision::Refuse(Refusal::NotAuthorized) => Err(ReasonCode::NotAuthorized),
             Decision::Refuse(Refusal::ServerBusy) => Err(ReasonCode::ServerBusy),
+            Decision::Refuse(Refusal::ServerUnavailable) => Err(ReasonCode::ServerUnavailable),
         }
     }
 

@@ -10,18 +10,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+mod guard;
 mod open;
+mod order;
 mod rate;
 pub(crate) mod stamp;
 mod token;
 mod user_list;
 mod users;
 mod verifier;
+mod webhook;
 
 pub use open::{OpenOnLoopback, OpenUntilUsers};
+pub use order::Logins;
 pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
+pub use webhook::{BadUrl, Webhook, WebhookOptions};
 
 /// What a CONNECT says about who sends it.
 ///
@@ -99,8 +104,10 @@ pub enum Refusal {
     BadUserNameOrPassword,
     /// 0x87: nobody may come in from there.
     NotAuthorized,
-    /// 0x88 or 0x89: too much to verify just now, or too many failures just before; try later.
+    /// 0x89: too much to verify just now, or too many failures just before; try later.
     ServerBusy,
+    /// 0x88: whoever decides cannot be asked just now.
+    ServerUnavailable,
 }
 
 /// Decides who a connection speaks for.

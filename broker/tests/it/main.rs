@@ -18,4 +18,5 @@ mod shell;
 mod sockets;
 mod store;
 mod support;
+mod webhook;
 mod wire;

@@ -77,7 +77,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "users", "logins", "rights", "start"]),
     (
         "conformance",
         &[
