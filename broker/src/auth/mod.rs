@@ -125,6 +125,28 @@ pub trait Authenticate: Debug + Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>>;
 }
 
+/// A closure that decides: see [`crate::Builder::authenticate_with`].
+pub(crate) struct Deciding<F>(pub(crate) F);
+
+impl<F> Debug for Deciding<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deciding")
+    }
+}
+
+impl<F, Answer> Authenticate for Deciding<F>
+where
+    F: Fn(Credentials) -> Answer + Send + Sync,
+    Answer: Future<Output = Decision> + Send + 'static,
+{
+    fn authenticate(
+        &self,
+        credentials: Credentials,
+    ) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>> {
+        Box::pin((self.0)(credentials))
+    }
+}
+
 /// Whether `name` may name a user: `[A-Za-z0-9._-]`, 1 to [`USER_NAME_BYTES_MAX`] bytes.
 ///
 /// So a user name is always one topic level, without wildcards, and one field of a text file.
