@@ -11,9 +11,12 @@ use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
 
-use crate::auth::{Authenticate, Credentials, Deciding, Decision, OpenOnLoopback};
+use crate::auth::{
+    Authenticate, Credentials, Deciding, Decision, EnhancedAuthenticate, Methods, OpenOnLoopback,
+};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
+use crate::listener::{Listener, Place};
 use crate::store::StoreFailure;
 
 /// Puts a broker together.
@@ -22,12 +25,13 @@ use crate::store::StoreFailure;
 /// come in under any user name.
 #[derive(Debug)]
 pub struct Builder {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) engine: EngineOptions,
     pub(crate) shards: u16,
     pub(crate) limits: Limits,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
 }
@@ -44,12 +48,13 @@ impl Builder {
         let mut engine = EngineOptions::new(PathBuf::new());
         engine.durability = Durability::Memory;
         Self {
-            listen: Vec::new(),
+            listeners: Vec::new(),
             engine,
             shards: 0,
             limits: Limits::default(),
             connections: ConnectionLimits::default(),
             authenticate: Arc::new(OpenOnLoopback),
+            methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
         }
@@ -57,8 +62,14 @@ impl Builder {
 
     /// Listens for MQTT over TCP. Port 0: any free one, see [`crate::Broker::addresses`].
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen.push(address);
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.listener(Listener::tcp(address))
+    }
+
+    /// Listens there too: TCP or a Unix socket, within TLS or WebSocket or neither.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -113,6 +124,14 @@ impl Builder {
     #[must_use]
     pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
         self.authenticate = authenticate;
+        self
+    }
+
+    /// Offers Authentication Methods of MQTT 5 (§4.12), for Clients whose CONNECT names one: such a
+    /// Client is not shown to [`Builder::authenticate`]. Several: the first that offers the method.
+    #[must_use]
+    pub fn enhanced_authenticate(mut self, authenticate: Arc<dyn EnhancedAuthenticate>) -> Self {
+        self.methods.push(authenticate);
         self
     }
 
@@ -220,11 +239,11 @@ impl Builder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    /// An address or path cannot be listened on.
+    #[error("cannot listen on {place}: {source}")]
     Listen {
         /// Which one.
-        address: SocketAddr,
+        place: Place,
         /// What the system says.
         source: io::Error,
     },

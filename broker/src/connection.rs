@@ -9,12 +9,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tidings_core::codec::Version;
 use tidings_core::time::Time;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
-/// Ordered bytes in both directions, nothing of MQTT.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+use crate::listener::Stream;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +37,8 @@ pub(crate) struct Connection {
     pub(crate) waits_for_more: bool,
     output: Vec<u8>,
     written: usize,
+    /// All is written, but a layer of the stream may hold some of it.
+    unflushed: bool,
     /// Wakes the task that polls this connection.
     pub(crate) waker: Option<Waker>,
     /// It is not read before it has been written: its task is to be woken then.
@@ -76,6 +75,7 @@ impl Connection {
             waits_for_more: false,
             output: Vec::new(),
             written: 0,
+            unflushed: false,
             waker: None,
             waits_for_room: false,
             dirty: false,
@@ -96,6 +96,11 @@ impl Connection {
         self.output.len() - self.written
     }
 
+    /// Whether there is something for [`Connection::poll_write`] to do.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unflushed || self.unwritten() > 0
+    }
+
     /// Writes what there is. `Pending`: the connection's task is woken when there is room.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.output.len() {
@@ -105,7 +110,12 @@ impl Connection {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written;
+            self.unflushed = true;
             self.stuck_since = None;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
+            self.unflushed = false;
         }
         self.written = 0;
         self.output.clear();

@@ -7,15 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use tidings_core::output::ConnectionId;
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::auth::Step;
+use crate::exchange::{Going, Reauthenticator};
+use crate::listener::Stream;
 
 /// Something for a shard.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A Client that was authenticated.
     Connection(Box<Introduced>),
+    /// What an authenticator says to a connected Client.
+    Authenticated(Box<Answer>),
     /// From another shard.
     Peer(ShardId, PeerMessage),
     /// Rights have changed.
@@ -29,7 +36,8 @@ pub(crate) enum Mail {
 /// A connection whose CONNECT was read and whose Client is known.
 #[derive(Debug)]
 pub(crate) struct Introduced {
-    pub(crate) stream: std::net::TcpStream,
+    /// Detached.
+    pub(crate) stream: Box<dyn Stream>,
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
     pub(crate) login: Login,
@@ -44,6 +52,19 @@ pub(crate) struct Login {
     pub(crate) assigned: bool,
     /// When it is over.
     pub(crate) expires: Option<SystemTime>,
+    /// What enhanced authentication says last, in CONNACK.
+    pub(crate) authentication_data: Vec<u8>,
+    /// For the next time, if there was enhanced authentication.
+    pub(crate) reauthenticator: Option<Arc<Reauthenticator>>,
+}
+
+/// A step of enhanced authentication that was taken.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) connection: ConnectionId,
+    pub(crate) step: Step,
+    /// The exchange, if the Client is to say more.
+    pub(crate) going: Option<Going>,
 }
 
 /// The way into a shard's box.

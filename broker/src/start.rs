@@ -1,7 +1,7 @@
 //! From a [`Builder`] to running threads, and to their end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle};
 use crate::health::{Fatal, Health};
+use crate::listener::{Bound, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
@@ -24,11 +25,14 @@ use crate::store::StoreFailure;
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
     front: FrontHandle,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
     engine: Option<Engine>,
     health: Arc<Health>,
+    /// Whoever comes while it stops is told where else to go.
+    refers: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -44,9 +48,14 @@ pub enum StopError {
 }
 
 impl Broker {
-    /// Where it listens, with the ports that were chosen.
+    /// The addresses where it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens and what is spoken there, in the order of the [`Builder`].
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// Returns when the broker cannot go on, and why.
@@ -96,13 +105,19 @@ impl Broker {
     /// # Errors
     /// What kept it from doing so.
     pub fn stop(mut self) -> Result<(), StopError> {
-        self.front.stop();
+        // Told where else to go as long as somebody is there to say so; else turned away at once.
+        if self.refers {
+            self.front.drain();
+        } else {
+            self.front.stop();
+        }
         for post in &self.posts {
             post.send(Mail::Stop);
         }
         for thread in self.threads.drain(..) {
             let _panicked_already = thread.join();
         }
+        self.front.stop();
         if let Some(engine) = self.engine.take() {
             engine.shutdown()?;
         }
@@ -145,7 +160,8 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let durability = engine_options.durability;
     // Listening comes first: a taken port should not cost a recovery to find out. Nothing is
     // accepted before the shards are ready.
-    let listeners = listen(&builder.listen)?;
+    let listeners = listen(&builder.listeners)?;
+    let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
     let limits = Arc::new(share_of(&builder.limits, shards));
@@ -188,6 +204,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let refers = !limits.told.server_reference.is_empty();
     let front = Front {
         listeners,
         posts: posts.clone(),
@@ -195,10 +212,13 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         limits,
         connections: builder.connections,
         authenticate: builder.authenticate,
+        methods: builder.methods,
         health: Arc::clone(&health),
     };
-    let (front, addresses) = front.start().map_err(StartError::Thread)?;
-    Ok(Broker { addresses, front, posts, threads, engine: Some(engine), health })
+    let front = front.start().map_err(StartError::Thread)?;
+    let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
+    let engine = Some(engine);
+    Ok(Broker { addresses, endpoints, front, posts, threads, engine, health, refers })
 }
 
 /// What is bounded for all shards together is shared out evenly.
@@ -211,14 +231,12 @@ fn share_of(limits: &Limits, shards: u16) -> Limits {
     }
 }
 
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: &SocketAddr| {
-        let failed = |source| StartError::Listen { address: *address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        Ok(listener)
+fn listen(listeners: &[Listener]) -> Result<Vec<Bound>, StartError> {
+    let bind = |listener: &Listener| {
+        let place = || listener.place().clone();
+        listener.bind().map_err(|source| StartError::Listen { place: place(), source })
     };
-    addresses.iter().map(bind).collect()
+    listeners.iter().map(bind).collect()
 }
 
 /// Hands a shard its rows. What it has still to delete is returned, for when it runs.

@@ -1,20 +1,24 @@
-"""paho-mqtt against a running broker, as a new user would write it: `paho_check.py HOST PORT`.
+"""paho-mqtt against a running broker: `paho_check.py mqtt://HOST:PORT [CA-FILE]`.
 
-Each check is a function; every one runs in MQTT 3.1.1 and in 5.0. Prints a line per check and
-`N passed, N failed` last.
+The URL may also begin with mqtts, ws or wss. Each check is a function, written as a new user would;
+every one runs in MQTT 3.1.1 and in 5.0. Prints a line per check and `N passed, N failed` last.
 """
 
 import json
 import queue
 import sys
 import time
+import urllib.parse
 import uuid
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-HOST, PORT = sys.argv[1], int(sys.argv[2])
+BROKER = urllib.parse.urlsplit(sys.argv[1])
+HOST, PORT = BROKER.hostname, BROKER.port
+CA_FILE = sys.argv[2] if len(sys.argv) > 2 else None
+TRANSPORT = "websockets" if BROKER.scheme in ("ws", "wss") else "tcp"
 PATIENCE = 10.0
 
 
@@ -26,8 +30,11 @@ class Client:
         options = {} if v5 else {"clean_session": clean}
         self.name = name or uuid.uuid4().hex
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=self.name, protocol=version, **options
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=self.name, protocol=version, transport=TRANSPORT, **options,
         )
+        if BROKER.scheme in ("mqtts", "wss"):
+            self.client.tls_set(CA_FILE)
         if user:
             self.client.username_pw_set(user)
         if will:
@@ -159,7 +166,7 @@ def main():
     passed = failed = 0
     for version, label in ((mqtt.MQTTv311, "3.1.1"), (mqtt.MQTTv5, "5.0")):
         for check in CHECKS:
-            name = f"paho-mqtt {label} {check.__name__}"
+            name = f"paho-mqtt over {BROKER.scheme} {label} {check.__name__}"
             try:
                 check(version)
                 passed += 1

@@ -11,6 +11,7 @@ pub use crate::outcome::{Fail, Outcome};
 use crate::log::Log;
 use crate::packet::{Connect, Publish, Version};
 use crate::target::Target;
+use crate::transport::websocket::Opening;
 use crate::wire::{Connack, Wire};
 
 /// A case. Its function is blocking; cases run on several threads at once.
@@ -81,6 +82,36 @@ impl<'a> Bench<'a> {
         self.version == Version::V5
     }
 
+    /// The method, user name and password for enhanced authentication.
+    pub fn account(&self) -> Option<(&str, &str, &str)> {
+        let Target { auth_method, user, password, .. } = self.target;
+        Some((auth_method.as_deref()?, user.as_deref()?, password.as_deref()?))
+    }
+
+    /// The user name and password in each CONNECT.
+    pub fn login(&self) -> Option<(&str, &str)> {
+        Some((self.target.user.as_deref()?, self.target.password.as_deref()?))
+    }
+
+    /// A topic that we may not publish to.
+    pub fn denied_topic(&self) -> &str {
+        &self.target.denied_topic
+    }
+
+    /// The path of the WebSocket, if the transport is one.
+    pub fn websocket_path(&self) -> Option<&str> {
+        self.target.websocket.as_deref()
+    }
+
+    /// Asks for a WebSocket with these subprotocols.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn open_websocket(&self, path: &str, protocols: &[&str]) -> Result<Opening, Fail> {
+        let opened = self.target.dial_websocket(path, protocols);
+        opened.map(|it| it.1).map_err(|error| Fail::Failed(format!("{path}: {error}")))
+    }
+
     /// A Client Identifier of this case.
     pub fn id(&self, label: &str) -> String {
         format!("{}{label}", self.tag)
@@ -134,8 +165,13 @@ impl<'a> Bench<'a> {
         let mut wire = self.open(label)?;
         wire.send(&connect.bytes());
         let connack = wire.connack()?;
-        if connack.code == 0 {
-            return Ok((wire, connack));
+        match (connack.code, &connect.will) {
+            (0, _) => return Ok((wire, connack)),
+            (0x9A | 0x9B, Some(_)) => {
+                let what = "the Server does not offer a will of this QoS, or retained";
+                return Err(Fail::Skipped(what.into()));
+            }
+            _ => {}
         }
         wire.fail(format!("expected CONNACK 00, found {:02x}", connack.code))
     }

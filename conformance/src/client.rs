@@ -16,6 +16,12 @@ impl Wire {
         if codes == [options & 3] {
             return Ok(());
         }
+        // A Server may grant less, in either version, and then says so here.
+        if let [granted @ ..2] = codes.as_slice()
+            && *granted < options & 3
+        {
+            return Err(Fail::Skipped(format!("the Server grants QoS {granted} at most")));
+        }
         self.fail(format!("expected SUBACK {:02x}, found {}", options & 3, hex(&codes)))
     }
 
@@ -24,6 +30,8 @@ impl Wire {
     /// # Errors
     /// Another packet, or one that does not answer.
     pub fn subscribe_all(&mut self, filters: &[(&str, u8)], props: Props) -> Result<Vec<u8>, Fail> {
+        let wild = filters.iter().any(|it| it.0.contains(['+', '#']));
+        self.offers(|offer| offer.wildcards || !wild, "wildcards")?;
         let id = self.fresh_id();
         self.send(&subscribe(self.version, id, filters, props));
         self.answer(SUBACK, id)
@@ -73,6 +81,8 @@ impl Wire {
     /// Another packet, or an acknowledgement of something else.
     pub fn publish(&mut self, publish: &Publish) -> Result<u8, Fail> {
         let mut publish = publish.clone();
+        self.offers(|offer| offer.retain || !publish.retain, "retained messages")?;
+        self.offers(|offer| offer.qos >= publish.qos, &format!("QoS {}", publish.qos))?;
         if publish.qos > 0 && publish.id == 0 {
             publish.id = self.fresh_id();
         }

@@ -22,6 +22,8 @@ pub const UNSUBACK: u8 = 11;
 pub const PINGRESP: u8 = 13;
 /// See [`CONNACK`].
 pub const DISCONNECT: u8 = 14;
+/// See [`CONNACK`].
+pub const AUTH: u8 = 15;
 
 /// Property identifiers (§2.2.2.2).
 pub const PAYLOAD_FORMAT: u8 = 0x01;
@@ -42,6 +44,8 @@ pub const ASSIGNED_CLIENT_ID: u8 = 0x12;
 /// See [`PAYLOAD_FORMAT`].
 pub const AUTH_METHOD: u8 = 0x15;
 /// See [`PAYLOAD_FORMAT`].
+pub const AUTH_DATA: u8 = 0x16;
+/// See [`PAYLOAD_FORMAT`].
 pub const PROBLEM_INFORMATION: u8 = 0x17;
 /// See [`PAYLOAD_FORMAT`].
 pub const WILL_DELAY: u8 = 0x18;
@@ -52,8 +56,14 @@ pub const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
 /// See [`PAYLOAD_FORMAT`].
 pub const TOPIC_ALIAS: u8 = 0x23;
 /// See [`PAYLOAD_FORMAT`].
+pub const MAXIMUM_QOS: u8 = 0x24;
+/// See [`PAYLOAD_FORMAT`].
+pub const RETAIN_AVAILABLE: u8 = 0x25;
+/// See [`PAYLOAD_FORMAT`].
 pub const USER_PROPERTY: u8 = 0x26;
 /// See [`PAYLOAD_FORMAT`].
 pub const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+/// See [`PAYLOAD_FORMAT`].
+pub const WILDCARD_AVAILABLE: u8 = 0x28;
 /// See [`PAYLOAD_FORMAT`].
 pub const SHARED_AVAILABLE: u8 = 0x2A;

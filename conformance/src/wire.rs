@@ -5,20 +5,22 @@
 //! a case sends a marker after what must not arrive, and reads up to the marker.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::log::Log;
-use crate::number::{CONNACK, DISCONNECT, PUBLISH, SESSION_EXPIRY};
+use crate::number::{
+    CONNACK, DISCONNECT, MAXIMUM_QOS, PUBLISH, RETAIN_AVAILABLE, SESSION_EXPIRY, WILDCARD_AVAILABLE,
+};
 use crate::outcome::{Fail, Outcome};
 use crate::packet::Version;
 use crate::read::{Packet, Reader, hex, properties};
+use crate::transport::{Channel, Frame};
 
 /// A connection to the broker under test.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Channel,
     pub(crate) version: Version,
     label: String,
     pub(crate) log: Log,
@@ -29,6 +31,15 @@ pub struct Wire {
     next_id: u16,
     packet_bytes_max: usize,
     accepted: bool,
+    offer: Offer,
+}
+
+/// What the Server offers, as its CONNACK says; in MQTT 3.1.1 it cannot say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) wildcards: bool,
 }
 
 /// What a CONNACK says (§3.2).
@@ -64,7 +75,7 @@ enum Next {
 
 impl Wire {
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Channel,
         version: Version,
         label: &str,
         log: Log,
@@ -83,7 +94,13 @@ impl Wire {
             next_id: 1,
             packet_bytes_max: usize::MAX,
             accepted: false,
+            offer: Offer { qos: 2, retain: true, wildcards: true },
         }
+    }
+
+    /// What the case calls it.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// How long an answer may take from now on, if the case knows better than the target.
@@ -98,29 +115,48 @@ impl Wire {
 
     /// Sends bytes, whatever they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        let unsent = self.stream.write_all(bytes).is_err();
+        let unsent = self.stream.send(bytes).is_err();
         let note = if unsent { " (could not be sent)" } else { "" };
         self.log.push(format!("{}> {}{note}", self.label, hex(bytes)));
     }
 
-    /// Sends bytes in pieces of `size`, each in a write of its own.
+    /// Sends bytes in pieces of `size`, each in a write of its own, and in a frame if there are any.
     pub fn send_split(&mut self, bytes: &[u8], size: usize) {
         for piece in bytes.chunks(size.max(1)) {
-            let _closed_already = self.stream.write_all(piece);
+            let _closed_already = self.stream.send(piece);
         }
         self.log.push(format!("{}> {} (in pieces of {size})", self.label, hex(bytes)));
     }
 
+    /// Sends frames of a WebSocket, whatever they are; nothing over another transport.
+    pub fn send_frames(&mut self, frames: &[Frame]) {
+        let Channel::WebSocket(socket) = &mut self.stream else { return };
+        let unsent = socket.send(frames).is_err();
+        let note = if unsent { " (could not be sent)" } else { "" };
+        for frame in frames {
+            let line = format!("frame {:02x}: {}{note}", frame.first, hex(&frame.payload));
+            self.log.push(format!("{}> {line}", self.label));
+        }
+    }
+
+    /// The payloads of the pongs that came over a WebSocket so far.
+    pub fn take_pongs(&mut self) -> Vec<Vec<u8>> {
+        match &mut self.stream {
+            Channel::WebSocket(socket) => socket.take_pongs(),
+            Channel::Stream(_) => Vec::new(),
+        }
+    }
+
     /// Closes the connection without a DISCONNECT.
     pub fn drop_connection(self) {
-        let _closed_already = self.stream.shutdown(Shutdown::Both);
+        self.stream.cut();
         self.log.push(format!("{}| connection dropped", self.label));
     }
 
     /// Sends a DISCONNECT 00 and closes.
     pub fn disconnect(mut self) {
         self.send(&[0xE0, 0]);
-        let _closed_already = self.stream.shutdown(Shutdown::Write);
+        self.stream.finish();
         // Until the Server has closed too, it may not have looked at the DISCONNECT.
         while matches!(self.poll(self.patience), Ok(Next::Packet(_))) {}
     }
@@ -161,7 +197,23 @@ impl Wire {
         let packet = self.next_of(CONNACK)?;
         let connack = self.parse_connack(&packet).or_else(|wrong| self.fail(wrong))?;
         self.accepted = connack.code == 0;
+        self.offer = Offer {
+            qos: connack.number(MAXIMUM_QOS).and_then(|it| u8::try_from(it).ok()).unwrap_or(2),
+            retain: connack.number(RETAIN_AVAILABLE) != Some(0),
+            wildcards: connack.number(WILDCARD_AVAILABLE) != Some(0),
+        };
         Ok(connack)
+    }
+
+    /// That the Server offers what a case needs; it is skipped where it does not.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn offers(&self, is_needed: impl Fn(Offer) -> bool, what: &str) -> Outcome {
+        if is_needed(self.offer) {
+            return Ok(());
+        }
+        Err(Fail::Skipped(format!("the Server does not offer {what}")))
     }
 
     /// Holds [MQTT-3.2.2-1] and, for the properties, [MQTT-3.2.2-8] on every CONNACK.
@@ -315,7 +367,7 @@ impl Wire {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             // A timeout of zero would mean none at all.
-            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+            if left.is_zero() || self.stream.set_read_timeout(left).is_err() {
                 return Ok(Next::Silent);
             }
             let mut scratch = [0; 4096];
@@ -323,6 +375,7 @@ impl Wire {
                 Ok(0) => return Ok(self.end()),
                 Ok(count) => self.input.extend(scratch.iter().take(count)),
                 Err(error) => match error.kind() {
+                    ErrorKind::Other => return self.fail(error.to_string()),
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
                     _ => return Ok(self.end()),
                 },

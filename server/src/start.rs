@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, UsersFile};
+use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -99,6 +99,7 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
+        .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
@@ -146,6 +147,11 @@ fn limits(config: &Config) -> Limits {
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
+        payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
+        told: Told {
+            response_information: config.top.response_information.clone(),
+            server_reference: config.drain.server_reference.clone(),
+        },
     }
 }
 

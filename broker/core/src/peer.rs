@@ -9,22 +9,29 @@
 //! ([`PeerMessage::Interest`]), and answers SUBSCRIBE only when all of them know. A publisher's
 //! shard then hands a message to the interested shards alone, and answers PUBLISH only when each
 //! says that it has taken it over ([`PeerMessage::Taken`]): durable there, if it has to be.
+//!
+//! The group of a Shared Subscription (§4.8.2) is owned by one shard, which wants to hear what the
+//! group hears. Sessions of any shard join it ([`PeerMessage::Member`]). The owner chooses a member
+//! for each message and hands it to that one's shard ([`PeerMessage::Hand`]).
 
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::codec::ReasonCode;
+use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
+use crate::slot::ShardId;
 use crate::topic::TopicFilter;
 
 /// A message from one shard to another.
 #[derive(Debug)]
 pub enum PeerMessage {
-    /// The sender wants (or no longer wants) to hear what matches `filter`.
+    /// A shard wants (or no longer wants) to hear what matches `filter`.
     Interest {
         /// The filter.
         filter: TopicFilter,
+        /// Which shard: the sender, or at start the owner of a group that it has members of.
+        shard: ShardId,
         /// Whether it is wanted.
         wanted: bool,
         /// Repeated by [`PeerMessage::Taken`], when one is asked for.
@@ -40,6 +47,52 @@ pub enum PeerMessage {
         token: Option<u64>,
         /// Whether the message goes to this one shard, so that a full queue can refuse it.
         only: bool,
+    },
+    /// A session of the sender's is a member of a group of yours, or is none any more.
+    Member {
+        /// The Shared Subscription, share name and all.
+        filter: TopicFilter,
+        /// The session.
+        session: SessionId,
+        /// What is to be known of it; `None`: it leaves.
+        member: Option<Member>,
+        /// Repeated by [`PeerMessage::Taken`], when one is asked for: every publisher knows then.
+        token: Option<u64>,
+    },
+    /// Deliver to this session of yours, the member of the group that was chosen.
+    Hand {
+        /// The Shared Subscription.
+        filter: TopicFilter,
+        /// The session.
+        session: SessionId,
+        /// The message.
+        message: Arc<Message>,
+        /// Repeated by [`PeerMessage::Taken`] or [`PeerMessage::Returned`], when one is asked for.
+        token: Option<u64>,
+        /// Whether nobody else gets the message, so that a full queue can refuse it.
+        only: bool,
+        /// Whether there is nobody with room to return it for.
+        last: bool,
+    },
+    /// The session that was chosen cannot take it: choose another one.
+    Returned {
+        /// The Shared Subscription.
+        filter: TopicFilter,
+        /// The message.
+        message: Arc<Message>,
+        /// The token of [`PeerMessage::Hand`], which is still to be answered.
+        token: Option<u64>,
+        /// As there.
+        only: bool,
+    },
+    /// A member's session is over, and this message of a group of yours was not delivered.
+    Left {
+        /// The Shared Subscription.
+        filter: TopicFilter,
+        /// The message.
+        message: Arc<Message>,
+        /// Repeated by [`PeerMessage::Taken`], when one is asked for.
+        token: Option<u64>,
     },
     /// Make this the retained message of its topic; an empty payload removes it.
     Retain {
@@ -79,4 +132,26 @@ pub enum PeerMessage {
         /// Its own type.
         message: Box<dyn Any + Send>,
     },
+}
+
+/// A member of the group of a Shared Subscription, as the owner of the group knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The granted QoS.
+    pub qos: QoS,
+    /// How much it can take.
+    pub standing: Standing,
+}
+
+/// How much a member of a group can take; the first is chosen before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Connected, and a message can be sent at once.
+    Ready,
+    /// Connected; a message has to wait for others.
+    Busy,
+    /// Without a connection.
+    Away,
+    /// Its queue has no room.
+    Full,
 }

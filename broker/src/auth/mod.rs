@@ -10,10 +10,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use tidings_core::codec::ReasonCode;
+
+mod enhanced;
 mod guard;
 mod open;
 mod order;
 mod rate;
+mod scram;
 pub(crate) mod stamp;
 mod token;
 mod user_list;
@@ -21,8 +25,11 @@ mod users;
 mod verifier;
 mod webhook;
 
+pub(crate) use enhanced::Methods;
+pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use order::Logins;
+pub use scram::ScramSha256;
 pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
@@ -108,6 +115,28 @@ pub enum Refusal {
     ServerBusy,
     /// 0x88: whoever decides cannot be asked just now.
     ServerUnavailable,
+}
+
+impl Refusal {
+    /// What CONNACK says.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::ServerBusy => ReasonCode::ServerBusy,
+            Self::ServerUnavailable => ReasonCode::ServerUnavailable,
+        }
+    }
+
+    /// What DISCONNECT says, which has not every Reason Code of CONNACK.
+    pub(crate) fn goodbye(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::NotAuthorized,
+            // DISCONNECT has no such code (§3.14.2.1).
+            Self::ServerUnavailable => ReasonCode::ServerBusy,
+            other => other.reason(),
+        }
+    }
 }
 
 /// Decides who a connection speaks for.

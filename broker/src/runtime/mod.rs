@@ -31,7 +31,9 @@ use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
+use authenticate::ByMethod;
 
+mod authenticate;
 mod read;
 mod write;
 
@@ -60,6 +62,8 @@ pub(crate) struct Runtime {
     store: ShardStore,
     out: Outbox,
     connections: HashMap<ConnectionId, Connection>,
+    /// The connections that were authenticated by a method, and may be again.
+    methods: HashMap<ConnectionId, ByMethod>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
     /// Connections that are not read while the store, or the answers to them, are behind.
@@ -117,6 +121,7 @@ impl Runtime {
             store,
             out: Outbox::default(),
             connections: HashMap::new(),
+            methods: HashMap::new(),
             last_connection: 0,
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -233,6 +238,9 @@ impl Runtime {
                     self.mark_dirty(connection);
                 }
             }
+            Output::Authenticate { connection, begins, data } => {
+                self.authenticate(connection, begins, data);
+            }
             Output::Close { connection, cause } => self.close(connection, &cause),
             Output::Event(event) => self.observers.tell(event),
         }
@@ -240,7 +248,10 @@ impl Runtime {
 
     fn post(&self, shard: ShardId, message: PeerMessage) {
         let Some(post) = self.posts.get(usize::from(shard.0)) else { return };
-        let may_be_lost = matches!(&message, PeerMessage::Publish { token: None, .. });
+        let may_be_lost = matches!(
+            &message,
+            PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
+        );
         if may_be_lost && post.is_crowded() {
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;
@@ -338,6 +349,7 @@ fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
+        Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
             if let Some(id) = runtime.introduce(*introduced) {
                 let this = Rc::clone(shared);

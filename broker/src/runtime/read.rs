@@ -9,18 +9,19 @@ use tidings_core::codec::{Packet, Version, decode};
 use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Open};
 use tidings_core::time::Time;
-use tokio::net::TcpStream;
 
 use super::Runtime;
+use super::authenticate::ByMethod;
 use crate::connection::{Connection, Phase};
 use crate::mail::{Introduced, Login};
 
 impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
-        let Introduced { stream, mut bytes, login } = introduced;
-        let Login { user, client_id, assigned, expires } = login;
-        let stream = TcpStream::from_std(stream).ok()?;
+        let Introduced { mut stream, mut bytes, login } = introduced;
+        let Login { user, client_id, assigned, expires, authentication_data, reauthenticator } =
+            login;
+        stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
             return None;
@@ -30,11 +31,22 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        self.connections.insert(id, Connection::new(Box::new(stream), version, input));
+        self.connections.insert(id, Connection::new(stream, version, input));
         tracing::debug!(connection = id.0, user, client_id, "opening");
         let expires = expires.map_or(Time::NEVER, |expires| self.clock.time(expires));
         let (user, client_id) = (&user[..], &client_id[..]);
-        let open = Open { connection: id, user, client_id, assigned, expires, connect };
+        if let Some(reauthenticator) = reauthenticator {
+            self.methods.insert(id, ByMethod::new(reauthenticator));
+        }
+        let open = Open {
+            connection: id,
+            user,
+            client_id,
+            assigned,
+            expires,
+            authentication_data: &authentication_data,
+            connect,
+        };
         self.handle(Input::Open(open));
         bytes.clear();
         Some(id)
@@ -46,7 +58,7 @@ impl Runtime {
         if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             connection.waker = Some(cx.waker().clone());
         }
-        if connection.unwritten() > 0 && !self.write(id, cx) {
+        if connection.is_unsent() && !self.write(id, cx) {
             return Poll::Ready(());
         }
         for _ in 0..READS_PER_TURN {
@@ -67,7 +79,7 @@ impl Runtime {
         match connection.phase {
             Phase::Opening => return Poll::Pending,
             Phase::Closing => {
-                if connection.unwritten() > 0 {
+                if connection.is_unsent() {
                     return Poll::Pending;
                 }
                 if connection.poll_shutdown(cx).is_pending() {

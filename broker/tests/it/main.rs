@@ -8,15 +8,24 @@
 )]
 
 mod answers;
+mod corpus;
+mod enhanced;
+#[path = "../fuzz_bodies/journal.rs"]
+mod fuzz_journal;
 mod journal;
+mod keys;
 mod login_panics;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;
 mod rumqtt;
+mod scram;
 mod shell;
 mod sockets;
 mod store;
 mod support;
+mod tls;
+mod unix;
 mod webhook;
+mod websocket;
 mod wire;

@@ -1,31 +1,38 @@
 //! Who hears a message: the subscriptions of this shard, and which other shards want it.
 
+mod groups;
 mod retained;
 
+pub(crate) use groups::{Chosen, Groups};
 pub(crate) use retained::Retained;
 
 use crate::codec::QoS;
 use crate::hook::SessionId;
 use crate::message::Message;
+use crate::peer::Member;
 use crate::session::Subscription;
 use crate::slot::ShardId;
 use crate::topic::{TopicFilter, TopicTree};
 
-/// The subscriptions of a shard, the interests of the others, and the retained messages it owns.
+/// The subscriptions of a shard, the interests of the others, and what it owns: groups of Shared
+/// Subscriptions, and retained messages.
 #[derive(Debug)]
 pub(crate) struct Router {
     subscriptions: TopicTree<SessionId, Subscription>,
     interests: TopicTree<ShardId, ()>,
+    pub(crate) groups: Groups,
     pub(crate) retained: Retained,
 }
 
 /// One copy for one session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) session: SessionId,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) subscription_id: Option<u32>,
+    /// The Shared Subscription that it comes by.
+    pub(crate) share: Option<TopicFilter>,
 }
 
 impl Router {
@@ -33,26 +40,54 @@ impl Router {
         Self {
             subscriptions: TopicTree::new(seed),
             interests: TopicTree::new(seed),
+            groups: Groups::new(seed),
             retained: Retained::new(),
         }
     }
 
-    /// Adds a subscription; `true` if the shard had none to this filter.
+    /// Whether the shard hears what this filter (of a shared one: its filter part) matches.
+    fn wants(&self, filter: &TopicFilter) -> bool {
+        self.subscriptions.subscribers(filter) > 0 || self.groups.has_place(filter)
+    }
+
+    /// Notes a member of a group of this shard, which is a session of `shard`; `true` if the shard
+    /// did not hear the filter part before.
+    pub(crate) fn join(
+        &mut self,
+        filter: &TopicFilter,
+        session: SessionId,
+        shard: ShardId,
+        member: Member,
+    ) -> bool {
+        let first = !self.wants(filter);
+        self.groups.set(filter, session, Some((shard, member)));
+        first
+    }
+
+    /// Takes a member out of its group; `true` if the shard has not to hear the filter part any
+    /// more.
+    pub(crate) fn leave(&mut self, filter: &TopicFilter, session: SessionId) -> bool {
+        let was_there = self.groups.has_place(filter);
+        self.groups.set(filter, session, None);
+        was_there && !self.wants(filter)
+    }
+
+    /// Adds a subscription; `true` if the shard did not hear this filter before.
     pub(crate) fn subscribe(
         &mut self,
         filter: &TopicFilter,
         session: SessionId,
         subscription: Subscription,
     ) -> bool {
-        let first = self.subscriptions.subscribers(filter) == 0;
+        let first = !self.wants(filter);
         self.subscriptions.insert(filter, session, subscription);
         first
     }
 
-    /// Ends a subscription; `true` if the shard has none to this filter any more.
+    /// Ends a subscription; `true` if the shard has not to hear this filter any more.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter, session: SessionId) -> bool {
         let was_there = self.subscriptions.remove(filter, &session).is_some();
-        was_there && self.subscriptions.subscribers(filter) == 0
+        was_there && !self.wants(filter)
     }
 
     /// Notes whether another shard wants to hear `filter`.
@@ -91,7 +126,7 @@ impl Router {
             if subscription.no_local && publisher == Some(*session) {
                 return; // [MQTT-3.8.3-3]
             }
-            copies.push(copy(message, *session, subscription));
+            copies.push(Copy::new(message, *session, subscription));
         });
         if copies.len() > 1 {
             copies.sort_unstable_by_key(|copy| (copy.session, copy.subscription_id));
@@ -110,12 +145,16 @@ impl Router {
     }
 }
 
-fn copy(message: &Message, session: SessionId, subscription: &Subscription) -> Copy {
-    Copy {
-        session,
-        qos: message.qos.min(subscription.qos), // [MQTT-3.8.4-8]
-        retain: message.retain && subscription.retain_as_published, // [MQTT-3.3.1-12]
-        subscription_id: subscription.id,
+impl Copy {
+    /// The copy that a subscription gives its session.
+    pub(crate) fn new(message: &Message, session: SessionId, subscription: &Subscription) -> Self {
+        Self {
+            session,
+            qos: message.qos.min(subscription.qos), // [MQTT-3.8.4-8]
+            retain: message.retain && subscription.retain_as_published, // [MQTT-3.3.1-12]
+            subscription_id: subscription.id,
+            share: None,
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use super::window::{InFlight, Queued, State};
 use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
 use crate::hook::Refused;
-use crate::limits::QUEUE_IN_MEMORY_MAX;
+use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX};
 use crate::output::Output;
+use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::time::Time;
@@ -56,6 +57,21 @@ impl Session {
         }
         sending.push(queued);
         Offered::Taken
+    }
+
+    /// How much it can take as the member of a group.
+    pub(crate) fn standing(&self, limits: &Limits) -> Standing {
+        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
+        if !self.sending.has_room(0, messages, bytes) {
+            Standing::Full
+        } else if self.link.is_held_back()
+            || self.link.quota.is_exhausted()
+            || self.sending.is_behind()
+        {
+            Standing::Busy
+        } else {
+            Standing::Ready
+        }
     }
 
     /// Whether a service may deliver with QoS 1 or 2; if not, it hears of it when it may.

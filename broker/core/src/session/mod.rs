@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped};
-pub(crate) use receive::{Received, Receiving, ReplyKind};
+pub(crate) use receive::{Received, Receiving, ReplyKind, worse};
 pub(crate) use sending::Sending;
 pub(crate) use window::{InFlight, Queued, State};
 
@@ -31,6 +31,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::message::{Message, MessageId};
 use crate::output::{ConnectionId, Outbox};
+use crate::peer::Standing;
 use crate::record::Position;
 use crate::slot::Slot;
 use crate::time::Time;
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) will: Option<Will>,
     /// CONNACK is not sent yet: nothing is taken from the Client and nothing sent to it.
     pub(crate) opening: Option<Opening>,
+    /// What the owners of its groups know of it, if it is a member of any (§4.8.2).
+    pub(crate) told: Option<Standing>,
     /// Tells this time in memory from earlier ones, whose reads may still be answered.
     pub(crate) life: u64,
 }
@@ -123,6 +126,9 @@ pub(crate) struct Link {
     pub(crate) heard: Time,
     /// When the login is over.
     pub(crate) expires: Time,
+    /// The Authentication Method of CONNECT: without one there is no AUTH. [MQTT-4.12.0-6]
+    pub(crate) authentication_method: Option<Box<str>>,
+    pub(crate) reauthentication: Reauthentication,
     pub(crate) quota: SendQuota,
     pub(crate) packet_bytes_max: usize,
     pub(crate) aliases: TopicAliases,
@@ -138,6 +144,17 @@ pub(crate) struct Link {
     pub(crate) may_set_expiry: bool,
     /// The Client wants the session, which has rows, to end with this connection.
     pub(crate) ends_session: bool,
+}
+
+/// Whose turn it is while a Client is authenticated again (§4.12.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reauthentication {
+    /// It is not.
+    Idle,
+    /// The authenticator's.
+    Asked,
+    /// The Client's.
+    Answering,
 }
 
 impl Link {
@@ -172,6 +189,8 @@ impl Link {
             silence_due: None,
             heard: now,
             expires: Time::NEVER,
+            authentication_method: properties.authentication_method().map(Into::into),
+            reauthentication: Reauthentication::Idle,
             quota: SendQuota::new(window),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),
             aliases: TopicAliases::new(limits.topic_alias_max),

@@ -23,6 +23,11 @@ impl SendQuota {
         there_is
     }
 
+    /// Whether there is no permit.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.available == 0
+    }
+
     /// Returns one permit, on PUBACK, PUBCOMP, or PUBREC >= 0x80.
     ///
     /// Saturates: a PUBREL sent again on a new connection brings a PUBCOMP this quota never paid

@@ -18,6 +18,7 @@ use crate::message::{BadRow, Message, pack, unpack};
 use crate::record::{KeyBuilder, KeyRange, Op, Position, Row, RowKind};
 use crate::slot::Slot;
 use crate::time::Time;
+use crate::topic::TopicFilter;
 
 /// The row of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,13 +174,24 @@ pub(crate) fn queued_key(
     qos: QoS,
     retain: bool,
     subscription_id: Option<u32>,
+    share: Option<&TopicFilter>,
 ) -> Bytes {
     owned(slot, RowKind::Queued, session)
         .number(number)
         .byte(qos as u8 | u8::from(retain) << 2)
         .raw(&subscription_id.unwrap_or(0).to_be_bytes())
+        .raw(share.map_or(&[], |share| share.as_str().as_bytes()))
         .build()
 }
+
+/// The Shared Subscription that the message of a [`queued_key`] came by.
+fn share_of(key: &[u8]) -> Option<TopicFilter> {
+    let share = std::str::from_utf8(key.get(QUEUED_KEY_BYTES..)?).ok()?;
+    TopicFilter::parse(share).ok()
+}
+
+/// A [`queued_key`] without a Shared Subscription: slot, kind, session, number, flags, identifier.
+const QUEUED_KEY_BYTES: usize = 1 + 1 + 8 + 8 + 1 + 4;
 
 /// The messages in a session's queue behind `number`.
 pub(crate) fn queued_after(slot: Slot, session: SessionId, number: u64) -> KeyRange {
@@ -193,9 +205,9 @@ pub(crate) fn queued_after(slot: Slot, session: SessionId, number: u64) -> KeyRa
 pub(crate) fn read_queued(row: &Row) -> Result<Queued, BadRow> {
     let (_, rest) = owner(&row.key).ok_or(BadRow::Content)?;
     let (number, rest) = rest.split_first_chunk::<8>().ok_or(BadRow::Content)?;
-    let [flags, id @ ..] = rest else { return Err(BadRow::Content) };
-    let id: [u8; 4] = id.try_into().map_err(|_| BadRow::Content)?;
-    let id = u32::from_be_bytes(id);
+    let (flags, rest) = rest.split_first().ok_or(BadRow::Content)?;
+    let (id, _) = rest.split_first_chunk::<4>().ok_or(BadRow::Content)?;
+    let id = u32::from_be_bytes(*id);
     Ok(Queued {
         number: u64::from_be_bytes(*number),
         message: Message::from_bytes(&row.value)?,
@@ -204,6 +216,7 @@ pub(crate) fn read_queued(row: &Row) -> Result<Queued, BadRow> {
         subscription_id: (id != 0).then_some(id),
         ready: Position::START,
         key: Some(row.key.clone()),
+        share: share_of(&row.key),
         tag: None,
     })
 }
@@ -299,6 +312,7 @@ pub(crate) fn read_in_flight(row: &Row) -> Result<InFlightRow, BadRow> {
         subscription_id: stored.subscription_id,
         ready: Position::START,
         key: stored.key.map(Bytes::copy_from_slice),
+        share: stored.key.and_then(share_of),
         tag: stored.tag.map(|(service, key, seq)| (service, Tag { key, seq })),
     };
     Ok(InFlightRow::ToClient(Box::new(InFlight {

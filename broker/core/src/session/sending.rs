@@ -4,14 +4,17 @@
 //! the queue has run empty.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::packet_id::PacketIds;
 use super::window::{InFlight, Queued, Window};
+use crate::codec::QoS;
 use crate::hook::Tag;
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
+use crate::topic::TopicFilter;
 
 /// Messages on their way to the Client.
 #[derive(Debug)]
@@ -143,6 +146,20 @@ impl Sending {
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
         self.note_row_gone(&queued);
         Some(queued.key)
+    }
+
+    /// What has no row and was not taken by the Client for certain, of Shared Subscriptions: for
+    /// another member, when the session ends. What was sent with QoS 2 stays with its Client, who
+    /// is gone. [MQTT-4.8.2-5]
+    pub(crate) fn left_to_others(self) -> impl Iterator<Item = (TopicFilter, Arc<Message>)> {
+        let Self { mut window, queue, .. } = self;
+        let sent: Vec<InFlight> = window.drain().collect();
+        let sent = sent.into_iter().filter_map(|entry| {
+            let taken = entry.queued.qos == QoS::ExactlyOnce && entry.was_sent();
+            (!taken).then_some(entry.queued)
+        });
+        let all = sent.chain(queue).filter(|queued| queued.key.is_none());
+        all.filter_map(|queued| Some((queued.share?, queued.message)))
     }
 
     /// Counts a row that the session's queue gets. Call it before [`Session::offer`].

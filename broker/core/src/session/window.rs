@@ -13,6 +13,7 @@ use crate::codec::{PacketId, QoS};
 use crate::hook::Tag;
 use crate::message::Message;
 use crate::record::Position;
+use crate::topic::TopicFilter;
 
 /// A message chosen for one session.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Queued {
     pub(crate) ready: Position,
     /// Its row, if it has one: to be deleted when it is acknowledged.
     pub(crate) key: Option<Bytes>,
+    /// The Shared Subscription that it comes by: whose member ends leaves it to the others.
+    pub(crate) share: Option<TopicFilter>,
     /// The service that delivers it, and the service's mark.
     pub(crate) tag: Option<(u8, Tag)>,
 }

@@ -7,12 +7,14 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, ReasonCode};
+use crate::codec::{Disconnect, PropertiesBuf, Property, ReasonCode};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, Session, Who, rows};
+use crate::session::{InFlight, Sending, Session, Who, rows};
+use crate::slot::Slot;
 use crate::time::Time;
 
 impl Shard {
@@ -110,6 +112,8 @@ impl Shard {
         }
         let login = Timer::Login(session.link.connection);
         self.timers.cancel(session.link.expires, login);
+        // What the session gets from now on, its own will perhaps, waits for its next connection.
+        session.link.set_congested(true);
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.
@@ -165,7 +169,8 @@ impl Shard {
         }
         // They wait for the next group: whoever comes back reads them from memory till then.
         self.ledger.append(ops, false, out);
-        let Session { slot, user, client_id, subscriptions, sending, receiving, .. } = session;
+        let Session { slot, user, client_id, subscriptions, sending, receiving, told, .. } =
+            session;
         let offline = Offline {
             slot,
             user,
@@ -179,6 +184,9 @@ impl Shard {
         };
         self.offline.insert(id, offline);
         self.timers.set(ends, Timer::Expiry(id));
+        if told.is_some() {
+            self.tell_standing(id, Standing::Away, out);
+        }
     }
 
     /// Ends a session that is in memory. What is still to be stored for it.
@@ -190,19 +198,37 @@ impl Shard {
         let persistent = session.is_persistent();
         // Services hear of a session when its first connection has its CONNACK.
         let known = session.opening.as_ref().is_none_or(|opening| opening.session_present);
-        let Session { slot, user, client_id, subscriptions, .. } = session;
+        let Session { slot, user, client_id, subscriptions, sending, told, .. } = session;
+        let rows = sending.rows;
+        self.never_sent(id, slot, &sending, out);
         let offline = Offline {
             slot,
             user,
             client_id,
             ends: now,
-            rows: session.sending.rows,
+            rows,
             rows_bytes: 0,
             in_flight: persistent,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
         };
-        self.over(id, offline, known.then_some(&who), persistent, now, out)
+        let ended = self.over(id, offline, known.then_some(&who), persistent, now, out);
+        if told.is_some() {
+            for (filter, message) in sending.left_to_others() {
+                self.leave_to_others(filter, message, None, None, now, out);
+            }
+        }
+        ended
+    }
+
+    /// A QoS 2 message that has its identifier and was not sent yet is one that waits, for another
+    /// member of its group.
+    fn never_sent(&mut self, id: SessionId, slot: Slot, sending: &Sending, out: &mut Outbox) {
+        let unsent = sending.window.iter().filter(|it| it.in_store && !it.was_sent());
+        let ops: Vec<Op> = unsent.map(|it| rows::in_flight_gone(slot, id, it.packet_id)).collect();
+        if !ops.is_empty() {
+            self.ledger.append(ops, false, out);
+        }
     }
 
     /// Ends a session that has no connection.
@@ -268,11 +294,24 @@ impl Shard {
     pub(super) fn stop(&mut self, now: Time, out: &mut Outbox) {
         let mut connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         connections.sort_unstable();
+        let mut reason = ReasonCode::ServerShuttingDown;
+        let mut properties = PropertiesBuf::new();
+        let limits = Arc::clone(&self.limits);
+        let elsewhere = &limits.told.server_reference;
+        if !elsewhere.is_empty() {
+            reason = ReasonCode::UseAnotherServer;
+            properties.push(Property::ServerReference(elsewhere));
+        }
         for connection in connections {
             let Some(id) = self.connections.remove(&connection) else { continue };
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.will = None;
-                Self::say_goodbye(session, ReasonCode::ServerShuttingDown, out);
+                // The others go as well, one after the other: nothing is left to anybody.
+                session.told = None;
+                // [MQTT-3.1.2-24]
+                let fits = elsewhere.len() + GOODBYE_BYTES_MAX <= session.link.packet_bytes_max;
+                let properties = if fits { properties.as_properties() } else { <_>::default() };
+                Self::say_goodbye_with(session, reason, properties, out);
             }
             let cause = CloseCause::ShuttingDown;
             out.outputs.push(Output::Close { connection, cause });
@@ -280,6 +319,9 @@ impl Shard {
         }
     }
 }
+
+/// More than a DISCONNECT takes besides the text of its Server Reference.
+const GOODBYE_BYTES_MAX: usize = 16;
 
 /// The Reason Code that a cause is told with.
 fn reason_of(cause: &CloseCause) -> ReasonCode {

@@ -1,10 +1,12 @@
 //! Rows that were asked for: of sessions that come back, of queues, of what is to be deleted.
 
-use super::Shard;
+use super::{Shard, Waiter};
+use crate::codec::QoS;
 use crate::hook::{ServiceEvent, SessionId};
 use crate::message::BadRow;
 use crate::output::Outbox;
-use crate::record::{KeyRange, Op, Row};
+use crate::record::{KeyRange, Op, Row, RowKind};
+use crate::session::Queued;
 use crate::session::rows::{self, InFlightRow};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -19,6 +21,8 @@ pub(crate) enum ReadFor {
     FirstQueued(SessionId, u64),
     /// More messages of a session's queue.
     Queue(SessionId, u64),
+    /// Identifiers of a session whose queue is to be deleted.
+    Sent(Slot, KeyRange),
     /// Rows that are to be deleted.
     Garbage(Slot, KeyRange),
     /// A service's own.
@@ -40,7 +44,8 @@ impl Shard {
             Some(ReadFor::Service { service, token }) => {
                 self.call(service, ServiceEvent::Rows { token, rows, more }, now, out);
             }
-            Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, out),
+            Some(ReadFor::Sent(slot, range)) => self.sweep_sent(slot, range, &rows, more, out),
+            Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, now, out),
             Some(
                 ReadFor::InFlight(id, life)
                 | ReadFor::FirstQueued(id, life)
@@ -99,17 +104,93 @@ impl Shard {
         ReadFor::Garbage(slot, range)
     }
 
-    /// Deletes some rows, and asks for the next.
-    fn sweep(&mut self, slot: Slot, range: KeyRange, rows: &[Row], more: bool, out: &mut Outbox) {
+    /// Deletes some rows, and asks for the next. What is there of Shared Subscriptions goes to other
+    /// members of its group first.
+    fn sweep(
+        &mut self,
+        slot: Slot,
+        range: KeyRange,
+        rows: &[Row],
+        more: bool,
+        now: Time,
+        out: &mut Outbox,
+    ) {
         let mut ops: Vec<Op> = rows.iter().map(|row| Op::Delete { key: row.key.clone() }).collect();
-        if !more {
+        ops.extend(rows.iter().filter_map(sent_with_qos_2));
+        let rest = rows.last().filter(|_| more).map(|last| range.clone().after(&last.key));
+        let queued = |row: &Row| row.key.get(1) == Some(&(RowKind::Queued as u8));
+        let left: Vec<Queued> = rows
+            .iter()
+            .filter(|row| queued(row))
+            .filter_map(|row| rows::read_queued(row).ok())
+            .filter(|it| it.share.is_some())
+            .collect();
+        let sweep = Sweep { slot, range, ops, rest, waits: left.len() };
+        if left.is_empty() {
+            self.swept(sweep, out);
+            return;
+        }
+        self.next_token += 1;
+        let number = self.next_token;
+        self.sweeps.insert(number, sweep);
+        for Queued { share, message, key, .. } in left {
+            let token = self.token(Waiter::Sweep(number));
+            if let Some(filter) = share {
+                self.leave_to_others(filter, message, Some(token), key, now, out);
+            }
+        }
+    }
+
+    /// A message of a sweep is with somebody else.
+    pub(super) fn swept_one(&mut self, number: u64, out: &mut Outbox) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        sweep.waits = sweep.waits.saturating_sub(1);
+        if sweep.waits == 0
+            && let Some(sweep) = self.sweeps.remove(&number)
+        {
+            self.swept(sweep, out);
+        }
+    }
+
+    fn swept(&mut self, sweep: Sweep, out: &mut Outbox) {
+        let Sweep { slot, range, mut ops, rest, .. } = sweep;
+        if rest.is_none() {
             ops.push(rows::garbage_gone(slot, &range));
         }
         self.ledger.append(ops, false, out);
-        if more && let Some(last) = rows.last() {
-            let rest = range.clone().after(&last.key);
+        if let Some(rest) = rest {
             self.sweep_rest(slot, range, rest, out);
         }
+    }
+
+    /// What was sent with QoS 2 goes to nobody else: it is deleted before the rest of its queue is
+    /// looked at. [MQTT-4.8.2-5]
+    fn sweep_sent(
+        &mut self,
+        slot: Slot,
+        range: KeyRange,
+        rows: &[Row],
+        more: bool,
+        out: &mut Outbox,
+    ) {
+        let ops: Vec<Op> = rows.iter().filter_map(sent_with_qos_2).collect();
+        if !ops.is_empty() {
+            self.ledger.append(ops, false, out);
+        }
+        match rows.last().filter(|_| more) {
+            Some(last) => self.read_sent(slot, range, Some(&last.key), out),
+            None => {
+                let rest = range.clone();
+                self.sweep_rest(slot, range, rest, out);
+            }
+        }
+    }
+
+    fn read_sent(&mut self, slot: Slot, range: KeyRange, behind: Option<&[u8]>, out: &mut Outbox) {
+        let Some((id, _)) = rows::owner(&range.start) else { return };
+        let sent = rows::all(slot, RowKind::InFlight, id);
+        let sent = behind.map_or_else(|| sent.clone(), |key| sent.clone().after(key));
+        self.read_rows(ReadFor::Sent(slot, range), sent, SWEPT_ROWS_PER_READ, out);
     }
 
     fn sweep_rest(&mut self, slot: Slot, range: KeyRange, rest: KeyRange, out: &mut Outbox) {
@@ -118,11 +199,36 @@ impl Shard {
 
     /// Asks for the first rows to delete.
     pub(super) fn begin_sweep(&mut self, what: ReadFor, out: &mut Outbox) {
-        if let ReadFor::Garbage(slot, range) = what {
+        let ReadFor::Garbage(slot, range) = what else { return };
+        if range.start.get(1) == Some(&(RowKind::Queued as u8)) {
+            self.read_sent(slot, range, None, out);
+        } else {
             let rest = range.clone();
             self.sweep_rest(slot, range, rest, out);
         }
     }
+}
+
+/// The deletion of the queued message that a row of an identifier says was sent with QoS 2.
+fn sent_with_qos_2(row: &Row) -> Option<Op> {
+    if row.key.get(1) != Some(&(RowKind::InFlight as u8)) {
+        return None;
+    }
+    let Ok(InFlightRow::ToClient(entry)) = rows::read_in_flight(row) else { return None };
+    let key = entry.queued.key.filter(|_| entry.queued.qos == QoS::ExactlyOnce)?;
+    Some(Op::Delete { key })
+}
+
+/// Rows that are to be deleted together.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    slot: Slot,
+    range: KeyRange,
+    ops: Vec<Op>,
+    /// What is to be read next.
+    rest: Option<KeyRange>,
+    /// How many messages are still to be taken over by others.
+    waits: usize,
 }
 
 /// How many rows are deleted in one step.

@@ -4,6 +4,7 @@
 //! what must be done about it; several shards are as many machines that send each other messages.
 //! The files beside this one are parts of the one machine, by what they react to.
 
+mod authenticate;
 mod close;
 mod input;
 mod load;
@@ -14,6 +15,7 @@ mod recover;
 mod rights;
 mod route;
 mod service;
+mod shared;
 mod subscribe;
 mod timers;
 mod wills;
@@ -21,8 +23,8 @@ mod wills;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub use input::{Hooks, Input, Open, ShardConfig};
-pub use open::refuse_connect;
+pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
+pub use open::{refer_connect, refuse_connect};
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
@@ -33,14 +35,15 @@ use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
 use crate::record::{KeyRange, Position, Query, Record};
-use crate::router::{Copy, Router};
+use crate::router::{Chosen, Copy, Router};
 use crate::session::{Cx, Link, Pumped, Session, State, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::TopicFilter;
-use load::ReadFor;
+use load::{ReadFor, Sweep};
 use recover::Offline;
 use service::{Services, ToService};
+use shared::Relay;
 use subscribe::Asked;
 use timers::Timers;
 use wills::PendingWill;
@@ -67,9 +70,13 @@ pub struct Shard {
     waiting: Vec<SessionId>,
     /// What other shards are owed once it is stored.
     owed: VecDeque<Owed>,
-    /// Which answer to a Client another shard's [`PeerMessage::Taken`] belongs to.
-    tokens: Map<u64, (SessionId, u64)>,
+    /// What another shard's [`PeerMessage::Taken`] belongs to.
+    tokens: Map<u64, Waiter>,
     next_token: u64,
+    /// What other shards wait for and this one cannot say alone.
+    relays: Map<u64, Relay>,
+    /// Rows that are deleted when the messages among them are with somebody else.
+    sweeps: Map<u64, Sweep>,
     /// Retained messages to send when an answer has everybody's part.
     retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
     /// Retained messages that other shards were asked for.
@@ -86,7 +93,21 @@ pub struct Shard {
     next_read: u64,
     lives: u64,
     copies: Vec<Copy>,
+    /// Members of groups: chosen for the message at hand, and of those the other shards'.
+    chosen: Vec<Chosen>,
+    hands: Vec<Chosen>,
     interested: Vec<ShardId>,
+}
+
+/// Who waits for what another shard says.
+#[derive(Debug, Clone, Copy)]
+enum Waiter {
+    /// An answer to a Client, by its serial.
+    Answer(SessionId, u64),
+    /// Another shard: one of `relays`.
+    Relay(u64),
+    /// One of `sweeps`.
+    Sweep(u64),
 }
 
 /// A [`PeerMessage::Taken`] that waits for the store.
@@ -122,6 +143,8 @@ impl Shard {
             owed: VecDeque::new(),
             tokens: Map::default(),
             next_token: 0,
+            relays: Map::default(),
+            sweeps: Map::default(),
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
             announcing: Map::default(),
@@ -132,6 +155,8 @@ impl Shard {
             next_read: 0,
             lives: 0,
             copies: Vec::new(),
+            chosen: Vec::new(),
+            hands: Vec::new(),
             interested: Vec::new(),
         }
     }
@@ -150,6 +175,9 @@ impl Shard {
             }
             Input::Malformed { connection, cause } => {
                 self.refuse(connection, cause.into(), now, out);
+            }
+            Input::Authenticated { connection, step } => {
+                self.authenticated(connection, step, now, out);
             }
             Input::Closed { connection } => self.lost(connection, now, out),
             Input::Congested { connection, congested } => {
@@ -255,7 +283,7 @@ impl Shard {
                 return self.disconnect(id, connection, &disconnect, now, out);
             }
             Packet::Connect(_) => return Err(ProtocolError::SecondConnect.into()),
-            Packet::Auth(_) => return Err(ProtocolError::UnexpectedAuth.into()),
+            Packet::Auth(auth) => self.authenticate(id, &auth, out)?,
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 return Err(ProtocolError::NotForClients(packet.name()).into());
             }
@@ -325,6 +353,7 @@ impl Shard {
     /// Arranges for what a session needs to go on.
     fn after(&mut self, id: SessionId, pumped: Pumped, out: &mut Outbox) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let is_member = session.told.is_some();
         if pumped.wait && !session.sending.waiting {
             session.sending.waiting = true;
             self.waiting.push(id);
@@ -336,6 +365,9 @@ impl Shard {
         }
         if pumped.room {
             self.services.push_all(|| ToService::Room { session: id });
+        }
+        if is_member {
+            self.note_standing(id, out);
         }
     }
 
@@ -390,9 +422,18 @@ impl Shard {
     /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
     /// [MQTT-3.14.0-1]
     fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        Self::say_goodbye_with(session, reason, Properties::default(), out);
+    }
+
+    fn say_goodbye_with(
+        session: &Session,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+        out: &mut Outbox,
+    ) {
         let Link { connection, version, .. } = session.link;
         if version == Version::V5 && session.opening.is_none() {
-            let goodbye = Disconnect { reason, properties: Properties::default() };
+            let goodbye = Disconnect { reason, properties };
             out.send(connection, version, &Packet::Disconnect(goodbye));
         }
     }

@@ -1,8 +1,9 @@
 //! What other shards say.
 
-use super::Shard;
 use super::service::ToService;
+use super::{Shard, Waiter};
 use crate::codec::{ReasonCode, Version};
+use crate::hook::SessionId;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
@@ -19,8 +20,8 @@ impl Shard {
         out: &mut Outbox,
     ) {
         match message {
-            PeerMessage::Interest { filter, wanted, token } => {
-                self.router.set_interest(&filter, from, wanted);
+            PeerMessage::Interest { filter, shard, wanted, token } => {
+                self.router.set_interest(&filter, shard, wanted);
                 self.owe(from, token, Position::START, ReasonCode::Success, out);
             }
             PeerMessage::Publish { message, publisher, token, only } => {
@@ -37,7 +38,22 @@ impl Shard {
                 };
                 self.owe(from, token, position, reason, out);
             }
-            PeerMessage::Taken { token, reason } => self.taken(token, reason, now, out),
+            PeerMessage::Member { filter, session, member, token } => {
+                self.member(from, &filter, session, member, token, out);
+            }
+            PeerMessage::Hand { filter, session, message, token, only, last } => {
+                self.handed(from, filter, session, message, (token, only, last), now, out);
+            }
+            PeerMessage::Returned { filter, message, token, only } => {
+                self.choose_again(&filter, &message, token, only, None, now, out);
+            }
+            PeerMessage::Left { filter, message, token } => {
+                self.left(from, &filter, &message, token, now, out);
+            }
+            PeerMessage::Taken { token, reason } => {
+                self.announcement_answered(token);
+                self.settle(token, reason, Position::START, now, out);
+            }
             PeerMessage::RetainedWanted { filter, session } => {
                 let messages = self.router.retained.matching(&filter, now);
                 let message = PeerMessage::Retained { filter, session, messages };
@@ -52,10 +68,33 @@ impl Shard {
         }
     }
 
-    /// Another shard has done its part of an answer.
-    fn taken(&mut self, token: u64, reason: ReasonCode, now: Time, out: &mut Outbox) {
-        self.announcement_answered(token);
-        let Some((id, serial)) = self.tokens.remove(&token) else { return };
+    /// Somebody has done what was asked under a token: it holds when `ready` is stored here.
+    pub(super) fn settle(
+        &mut self,
+        token: u64,
+        reason: ReasonCode,
+        ready: Position,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        match self.tokens.remove(&token) {
+            None => {}
+            Some(Waiter::Relay(number)) => self.relayed(number, reason, ready, out),
+            Some(Waiter::Sweep(number)) => self.swept_one(number, out),
+            Some(Waiter::Answer(id, serial)) => self.answered(id, serial, reason, ready, now, out),
+        }
+    }
+
+    /// A part of an answer to a Client is done.
+    fn answered(
+        &mut self,
+        id: SessionId,
+        serial: u64,
+        reason: ReasonCode,
+        ready: Position,
+        now: Time,
+        out: &mut Outbox,
+    ) {
         if let Some(offline) = self.offline.get_mut(&id) {
             offline.taken(id, serial, reason, &mut self.ledger, out);
             return;
@@ -71,9 +110,8 @@ impl Shard {
             self.refuse(connection, ProtocolError::Refused(reason).into(), now, out);
             return;
         }
-        let all = self.with(id, now, out, |session, _| {
-            session.receiving.done(serial, reason, None, Position::START)
-        });
+        let all = self
+            .with(id, now, out, |session, _| session.receiving.done(serial, reason, None, ready));
         if all == Some(true)
             && let Some(filters) = self.retained_after.remove(&(id, serial))
         {

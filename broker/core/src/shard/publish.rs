@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Shard;
+use super::{Shard, Waiter};
+use crate::admission::payload_fits;
 use crate::codec::{Publish, QoS, ReasonCode, Version};
 use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
@@ -38,6 +39,14 @@ impl Shard {
             }
         };
         let publish = &Publish { topic: &topic, ..*publish };
+        let is_text = publish.properties.payload_format();
+        if !payload_fits(&self.limits, is_text, publish.payload) {
+            let reason = ReasonCode::PayloadFormatInvalid;
+            if publish.qos == QoS::AtMostOnce {
+                return Err(ProtocolError::Refused(reason).into());
+            }
+            return self.answer_publish(id, publish, Err(reason), now, out);
+        }
         if let Err(reason) = self.may_publish(id, publish) {
             return self.answer_publish(id, publish, Err(reason), now, out);
         }
@@ -135,9 +144,10 @@ impl Shard {
         self.router.interested(&message.topic, &mut others);
         let own_retain = message.retain && self.owns(&message.topic);
         let remote_retain = message.retain && !own_retain;
-        let waits = others.len() + usize::from(remote_retain);
         self.find(message, Some(id));
-        if others.is_empty() && self.is_full(message) {
+        let hands = self.hands.len();
+        let waits = others.len() + hands + usize::from(remote_retain);
+        if others.is_empty() && hands == 0 && self.is_full(message) {
             self.interested = others;
             let refused = Err(ReasonCode::QuotaExceeded);
             return self.answer_publish(id, publish, refused, now, out);
@@ -164,9 +174,9 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.place(message, ops, noted, out);
+        let mut routed = self.place(message, ops, noted, out);
         let ready = ready.max(routed.ready);
-        let tokens = publish.packet_id.and_then(|packet_id| {
+        let waiter = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
             let kind = reply_kind(publish.qos, note && waits > 0);
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
@@ -175,21 +185,23 @@ impl Shard {
             if !routed.matched {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
             }
-            Some((id, serial))
+            Some(Waiter::Answer(id, serial))
         });
         // The answer goes before the deliveries: a Client that hears itself expects it first.
         self.release(id, now, out);
-        let only = others.len() == 1 && !routed.matched;
+        self.hold_own(message, &mut routed, waiter);
+        let only = others.len() + hands == 1 && !routed.matched;
         self.hand_out(message, routed, now, out);
+        self.hand_over(message, only, waiter, out);
         for shard in others.drain(..) {
-            let token = tokens.map(|answer| self.token(answer));
+            let token = waiter.map(|waiter| self.token(waiter));
             let message = Arc::clone(message);
             let message = PeerMessage::Publish { message, publisher: Some(id), token, only };
             out.outputs.push(Output::Peer { shard, message });
         }
         self.interested = others;
         if remote_retain {
-            let token = tokens.map(|answer| self.token(answer));
+            let token = waiter.map(|waiter| self.token(waiter));
             let shard = self.owner(&message.topic);
             let message = PeerMessage::Retain { message: Arc::clone(message), token };
             out.outputs.push(Output::Peer { shard, message });
@@ -229,10 +241,10 @@ impl Shard {
         }
     }
 
-    /// The session's answer that another shard's part belongs to.
-    pub(super) fn token(&mut self, answer: (SessionId, u64)) -> u64 {
+    /// What another shard is to repeat when it has done its part.
+    pub(super) fn token(&mut self, waiter: Waiter) -> u64 {
         self.next_token += 1;
-        self.tokens.insert(self.next_token, answer);
+        self.tokens.insert(self.next_token, waiter);
         self.next_token
     }
 }

@@ -1,5 +1,6 @@
 //! Start: rows back into memory, and what time has done while nobody was there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use crate::codec::{ReasonCode, Version};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::ledger::Ledger;
 use crate::message::BadRow;
-use crate::output::{CloseCause, ConnectionId, Outbox};
+use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::peer::PeerMessage;
 use crate::record::{Op, Position, Row, RowKind};
 use crate::session::{Receiving, Subscription, Who, rows};
-use crate::slot::Slot;
+use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -154,24 +156,53 @@ impl Shard {
         let mut ids: Vec<SessionId> = self.offline.keys().copied().collect();
         ids.sort_unstable();
         let mut wanted = Vec::new();
+        let mut owners = BTreeSet::new();
         for id in ids {
             self.drop_lost_at_start(id, out);
             let Some(offline) = self.offline.get(&id) else { continue };
             self.timers.set(offline.ends, Timer::Expiry(id));
-            for (filter, subscription) in &offline.subscriptions {
-                if self.services.owner(filter.as_str()).is_none()
-                    && self.router.subscribe(filter, id, *subscription)
+            for (filter, subscription) in offline.subscriptions.clone() {
+                if filter.share().is_some() {
+                    match self.join(id, &filter, subscription) {
+                        Err(first) => wanted.extend(first.then(|| filter.unshared())),
+                        Ok((shard, member)) => {
+                            owners.insert((shard, filter.unshared()));
+                            let (session, member) = (id, Some(member));
+                            let message =
+                                PeerMessage::Member { filter, session, member, token: None };
+                            out.outputs.push(Output::Peer { shard, message });
+                        }
+                    }
+                } else if self.services.owner(filter.as_str()).is_none()
+                    && self.router.subscribe(&filter, id, subscription)
                 {
-                    wanted.push(filter.clone());
+                    wanted.push(filter);
                 }
             }
         }
+        self.announce_owners(owners, out);
         // Nobody can publish before every shard has heard this: the listeners open later.
         for filter in wanted {
             self.announce(&filter, true, None, out);
         }
         for service in self.services.all() {
             self.call(service, ServiceEvent::Started, now, out);
+        }
+    }
+
+    /// Tells the others what the owners of groups want that this shard has members of: they would
+    /// tell too late themselves, when the listeners may be open.
+    fn announce_owners(&mut self, owners: BTreeSet<(ShardId, TopicFilter)>, out: &mut Outbox) {
+        for (owner, filter) in owners {
+            self.router.set_interest(&filter, owner, true);
+            for shard in (0..self.shards).map(ShardId) {
+                if shard != self.id && shard != owner {
+                    let filter = filter.clone();
+                    let message =
+                        PeerMessage::Interest { filter, shard: owner, wanted: true, token: None };
+                    out.outputs.push(Output::Peer { shard, message });
+                }
+            }
         }
     }
 

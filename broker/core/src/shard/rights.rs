@@ -40,7 +40,7 @@ impl Shard {
         filter: &TopicFilter,
     ) -> Result<Option<u8>, ReasonCode> {
         if let Some(rights) = &self.hooks.authorize
-            && let Verdict::Deny(reason) = rights.subscribe(client, filter)
+            && let Verdict::Deny(reason) = rights.subscribe(client, &filter.unshared())
         {
             return Err(reason);
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Owed, Shard};
+use super::shared::Relay;
+use super::{Owed, Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
@@ -18,6 +19,21 @@ use crate::router::Copy;
 use crate::session::{Queued, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
+
+impl Copy {
+    /// What its session is to send, once `ready` is stored.
+    fn queued(
+        self,
+        number: u64,
+        key: Option<Bytes>,
+        message: &Arc<Message>,
+        ready: Position,
+    ) -> Queued {
+        let Self { qos, retain, subscription_id, share, .. } = self;
+        let (message, tag) = (Arc::clone(message), None);
+        Queued { number, message, qos, retain, subscription_id, ready, key, share, tag }
+    }
+}
 
 /// A session whose queue is full, and nothing in it that could make room.
 #[derive(Debug, Clone, Copy)]
@@ -46,18 +62,22 @@ impl Shard {
     /// Finds the sessions of this shard that get a message: the first of three steps.
     pub(super) fn find(&mut self, message: &Message, publisher: Option<SessionId>) {
         self.router.copies(message, publisher, &mut self.copies);
+        self.hands.clear();
+        if !self.router.groups.is_empty() {
+            self.find_members(message);
+        }
     }
 
     /// Whether one session alone was found, and has no room for the message.
     pub(super) fn is_full(&self, message: &Message) -> bool {
-        match self.copies[..] {
+        match &self.copies[..] {
             [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
             _ => false,
         }
     }
 
     /// Gives a message to the sessions that [`Shard::find`] found.
-    fn route(
+    pub(super) fn route(
         &mut self,
         message: &Arc<Message>,
         ops: Vec<Op>,
@@ -83,18 +103,18 @@ impl Shard {
         noted: Option<Op>,
         out: &mut Outbox,
     ) -> Routed {
-        let copies = std::mem::take(&mut self.copies);
+        let mut copies = std::mem::take(&mut self.copies);
         if message.retain && !self.retained_asked.is_empty() {
             self.note_retained_passed(&message.topic);
         }
         let mut routed =
             Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
         let mut keys = Vec::new();
-        for copy in &copies {
+        for copy in copies.drain(..) {
             let number = self.ledger.number(out);
-            if let Ok(key) = self.queue_row(*copy, number, message, &mut ops) {
+            if let Ok(key) = self.queue_row(&copy, number, message, &mut ops) {
                 keys.extend(key.clone());
-                routed.places.push((*copy, number, key));
+                routed.places.push((copy, number, key));
             }
         }
         match keys.len() {
@@ -110,6 +130,29 @@ impl Shard {
         routed
     }
 
+    /// Has the copies with QoS 0 for the publisher itself wait for its answer, so that the order of
+    /// the two is always the same.
+    pub(super) fn hold_own(
+        &mut self,
+        message: &Arc<Message>,
+        routed: &mut Routed,
+        waiter: Option<Waiter>,
+    ) {
+        let Some(Waiter::Answer(id, serial)) = waiter else { return };
+        let own = |copy: &Copy| copy.session == id && copy.qos == QoS::AtMostOnce;
+        if !routed.places.iter().any(|(copy, ..)| own(copy)) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        routed.places.retain(|(copy, number, _)| {
+            let held = own(copy)
+                && session
+                    .receiving
+                    .behind(serial, copy.clone().queued(*number, None, message, Position::START));
+            !held
+        });
+    }
+
     /// Delivers a message to those that [`Shard::place`] found.
     pub(super) fn hand_out(
         &mut self,
@@ -123,7 +166,7 @@ impl Shard {
         }
     }
 
-    fn has_room(&self, copy: Copy, message: &Message) -> bool {
+    pub(super) fn has_room(&self, copy: &Copy, message: &Message) -> bool {
         let limits = &self.limits;
         let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
         if let Some(session) = self.sessions.get(&copy.session) {
@@ -138,7 +181,7 @@ impl Shard {
     /// connection. A full queue loses its oldest message for it, where that is in memory.
     fn queue_row(
         &mut self,
-        copy: Copy,
+        copy: &Copy,
         number: u64,
         message: &Message,
         ops: &mut Vec<Op>,
@@ -166,8 +209,10 @@ impl Shard {
             offline.rows_bytes += message.size();
             offline.slot
         };
-        let Copy { session, qos, retain, subscription_id } = copy;
-        Ok(Some(rows::queued_key(slot, session, number, qos, retain, subscription_id)))
+        let Copy { session, qos, retain, subscription_id, share } = copy;
+        let share = share.as_ref();
+        let key = rows::queued_key(slot, *session, number, *qos, *retain, *subscription_id, share);
+        Ok(Some(key))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
@@ -181,10 +226,8 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let Copy { session, qos, retain, subscription_id } = copy;
-        let message = Arc::clone(message);
-        let queued =
-            Queued { number, message, qos, retain, subscription_id, ready, key, tag: None };
+        let session = copy.session;
+        let queued = copy.queued(number, key, message, ready);
         let pumped = self.with(session, now, out, |session, cx| {
             session.offer(queued, cx);
             session.pump(cx)
@@ -205,7 +248,7 @@ impl Shard {
         let mut deliveries = Vec::with_capacity(copies.len());
         for (copy, message) in copies {
             let number = self.ledger.number(out);
-            let Ok(key) = self.queue_row(copy, number, &message, &mut ops) else { continue };
+            let Ok(key) = self.queue_row(&copy, number, &message, &mut ops) else { continue };
             ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
             deliveries.push((copy, number, key, message));
         }
@@ -236,6 +279,7 @@ impl Shard {
         }
         self.find(message, publisher);
         self.route(message, ops, now, out);
+        self.hand_over(message, false, None, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
@@ -259,12 +303,20 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.find(message, publisher);
-        if only && token.is_some() && self.is_full(message) {
+        if only && token.is_some() && self.hands.is_empty() && self.is_full(message) {
             self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
             return;
         }
-        let (ready, reason) = self.route(message, Vec::new(), now, out);
-        self.owe(from, token, ready, reason, out);
+        let only = only && self.hands.len() == 1 && self.copies.is_empty();
+        let waits = self.hands.len();
+        let (position, reason) = self.route(message, Vec::new(), now, out);
+        if waits == 0 {
+            self.owe(from, token, position, reason, out);
+            return;
+        }
+        let waiter =
+            token.map(|token| self.relay(Relay { shard: from, token, waits, position, reason }));
+        self.hand_over(message, only, waiter, out);
     }
 
     /// Tells another shard that its part is done, as soon as it is safe.

@@ -198,7 +198,7 @@ impl Host for HostOf<'_> {
         let delivered = self.shard.with(session, self.now, self.out, |session, cx| {
             let subscriptions = session.subscriptions.iter();
             let granted = subscriptions
-                .filter(|(filter, _)| filter.matches(&message.topic))
+                .filter(|(filter, _)| filter.share().is_none() && filter.matches(&message.topic))
                 .max_by_key(|(_, subscription)| subscription.qos);
             let (_, subscription) = granted.ok_or(Refused::NotSubscribed)?;
             let queued = Queued {
@@ -209,6 +209,7 @@ impl Host for HostOf<'_> {
                 subscription_id: subscription.id,
                 ready: Position::START,
                 key: None,
+                share: None,
                 tag: tag.map(|tag| (service, tag)),
             };
             if !session.fits(&queued, cx.now) {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, Waiter};
 use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::message::Message;
 use crate::output::{CloseCause, Outbox, Output};
-use crate::peer::PeerMessage;
+use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
 use crate::router::Copy;
@@ -27,6 +27,15 @@ struct Granted {
     service: Option<u8>,
 }
 
+/// What other shards have to know before a SUBACK.
+#[derive(Debug, Default)]
+struct Others {
+    /// What this shard hears from now on.
+    interests: Vec<TopicFilter>,
+    /// Groups of others that the session is a member of.
+    joins: Vec<(ShardId, TopicFilter, Member)>,
+}
+
 /// A question for retained messages.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
@@ -40,6 +49,10 @@ pub(super) struct Asked {
 /// thread and back.
 const PASSED_MAX: usize = 4_096;
 
+/// The most that SUBACK and UNSUBACK take besides their Reason Codes: the length of a packet of so
+/// few filters takes two bytes.
+const ANSWER_HEAD_BYTES_MAX: usize = 6;
+
 impl Shard {
     /// A SUBSCRIBE (§3.8).
     pub(super) fn subscribe(
@@ -49,31 +62,38 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(subscribe.filters().count())?;
+        self.check_filters(id, subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier();
         let mut reasons = Vec::new();
         let mut granted = Vec::new();
         let mut ops = Vec::new();
-        let mut interests = Vec::new();
+        let mut others = Others::default();
         for wanted in subscribe.filters() {
             match self.grant(id, &wanted, identifier) {
                 Err(reason) => reasons.push(reason as u8),
                 Ok(grant) => {
                     reasons.push(grant.subscription.qos as u8);
-                    self.add_subscription(id, &grant, &mut ops, &mut interests);
+                    self.add_subscription(id, &grant, &mut ops, &mut others);
                     granted.push(grant);
                 }
             }
         }
         let ready =
             if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
-        let waits = interests.len() * usize::from(self.shards - 1);
+        let Others { interests, joins } = others;
+        let waits = interests.len() * usize::from(self.shards - 1) + joins.len();
         let waits = u16::try_from(waits).unwrap_or(u16::MAX);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let kind = ReplyKind::Suback { reasons };
         let serial = session.receiving.expect(kind, subscribe.packet_id, ready, waits);
+        let waiter = Waiter::Answer(id, serial);
         for filter in interests {
-            self.announce(&filter, true, Some((id, serial)), out);
+            self.announce(&filter, true, Some(waiter), out);
+        }
+        for (shard, filter, member) in joins {
+            let (member, token) = (Some(member), Some(self.token(waiter)));
+            let message = PeerMessage::Member { filter, session: id, member, token };
+            out.outputs.push(Output::Peer { shard, message });
         }
         self.release(id, now, out);
         let mut retained = Vec::new();
@@ -93,10 +113,15 @@ impl Shard {
         Ok(())
     }
 
-    fn check_filters(&self, filters: usize) -> Result<(), ProtocolError> {
+    fn check_filters(&self, id: SessionId, filters: usize) -> Result<(), ProtocolError> {
         let max = self.limits.filters_per_subscribe_max;
         if filters > max {
             return Err(ProtocolError::TooManyFilters { filters, max });
+        }
+        let largest = self.sessions.get(&id).map(|session| session.link.packet_bytes_max);
+        let bytes = filters + ANSWER_HEAD_BYTES_MAX;
+        if let Some(max) = largest.filter(|max| bytes > *max) {
+            return Err(ProtocolError::AnswerTooLarge { bytes, max });
         }
         Ok(())
     }
@@ -114,7 +139,8 @@ impl Shard {
         if self.limits.topic.check(filter.as_str()).is_err() {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        if filter.share().is_some() {
+        let shared = filter.share().is_some();
+        if shared && self.services.owner(filter.pattern()).is_some() {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
         let subscriptions = &session.subscriptions;
@@ -131,7 +157,8 @@ impl Shard {
         }
         let service = self.may_hear(&session.client(), &filter)?;
         let handling: RetainHandling = wanted.options.retain_handling;
-        let retained = Subscription::wants_retained(handling, new);
+        // No retained messages for a Shared Subscription (§4.8.2).
+        let retained = !shared && Subscription::wants_retained(handling, new);
         let subscription = Subscription::new(wanted.options, identifier);
         Ok(Granted { filter, subscription, new, retained, service })
     }
@@ -141,7 +168,7 @@ impl Shard {
         id: SessionId,
         grant: &Granted,
         ops: &mut Vec<Op>,
-        interests: &mut Vec<TopicFilter>,
+        others: &mut Others,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Granted { filter, subscription, service, .. } = grant;
@@ -152,10 +179,21 @@ impl Shard {
         if service.is_some() {
             return;
         }
-        let first = self.router.subscribe(filter, id, *subscription);
+        let first = if filter.share().is_none() {
+            self.router.subscribe(filter, id, *subscription)
+        } else {
+            match self.join(id, filter, *subscription) {
+                Err(first) => first,
+                Ok((owner, member)) => {
+                    others.joins.push((owner, filter.clone(), member));
+                    return;
+                }
+            }
+        };
+        let heard = filter.unshared();
         // While others are still being told for somebody else, this session has to wait as well.
-        if self.shards > 1 && (first || self.announced.contains_key(filter)) {
-            interests.push(filter.clone());
+        if self.shards > 1 && (first || self.announced.contains_key(&heard)) {
+            others.interests.push(heard);
         }
     }
 
@@ -173,19 +211,20 @@ impl Shard {
         &mut self,
         filter: &TopicFilter,
         wanted: bool,
-        answer: Option<(SessionId, u64)>,
+        waiter: Option<Waiter>,
         out: &mut Outbox,
     ) {
         for shard in (0..self.shards).map(ShardId) {
             if shard == self.id {
                 continue;
             }
-            let token = answer.map(|answer| self.token(answer));
+            let token = waiter.map(|waiter| self.token(waiter));
             if let Some(token) = token {
                 self.announcing.insert(token, filter.clone());
                 *self.announced.entry(filter.clone()).or_default() += 1;
             }
-            let message = PeerMessage::Interest { filter: filter.clone(), wanted, token };
+            let (filter, own) = (filter.clone(), self.id);
+            let message = PeerMessage::Interest { filter, shard: own, wanted, token };
             out.outputs.push(Output::Peer { shard, message });
         }
     }
@@ -278,7 +317,7 @@ impl Shard {
             .map(|message| {
                 let qos: QoS = message.qos.min(subscription.qos);
                 let subscription_id = subscription.id;
-                (Copy { session: id, qos, retain: true, subscription_id }, message)
+                (Copy { session: id, qos, retain: true, subscription_id, share: None }, message)
             })
             .collect();
         self.replay_retained(copies, now, out);
@@ -292,7 +331,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(unsubscribe.filters().count())?;
+        self.check_filters(id, unsubscribe.filters().count())?;
         let mut reasons = Vec::new();
         let mut ops = Vec::new();
         for text in unsubscribe.filters() {
@@ -342,6 +381,10 @@ impl Shard {
 
     /// Takes a filter of a session out of the router, here and with the other shards.
     pub(super) fn drop_filter(&mut self, id: SessionId, filter: &TopicFilter, out: &mut Outbox) {
+        if filter.share().is_some() {
+            self.leave(id, filter, out);
+            return;
+        }
         if self.router.unsubscribe(filter, id) && self.shards > 1 {
             self.announce(filter, false, None, out);
         }

@@ -83,6 +83,12 @@ impl TopicFilter {
         self.share().map_or(&*self.0, |(_, pattern)| pattern)
     }
 
+    /// The filter part of a shared subscription as a filter of its own; any other as it is.
+    #[must_use]
+    pub fn unshared(&self) -> Self {
+        Self(self.pattern_text())
+    }
+
     /// The levels of [`Self::pattern`], one at least. Empty levels are levels (§4.7.1.1).
     pub fn levels(&self) -> Split<'_, char> {
         self.pattern().split('/')
@@ -207,6 +213,7 @@ mod tests {
         assert_eq!((shared.root(), shared.pattern()), ("jobs", "jobs/+"));
         assert_eq!(shared.levels().collect::<Vec<_>>(), ["jobs", "+"]);
         assert!(shared.has_wildcard());
+        assert_eq!(shared.unshared(), filter("jobs/+"));
         // Empty levels in the filter part are levels.
         assert_eq!(filter("$share/g//a").share(), Some(("g", "/a")));
     }

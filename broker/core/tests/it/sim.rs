@@ -9,6 +9,8 @@
 //! - QoS 2 once; QoS 1 a second time only behind a reconnect or a crash;
 //! - what a subscriber acknowledged, and the store then kept, does not come again;
 //! - a Packet Identifier is not given again while it is in use, nor more of them than the window;
+//! - of a Shared Subscription each acknowledged message reaches one member, in the same order, and
+//!   no second one unless a crash or the end of a member's session came between;
 //! - the retained message of a topic is the one acknowledged last, or a later one.
 //!
 //! One gap is known and left out of the ledger: a QoS 2 message that one shard has stored and a
@@ -28,12 +30,21 @@ use tidings_core::record::RowKind;
 
 use crate::harness::{Cluster, Delivery, Got, Link, filter, lasting, line, message, v5};
 
-struct Rng(u64);
+/// Where the choices come from: a seed, or the bytes of a fuzzer, and zeros behind them.
+enum Rng {
+    Seed(u64),
+    Bytes(std::vec::IntoIter<u8>),
+}
 
 impl Rng {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        let state = match self {
+            Self::Seed(state) => state,
+            // `below` takes the upper half.
+            Self::Bytes(bytes) => return u64::from(bytes.next().unwrap_or(0)) << 33,
+        };
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -84,6 +95,14 @@ struct Entry {
     sends: usize,
     /// Lasting subscribers that are owed it.
     owed: Vec<usize>,
+    /// Some member of the group is owed it.
+    group_owed: bool,
+    /// The group had a member when it was sent.
+    grouped: bool,
+    /// The session of a member ended since it was sent.
+    left: bool,
+    /// The members that heard it.
+    group_heard: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -93,6 +112,8 @@ struct Subscriber {
     window: u16,
     qos: u8,
     granted: bool,
+    /// A member of the group.
+    shared: bool,
     /// Identifiers that the Client has not acknowledged, in the order they came.
     unacknowledged: Vec<(u16, usize)>,
     /// QoS 2 identifiers between PUBREC and PUBREL, kept by the Client over connections.
@@ -112,7 +133,6 @@ struct Subscriber {
 }
 
 struct Sim {
-    seed: u64,
     rng: Rng,
     broker: Cluster,
     shards: usize,
@@ -125,13 +145,16 @@ struct Sim {
 
 const TOPICS: usize = 3;
 
+fn filter_of(shared: bool) -> &'static str {
+    if shared { "$share/group/t/#" } else { "t/#" }
+}
+
 fn topic_name(topic: usize) -> String {
     format!("t/{topic}")
 }
 
 impl Sim {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng(seed);
+    fn new(mut rng: Rng) -> Self {
         let shards = [1, 1, 2, 4][rng.below(4)];
         let publishers = (0..3).map(|it| Publisher {
             name: format!("publisher-{it}-{}", rng.below(100)),
@@ -142,12 +165,13 @@ impl Sim {
             next_id: 0,
         });
         let publishers = publishers.collect();
-        let subscribers = (0..3).map(|it| Subscriber {
+        let subscribers = (0..6).map(|it| Subscriber {
             name: format!("subscriber-{it}-{}", rng.below(100)),
             link: None,
             window: [1, 3, 64][rng.below(3)],
-            qos: [2, 1, 2][it],
+            qos: [2, 1, 2, 2, 1, 2][it],
             granted: false,
+            shared: it > 2,
             unacknowledged: Vec::new(),
             received: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -164,7 +188,6 @@ impl Sim {
             broker.lazy();
         }
         Self {
-            seed,
             rng,
             broker,
             shards,
@@ -235,6 +258,10 @@ impl Sim {
                 for subscriber in &mut self.subscribers {
                     subscriber.may_be_gone = true;
                 }
+                for entry in &mut self.entries {
+                    entry.group_owed = false;
+                    entry.left = true;
+                }
                 for publisher in &mut self.publishers {
                     publisher.may_be_gone = true;
                 }
@@ -272,8 +299,23 @@ impl Sim {
 
     fn release_promises(&mut self, which: usize) {
         self.subscribers[which].granted = false;
+        if self.subscribers[which].shared {
+            self.member_ended(which);
+        }
         for entry in &mut self.entries {
             entry.owed.retain(|owed| *owed != which);
+        }
+    }
+
+    /// What the session of a member had goes to another one, unless it was sent with QoS 2: then it
+    /// may be gone with it. [MQTT-4.8.2-5]
+    fn member_ended(&mut self, which: usize) {
+        let stays = |it: &Subscriber| it.shared && it.granted && !it.may_be_gone;
+        let others = self.subscribers.iter().any(stays);
+        for entry in &mut self.entries {
+            let sent_once = entry.qos.min(self.subscribers[which].qos) == 2;
+            entry.group_owed &= others && !sent_once;
+            entry.left = true;
         }
     }
 
@@ -354,7 +396,8 @@ impl Sim {
         self.subscribers[which].on_this_link.clear();
         self.subscribers[which].unacknowledged.clear();
         if !granted {
-            self.broker.subscribe(link, 1, &[filter("t/#", qos)]);
+            let shared = self.subscribers[which].shared;
+            self.broker.subscribe(link, 1, &[filter(filter_of(shared), qos)]);
         }
     }
 
@@ -385,8 +428,9 @@ impl Sim {
                 }
             }
         };
-        let owed = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
-        let owed = owed.collect();
+        let granted = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
+        let (group, owed): (Vec<_>, Vec<_>) = granted.partition(|it| self.subscribers[*it].shared);
+        let grouped = !group.is_empty();
         self.entries.push(Entry {
             publisher: which,
             topic,
@@ -397,6 +441,10 @@ impl Sim {
             retain: false,
             sends: 1,
             owed,
+            group_owed: grouped,
+            grouped,
+            left: false,
+            group_heard: BTreeSet::new(),
         });
         if qos > 0 {
             publisher.pending.push(Pending { id, number, released: false });
@@ -562,7 +610,8 @@ impl Sim {
                         self.forget_subscriber(which);
                     }
                     if granted {
-                        self.broker.subscribe(link, 1, &[filter("t/#", qos)]);
+                        let shared = self.subscribers[which].shared;
+                        self.broker.subscribe(link, 1, &[filter(filter_of(shared), qos)]);
                     }
                 }
                 self.subscribers[which].may_be_gone = false;
@@ -587,6 +636,7 @@ impl Sim {
         let subscriber = &mut self.subscribers[which];
         assert_eq!(delivery.topic, topic_name(entry.topic));
         if delivery.retain {
+            assert!(!subscriber.shared, "a retained message for a Shared Subscription");
             // The reply to the subscription, which says nothing of order or of how often.
             if delivery.id > 0 {
                 subscriber.unacknowledged.push((delivery.id, number));
@@ -598,6 +648,9 @@ impl Sim {
             return;
         }
         assert_eq!(delivery.qos, entry.qos.min(subscriber.qos));
+        if subscriber.shared {
+            self.entries[number].group_heard.insert(which);
+        }
         let in_use = subscriber.unacknowledged.iter().any(|(id, _)| *id == delivery.id);
         assert!(!in_use, "packet identifier {} is in use", delivery.id);
         assert!(
@@ -616,6 +669,8 @@ impl Sim {
             1 => entry.sends == 1,
             _ => !(entry.anew || entry.crashed && several),
         };
+        // From one shard to another, a crash may leave it with both.
+        let once = once && !(subscriber.shared && entry.left && several);
         if once {
             let settled = subscriber.settled.contains(&number);
             assert!(!settled, "{number} came again, acknowledged and stored");
@@ -665,6 +720,7 @@ impl Sim {
             }
         }
         self.check_promises();
+        self.check_group();
         self.check_retained();
         self.check_rows();
     }
@@ -682,7 +738,9 @@ impl Sim {
             for number in &subscriber.order {
                 let entry = &self.entries[*number];
                 // One from before the subscription may come when its publisher sends it again.
-                if entry.anew || entry.crashed || !entry.owed.contains(&which) {
+                let owed = entry.owed.contains(&which)
+                    || subscriber.shared && entry.grouped && !entry.left;
+                if entry.anew || entry.crashed || !owed {
                     continue;
                 }
                 let before = last.insert((entry.publisher, entry.topic, entry.qos), *number);
@@ -692,6 +750,17 @@ impl Sim {
                     subscriber.name
                 );
             }
+        }
+    }
+
+    fn check_group(&self) {
+        for (number, entry) in self.entries.iter().enumerate().filter(|(_, it)| it.qos > 0) {
+            let heard = &entry.group_heard;
+            let owed = entry.acknowledged && entry.group_owed;
+            assert!(!owed || !heard.is_empty(), "nobody of the group heard {number}: {entry:?}");
+            // Where it was left it was perhaps delivered before.
+            let once = !entry.crashed && !entry.anew && !entry.left && entry.sends == 1;
+            assert!(!once || heard.len() < 2, "{heard:?} of the group heard {number}: {entry:?}");
         }
     }
 
@@ -722,12 +791,17 @@ impl Sim {
     }
 }
 
+/// Runs the history that a fuzzer's bytes choose, a choice each.
+pub(crate) fn any_bytes(data: &[u8]) {
+    // Its own choices take as many as there are steps, or more.
+    Sim::new(Rng::Bytes(data.to_vec().into_iter())).run(data.len().min(500) / 3);
+}
+
 /// Runs one seed and says which it was if it fails. The digest of all that happened.
 fn history(seed: u64, steps: usize) -> u64 {
     let result = std::panic::catch_unwind(|| {
-        let mut sim = Sim::new(seed);
+        let mut sim = Sim::new(Rng::Seed(seed));
         sim.run(steps);
-        assert_eq!(sim.seed, seed);
         sim.broker.trace
     });
     match result {

@@ -4,9 +4,8 @@
 //! A thread of its own, so that a flood of strangers costs those inside nothing but a core's share.
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,40 +15,60 @@ use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
-use tidings_core::shard::{refuse_connect, session_slot};
+use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::{Authenticate, Credentials, Decision, Refusal};
+use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
+use crate::listener::{Bound, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
+
+mod strangers;
+
+use strangers::{Stranger, Strangers};
 
 /// What the front is made of.
 pub(crate) struct Front {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<Bound>,
     pub(crate) posts: Vec<Post>,
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Whoever comes is told where else to go.
+    Draining,
+    Stopped,
 }
 
 /// The front while it runs.
 #[derive(Debug)]
 pub(crate) struct FrontHandle {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FrontHandle {
+    /// Lets nobody in any more, and tells whoever comes where else to go.
+    pub(crate) fn drain(&self) {
+        self.stage.send_replace(Stage::Draining);
+    }
+
     /// Accepts nobody any more.
     pub(crate) fn stop(&mut self) {
-        self.stop.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
         if let Some(thread) = self.thread.take() {
             let _panicked_already = thread.join();
         }
@@ -57,23 +76,21 @@ impl FrontHandle {
 }
 
 impl Front {
-    /// Begins to accept. The addresses, with the ports that were chosen.
-    pub(crate) fn start(self) -> io::Result<(FrontHandle, Vec<SocketAddr>)> {
-        let addresses =
-            self.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    /// Begins to accept.
+    pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = watch::channel(false);
+        let (stage, staged) = watch::channel(Stage::Serving);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok((FrontHandle { stop, thread: Some(thread) }, addresses))
+            .spawn(move || LocalSet::new().block_on(&runtime, self.run(staged)))?;
+        Ok(FrontHandle { stage, thread: Some(thread) })
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
-        let desk = Rc::new(Desk { front: self, strangers: Strangers::default() });
+        let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
         for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
+            match listener.attach() {
                 Ok(listener) => {
                     desk.spawn(Rc::clone(&desk).accept(listener));
                 }
@@ -83,56 +100,14 @@ impl Front {
             }
         }
         // Ends when told to, or when the broker is gone.
-        let _gone = stopped.wait_for(|stop| *stop).await;
-    }
-}
-
-/// Connections that nobody knows yet.
-#[derive(Debug, Default)]
-struct Strangers {
-    all: std::cell::Cell<usize>,
-    by_address: std::cell::RefCell<HashMap<IpAddr, usize>>,
-}
-
-impl Strangers {
-    fn enter(&self, address: IpAddr, per_address_max: usize) -> bool {
-        let mut by_address = self.by_address.borrow_mut();
-        let count = by_address.entry(address).or_insert(0);
-        if *count >= per_address_max {
-            return false;
-        }
-        *count += 1;
-        self.all.set(self.all.get() + 1);
-        true
-    }
-
-    fn leave(&self, address: IpAddr) {
-        let mut by_address = self.by_address.borrow_mut();
-        if let Some(count) = by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&address);
-            }
-        }
-        self.all.set(self.all.get().saturating_sub(1));
+        let _gone = stage.wait_for(|stage| *stage == Stage::Stopped).await;
     }
 }
 
 struct Desk {
     front: Front,
-    strangers: Strangers,
-}
-
-/// A place among the strangers. Given back however its task ends: whoever authenticates may panic.
-struct Stranger {
-    desk: Rc<Desk>,
-    address: IpAddr,
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.desk.strangers.leave(self.address);
-    }
+    strangers: Rc<Strangers>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Desk {
@@ -143,14 +118,15 @@ impl Desk {
         tokio::task::spawn_local(telling(task, panicked));
     }
 
-    async fn accept(self: Rc<Self>, listener: tokio::net::TcpListener) {
+    async fn accept(self: Rc<Self>, listener: Ready) {
+        let listener = Rc::new(listener);
         let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
-            while self.strangers.all.get() >= limits.unauthenticated_max {
+            while self.strangers.count() >= limits.unauthenticated_max {
                 sleep(PAUSE_WHEN_FULL).await;
             }
-            let (stream, peer) = match listener.accept().await {
+            let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone again.
@@ -159,25 +135,59 @@ impl Desk {
                     continue;
                 }
             };
-            if !self.strangers.enter(peer.ip(), limits.unauthenticated_per_address_max) {
-                tracing::debug!(%peer, "too many unauthenticated connections from one address");
+            let mut stranger = self.strangers.enter();
+            // Who comes through a proxy is counted once the proxy has said who it is.
+            if !listener.is_behind_proxy() && !self.may_enter(&mut stranger, address) {
                 continue;
             }
-            let stranger = Stranger { desk: Rc::clone(&self), address: peer.ip() };
+            let (desk, listener) = (Rc::clone(&self), Rc::clone(&listener));
             tokio::task::spawn_local(async move {
-                let desk = &stranger.desk;
                 let deadline = desk.front.connections.connect_timeout;
-                if timeout(deadline, desk.introduce(stream, peer)).await.is_err() {
-                    tracing::debug!(%peer, "no complete CONNECT in time");
+                let opening = desk.open(&listener, socket, address, &mut stranger);
+                if timeout(deadline, opening).await.is_err() {
+                    tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
         }
     }
 
+    fn may_enter(&self, stranger: &mut Stranger, address: SocketAddr) -> bool {
+        let max = self.front.connections.unauthenticated_per_address_max;
+        let may = stranger.comes_from(address.ip(), max);
+        if !may {
+            tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
+        }
+        may
+    }
+
+    /// Takes a connection through the layers of its listener, and introduces it.
+    async fn open(
+        &self,
+        listener: &Ready,
+        mut socket: Socket,
+        mut address: SocketAddr,
+        stranger: &mut Stranger,
+    ) {
+        if listener.is_behind_proxy() {
+            match listener.ask_proxy(&mut socket, address).await {
+                Ok(source) => address = source,
+                Err(error) => return tracing::debug!(peer = %address, "closed: {error}"),
+            }
+            if !self.may_enter(stranger, address) {
+                return;
+            }
+        }
+        // More than the largest packet: a message may hold several.
+        let message_bytes_max = self.front.limits.packet_bytes_max + MESSAGE_BYTES_MORE;
+        match listener.open(socket, address, message_bytes_max as u64).await {
+            Ok((stream, peer)) => self.introduce(stream, &peer).await,
+            Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
+        }
+    }
+
     /// Reads CONNECT, asks who it is, and hands the connection on.
-    async fn introduce(&self, mut stream: TcpStream, peer: SocketAddr) {
-        let _no_delay_is_only_faster = stream.set_nodelay(true);
-        let bytes = match self.read_connect(&mut stream).await {
+    async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
+        let mut bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
@@ -185,51 +195,88 @@ impl Desk {
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
         };
-        let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX)
+        let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
             return;
         };
-        match self.identify(&connect, peer).await {
-            Err(reason) => {
+        let elsewhere = &self.front.limits.told.server_reference;
+        if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
+            let connection = ConnectionId(0);
+            let bytes = answer(|out| refer_connect(connection, &connect, elsewhere, out));
+            return goodbye(stream, &bytes).await;
+        }
+        let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
+        match self.identify(&mut *stream, &mut behind, &connect, peer).await {
+            Err(Unknown::Gone) => {}
+            Err(Unknown::Refused(reason)) => {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
             Ok(login) => {
                 let shard = session_slot(&login.user, &login.client_id).shard(self.front.shards);
                 let Some(post) = self.front.posts.get(usize::from(shard.0)) else { return };
-                let Ok(stream) = stream.into_std() else { return };
+                if let Err(error) = stream.detach() {
+                    return tracing::warn!(%peer, "cannot hand a connection on: {error}");
+                }
+                bytes.truncate(used);
+                bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(&self, connect: &Connect<'_>, peer: SocketAddr) -> Result<Login, ReasonCode> {
-        let admission = admit(connect, &self.front.limits, assigned_client_id)?;
+    async fn identify(
+        &self,
+        stream: &mut dyn Stream,
+        input: &mut Vec<u8>,
+        connect: &Connect<'_>,
+        peer: &Peer,
+    ) -> Result<Login, Unknown> {
+        let admitted = admit(connect, &self.front.limits, assigned_client_id);
+        let Admission { client_id, assigned } = admitted.map_err(Unknown::Refused)?;
         let credentials = Credentials {
-            client_id: admission.client_id.clone(),
+            client_id: client_id.clone(),
             user_name: connect.user_name.map(str::to_owned),
             password: connect.password.map(<[u8]>::to_vec),
-            peer: Some(peer),
-            certificate: None,
+            peer: Some(peer.address),
+            certificate: peer.certificate.clone(),
         };
+        if connect.properties.authentication_method().is_some() {
+            let (methods, largest) = (&self.front.methods, self.connect_bytes_max());
+            let accepted =
+                exchange::introduce(stream, input, connect, methods, credentials, largest);
+            let Accepted { user, expires, data, reauthenticator } = accepted.await?;
+            return Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: data,
+                reauthenticator: Some(reauthenticator),
+            });
+        }
         match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user, expires } => {
-                let Admission { client_id, assigned } = admission;
-                Ok(Login { user, client_id, assigned, expires })
-            }
-            Decision::Refuse(Refusal::BadUserNameOrPassword) => {
-                Err(ReasonCode::BadUserNameOrPassword)
-            }
-            Decision::Refuse(Refusal::NotAuthorized) => Err(ReasonCode::NotAuthorized),
-            Decision::Refuse(Refusal::ServerBusy) => Err(ReasonCode::ServerBusy),
-            Decision::Refuse(Refusal::ServerUnavailable) => Err(ReasonCode::ServerUnavailable),
+            Decision::Accept { user, expires } => Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: Vec::new(),
+                reauthenticator: None,
+            }),
+            Decision::Refuse(refusal) => Err(Unknown::Refused(refusal.reason())),
         }
     }
 
+    /// The largest packet that is taken of a stranger.
+    fn connect_bytes_max(&self) -> usize {
+        CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max)
+    }
+
     /// Reads until a whole CONNECT is there. What came behind it comes along.
-    async fn read_connect(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Rude> {
-        let largest = CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max);
+    async fn read_connect(&self, stream: &mut dyn Stream) -> Result<Vec<u8>, Rude> {
+        let largest = self.connect_bytes_max();
         let mut bytes = Vec::new();
         loop {
             match bytes.first() {
@@ -263,8 +310,13 @@ fn assigned_client_id() -> String {
 
 /// The CONNACK that refuses a well-formed CONNECT.
 fn refusal(connect: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
+    answer(|out| refuse_connect(ConnectionId(0), connect, reason, out))
+}
+
+/// The bytes of an answer to a CONNECT.
+fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
     let mut out = Outbox::default();
-    refuse_connect(ConnectionId(0), connect, reason, &mut out);
+    give(&mut out);
     let mut bytes = Vec::new();
     for output in &out.outputs {
         if let Output::Send { frame, .. } = output {
@@ -300,7 +352,7 @@ fn level(bytes: &[u8]) -> Option<u8> {
 }
 
 /// Says one last thing and closes, so that it is heard.
-async fn goodbye(mut stream: TcpStream, bytes: &[u8]) {
+async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
         return;
     }
@@ -313,8 +365,11 @@ async fn goodbye(mut stream: TcpStream, bytes: &[u8]) {
     .await;
 }
 
-/// The largest CONNECT, whatever larger packets are taken later.
+/// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
 const CONNECT_BYTES_MAX: usize = 64 * 1024;
+
+/// By how much a message of WebSocket may be larger than the largest packet.
+const MESSAGE_BYTES_MORE: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
@@ -329,18 +384,5 @@ mod tests {
         assert_eq!(level(b"\x10\x80\x01\0\x06MQIsdp\x03"), Some(3));
         assert_eq!(level(b"\x10\x0c\0\x04MQ"), None);
         assert_eq!(level(b""), None);
-    }
-
-    #[test]
-    fn a_stranger_too_many_from_one_address_is_sent_away() {
-        let strangers = Strangers::default();
-        let address = IpAddr::from([127, 0, 0, 1]);
-        assert!(strangers.enter(address, 2) && strangers.enter(address, 2));
-        assert!(!strangers.enter(address, 2));
-        strangers.leave(address);
-        assert!(strangers.enter(address, 2));
-        strangers.leave(address);
-        strangers.leave(address);
-        assert!(strangers.by_address.borrow().is_empty() && strangers.all.get() == 0);
     }
 }

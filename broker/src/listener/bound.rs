@@ -1,0 +1,157 @@
+//! A listener that listens: connections, and the layers that each comes through.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::tls::Within;
+use super::unix::SocketFile;
+use super::websocket::WebSocket;
+use super::{Endpoint, Listener, Peer, Place, Socket, Stream, THIS_MACHINE, proxy, unix, upgrade};
+
+/// A listener that listens, on no runtime yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    listener: Listener,
+    socket: BoundSocket,
+}
+
+#[derive(Debug)]
+enum BoundSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Bound {
+    pub(super) fn new(mut listener: Listener) -> io::Result<Self> {
+        let socket = match &mut listener.place {
+            Place::Tcp(address) => {
+                let socket = std::net::TcpListener::bind(*address)?;
+                socket.set_nonblocking(true)?;
+                *address = socket.local_addr()?;
+                BoundSocket::Tcp(socket)
+            }
+            Place::Unix(path) => {
+                let (socket, file) = unix::bind(path, listener.mode)?;
+                BoundSocket::Unix(socket, file)
+            }
+        };
+        Ok(Self { listener, socket })
+    }
+
+    /// Where it listens, with the port that was chosen.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint { transport: self.listener.transport(), place: self.listener.place.clone() }
+    }
+
+    /// Gives it to this thread's runtime.
+    pub(crate) fn attach(self) -> io::Result<Ready> {
+        let socket = match self.socket {
+            BoundSocket::Tcp(socket) => {
+                ReadySocket::Tcp(tokio::net::TcpListener::from_std(socket)?)
+            }
+            BoundSocket::Unix(socket, file) => {
+                ReadySocket::Unix(tokio::net::UnixListener::from_std(socket)?, file)
+            }
+        };
+        Ok(Ready { listener: self.listener, socket })
+    }
+}
+
+/// A listener that accepts.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    listener: Listener,
+    socket: ReadySocket,
+}
+
+#[derive(Debug)]
+enum ReadySocket {
+    Tcp(tokio::net::TcpListener),
+    Unix(
+        tokio::net::UnixListener,
+        #[expect(dead_code, reason = "removed when dropped")] SocketFile,
+    ),
+}
+
+impl Ready {
+    /// The next connection, and where it comes from.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        match &self.socket {
+            ReadySocket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                let _no_delay_is_only_faster = stream.set_nodelay(true);
+                Ok((stream.into(), address))
+            }
+            ReadySocket::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((stream.into(), THIS_MACHINE))
+            }
+        }
+    }
+
+    /// Whether a proxy is to say who is at the other end.
+    pub(crate) fn is_behind_proxy(&self) -> bool {
+        self.listener.proxies.is_some()
+    }
+
+    /// Who is at the other end, as the proxy at `address` says.
+    ///
+    /// # Errors
+    /// It is not one that is trusted, or does not say so as agreed.
+    pub(crate) async fn ask_proxy(
+        &self,
+        socket: &mut Socket,
+        address: SocketAddr,
+    ) -> io::Result<SocketAddr> {
+        let is_unix = matches!(self.socket, ReadySocket::Unix(..));
+        let mut trusted = self.listener.proxies.iter().flat_map(|networks| networks.iter());
+        if !is_unix && !trusted.any(|network| network.contains(address.ip())) {
+            let text = "not a proxy that is trusted";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(proxy::read(socket, address.ip()).await?.unwrap_or(address))
+    }
+
+    /// Takes a connection through its layers. Messages of WebSocket are bounded by the last.
+    ///
+    /// # Errors
+    /// A handshake failed; the other side was told, as far as its layer can.
+    pub(crate) async fn open(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        message_bytes_max: u64,
+    ) -> io::Result<(Box<dyn Stream>, Peer)> {
+        let websocket = self.listener.websocket.as_deref();
+        let plain = Peer { address, certificate: None };
+        let Some(tls) = &self.listener.tls else {
+            return Ok(match websocket {
+                None => (Box::new(socket), plain),
+                Some(origins) => {
+                    (upgraded(socket, origins, address, message_bytes_max).await?, plain)
+                }
+            });
+        };
+        tls.refresh();
+        let within = if websocket.is_some() { Within::Http } else { Within::Mqtt };
+        let (stream, certificate) = tls.accept(socket, within).await?;
+        let peer = Peer { certificate, ..plain };
+        Ok(match websocket {
+            None => (Box::new(stream), peer),
+            Some(origins) => (upgraded(stream, origins, address, message_bytes_max).await?, peer),
+        })
+    }
+}
+
+async fn upgraded<S: Stream + 'static>(
+    mut stream: S,
+    origins: &[String],
+    address: SocketAddr,
+    message_bytes_max: u64,
+) -> io::Result<Box<dyn Stream>> {
+    let early = upgrade::upgrade(&mut stream, origins, address.ip()).await?;
+    Ok(Box::new(WebSocket::new(stream, early, message_bytes_max)))
+}

@@ -1,0 +1,121 @@
+//! The system's end of a connection, which can move from one thread's runtime to another's.
+//!
+//! What stands on it (TLS, WebSocket) keeps its state and moves along: [`Socket::detach`] takes the
+//! socket from the runtime that accepted it, [`Socket::attach`] gives it to the one it is on then.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A socket.
+#[derive(Debug)]
+pub(crate) struct Socket(State);
+
+#[derive(Debug)]
+enum State {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    DetachedTcp(std::net::TcpStream),
+    DetachedUnix(std::os::unix::net::UnixStream),
+    /// A move that failed: the socket is closed.
+    Gone,
+}
+
+impl Socket {
+    /// Takes the socket from its runtime. It cannot be read or written until it is attached.
+    pub(crate) fn detach(&mut self) -> io::Result<()> {
+        self.0 = match std::mem::replace(&mut self.0, State::Gone) {
+            State::Tcp(stream) => State::DetachedTcp(stream.into_std()?),
+            State::Unix(stream) => State::DetachedUnix(stream.into_std()?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Gives the socket to the runtime of this thread.
+    pub(crate) fn attach(&mut self) -> io::Result<()> {
+        self.0 = match std::mem::replace(&mut self.0, State::Gone) {
+            State::DetachedTcp(stream) => State::Tcp(TcpStream::from_std(stream)?),
+            State::DetachedUnix(stream) => State::Unix(UnixStream::from_std(stream)?),
+            other => other,
+        };
+        Ok(())
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self(State::Tcp(stream))
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self(State::Unix(stream))
+    }
+}
+
+/// Read or written between two runtimes.
+fn detached<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            State::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            _ => detached(),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            State::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            State::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            _ => detached(),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            State::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            State::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            _ => detached(),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The system holds what was written.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            State::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
