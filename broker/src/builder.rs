@@ -12,7 +12,9 @@ use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
 
-use crate::auth::{Authenticate, EnhancedAuthenticate, Methods, OpenOnLoopback};
+use crate::auth::{
+    Authenticate, Credentials, Deciding, Decision, EnhancedAuthenticate, Methods, OpenOnLoopback,
+};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
@@ -144,7 +146,67 @@ impl Builder {
         self
     }
 
-    /// What Clients may do.
+    /// Who may come in, decided by a closure. The user it names should be one of
+    /// [`crate::auth::is_user_name`]: chat and rules by file know no others.
+    ///
+    /// ```
+    /// use tidings_broker::Builder;
+    /// use tidings_broker::auth::{Credentials, Decision, Refusal};
+    ///
+    /// /// Some lookup that takes its time.
+    /// async fn is_right(user: &str, password: &[u8]) -> bool {
+    ///     (user, password) == ("bob", b"secret")
+    /// }
+    ///
+    /// let builder = Builder::new().authenticate_with(|login: Credentials| async move {
+    ///     let (user, password) = (login.user_name.unwrap_or_default(), login.password);
+    ///     if is_right(&user, &password.unwrap_or_default()).await {
+    ///         Decision::accept(user)
+    ///     } else {
+    ///         Decision::Refuse(Refusal::BadUserNameOrPassword)
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn authenticate_with<F, Answer>(self, decide: F) -> Self
+    where
+        F: Fn(Credentials) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Decision> + Send + 'static,
+    {
+        self.authenticate(Arc::new(Deciding(decide)))
+    }
+
+    /// What Clients may do: by [rules](crate::rights::Rights), or by what a program knows. It is asked
+    /// for each PUBLISH, SUBSCRIBE and will, and must answer from memory. When its answers change, say
+    /// [`crate::Broker::rights_changed`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tidings_broker::Builder;
+    /// use tidings_broker::core::codec::ReasonCode;
+    /// use tidings_broker::core::hook::{Authorize, Client, Verdict};
+    /// use tidings_broker::core::topic::TopicFilter;
+    ///
+    /// /// Everybody says what they like below their own name, and hears everything.
+    /// #[derive(Debug)]
+    /// struct OwnRoot;
+    ///
+    /// impl Authorize for OwnRoot {
+    ///     fn publish(&self, client: &Client<'_>, topic: &str) -> Verdict {
+    ///         match topic.split_once('/') {
+    ///             Some((root, _)) if root == client.user => Verdict::Allow,
+    ///             _ => Verdict::Deny(ReasonCode::NotAuthorized),
+    ///         }
+    ///     }
+    ///
+    ///     fn subscribe(&self, _: &Client<'_>, _: &TopicFilter) -> Verdict {
+    ///         Verdict::Allow
+    ///     }
+    /// }
+    ///
+    /// let builder = Builder::new().authorize(Arc::new(OwnRoot));
+    /// ```
     #[must_use]
     pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.hooks.authorize = Some(authorize);

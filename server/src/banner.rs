@@ -17,6 +17,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) durability: Durability,
     /// How many users there are; with none, access is open on loopback.
     pub(crate) users: usize,
+    /// Ways to log in besides the users file.
+    pub(crate) logins: &'a [String],
     pub(crate) users_file: &'a Path,
     /// How many rules there are.
     pub(crate) rules: usize,
@@ -53,7 +55,7 @@ impl Banner<'_> {
                 },
             ),
         );
-        let open = self.users == 0;
+        let open = self.users == 0 && self.logins.is_empty();
         if open {
             row("access", &paint("33", "open, because there are no users"));
             row("", &paint("2", "this machine only: anyone is who they say, no rate limits"));
@@ -61,6 +63,9 @@ impl Banner<'_> {
             let plural = if self.users == 1 { "" } else { "s" };
             row("access", &format!("{} user{plural} with a password", self.users));
             row("", &paint("2", &self.users_file.display().to_string()));
+            for login in self.logins {
+                row("", login);
+            }
         }
         let file = self.rights_file.display();
         if self.rules > 0 {
@@ -141,6 +146,7 @@ mod tests {
             data: Path::new("tidings-data"),
             durability: Durability::Fsync,
             users,
+            logins: &[],
             users_file: Path::new("tidings-data/users"),
             rules: 0,
             rights_file: Path::new("tidings-data/rights"),

@@ -7,6 +7,7 @@ mod banner;
 mod cli;
 mod config;
 mod exit;
+mod logins;
 mod rights;
 mod start;
 mod users;

@@ -93,7 +93,7 @@ fn try_out(test: &RightsTest) -> Result<ExitCode, Failure> {
     let config = test.place.load().map_err(|error| Failure::new(Exit::Config, error))?.config;
     let rights = open(&config)?;
     let list = UserList::read(&config.users_file()).map_err(users::failure)?;
-    rights.set_open(list.names().next().is_none());
+    rights.set_open(!config.has_other_logins() && list.names().next().is_none());
     let user = if test.user == "-" { "" } else { &test.user };
     let client = Client { user, client_id: &test.client_id, version: Version::V5 };
     let (allowed, by) = match test.verb {

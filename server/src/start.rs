@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
+use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::logins;
 use crate::rights::{self, Watch};
 use crate::users;
 
@@ -43,12 +44,13 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
     let users = Arc::new(users);
     let user_count = users.len();
-    if user_count == 0 {
+    let open_until_users = !config.has_other_logins();
+    if user_count == 0 && open_until_users {
         refuse_open_network(&config)?;
     }
     let rights = Arc::new(rights::open(&config)?);
-    rights.set_open(users.never_held_a_user());
-    let watch = Watch { users, rights, open_until_users: true };
+    rights.set_open(open_until_users && users.never_held_a_user());
+    let watch = Watch { users, rights, open_until_users };
 
     let broker = start(&config, &watch)?;
     let banner = Banner {
@@ -56,6 +58,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         data: &config.data.dir,
         durability: config.data.durability,
         users: user_count,
+        logins: &logins::names(&config),
         users_file: &users_file,
         rules: watch.rights.len(),
         rights_file: &config.rights_file(),
@@ -98,7 +101,7 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .connection_limits(connection_limits(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .system_interval(Duration::from_secs(config.sys.interval_s))
-        .authenticate(Arc::new(OpenUntilUsers::new(Arc::clone(&watch.users))))
+        .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
     for address in &config.top.listen {

@@ -29,5 +29,6 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod webhook;
 mod websocket;
 mod wire;

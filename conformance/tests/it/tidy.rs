@@ -83,7 +83,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "users", "logins", "rights", "start"]),
     (
         "conformance",
         &[

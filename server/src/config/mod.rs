@@ -49,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) auth: Auth,
     pub(crate) rights: Rights,
     pub(crate) limits: Limits,
     pub(crate) sys: Sys,
@@ -64,6 +65,7 @@ impl Config {
             Top::KEYS,
             Data::KEYS,
             Users::KEYS,
+            Auth::KEYS,
             Rights::KEYS,
             Limits::KEYS,
             Sys::KEYS,
@@ -91,6 +93,12 @@ impl Config {
         } else {
             PathBuf::from(&self.rights.file)
         }
+    }
+
+    /// Whether there are ways to log in besides the users file: then nobody comes in without one.
+    pub(crate) fn has_other_logins(&self) -> bool {
+        let auth = &self.auth;
+        [&auth.jwt_keys, &auth.jwt_secret_file, &auth.webhook_url].iter().any(|it| !it.is_empty())
     }
 
     /// The first address that other machines can reach, if any.
@@ -166,6 +174,39 @@ section! {
     Users, "users." {
         /// The file with a `name:hash` per line; empty is `users` in the data folder.
         file: String = String::new(), Kind::Text { may_be_empty: true };
+    }
+}
+
+section! {
+    /// Other ways to log in than the users file. A password in the form of a JSON Web Token is decided
+    /// by the keys alone, a user of the users file by that alone, the webhook decides about the rest.
+    Auth, "auth." {
+        /// Keys of JSON Web Tokens, which Clients send as password: a file with a JWK Set or PEM
+        /// `PUBLIC KEY`s, read again when it changes. Empty: no tokens signed so are taken.
+        jwt_keys: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The file with the secret of tokens signed with HS256, at least 32 bytes.
+        jwt_secret_file: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Algorithms that are accepted for `auth.jwt_keys`, out of "EdDSA ES256 RS256".
+        jwt_algorithms: String = String::from("EdDSA ES256 RS256"), FILLED;
+        /// What `iss` of a token must be; empty is anything.
+        jwt_issuer: String = String::new(), Kind::Text { may_be_empty: true };
+        /// What `aud` of a token must be or contain; empty is anything.
+        jwt_audience: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The claim of a token that names the user.
+        jwt_user_claim: String = String::from("sub"), FILLED;
+        /// Seconds by which clocks may differ.
+        jwt_leeway_s: u64 = 60, Kind::Number(0, 3600);
+        /// Where to ask about logins: `http://host:port/path` gets a POST with a JSON object. Empty:
+        /// nobody is asked.
+        webhook_url: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Milliseconds its answer may take. Later: CONNACK 0x88.
+        webhook_timeout_ms: u64 = 2000, Kind::Number(10, 60_000);
+        /// Seconds in which a login that it accepted is not asked for again.
+        webhook_accepted_s: u64 = 30, Kind::Number(0, 3600);
+        /// Seconds in which a login that it refused is not asked for again.
+        webhook_refused_s: u64 = 5, Kind::Number(0, 3600);
+        /// Questions asked at once.
+        webhook_questions_max: u64 = 16, Kind::Number(1, 1024);
     }
 }
 
