@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, UsersFile};
+use tidings_broker::auth::{
+    Authenticate, CertificateIsUser, LoginLimits, OpenUntilUsers, UsersFile,
+};
 use tidings_broker::core::limits::Limits;
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
+use tidings_broker::listener::{Listener, Place};
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::listeners::{Listeners, Reload, off_loopback};
 use crate::users;
 
 /// Serves until a signal or a failure ends it.
@@ -43,9 +47,16 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         refuse_open_network(&config)?;
     }
 
-    let broker = start(&config, users)?;
+    let Listeners { all, tls } = Listeners::of(&config)?;
+    let reload = {
+        let _runtime = runtime.enter();
+        let reload = tls.map(Reload::new).transpose();
+        reload.map_err(|error| Failure::new(Exit::Software, error))?
+    };
+    let broker = start(&config, all, users)?;
     let banner = Banner {
-        addresses: broker.addresses(),
+        endpoints: broker.endpoints(),
+        certificate: &config.tls.certificate,
         data: &config.data.dir,
         durability: config.data.durability,
         users: user_count,
@@ -54,12 +65,12 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     };
     exit::print(&banner.render())?;
     tracing::info!(addresses = ?broker.addresses(), users = user_count, "started");
-    runtime.block_on(run(broker, &mut signals))
+    runtime.block_on(run(broker, reload, &mut signals))
 }
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
 fn refuse_open_network(config: &Config) -> Result<(), Failure> {
-    let Some(address) = config.address_off_loopback() else { return Ok(()) };
+    let Some((key, address)) = off_loopback(config) else { return Ok(()) };
     let default = Config::default().users_file();
     let file = config.users_file();
     let option =
@@ -67,13 +78,17 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Config,
         format_args!(
-            "listen: expected loopback addresses only while there are no users, found {address}; \
+            "{key}: expected loopback addresses only while there are no users, found {address}; \
              add one with `tidings user add NAME{option}`"
         ),
     ))
 }
 
-fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
+fn start(config: &Config, listeners: Vec<Listener>, users: UsersFile) -> Result<Broker, Failure> {
+    let mut authenticate: Arc<dyn Authenticate> = Arc::new(OpenUntilUsers::new(users));
+    if config.tls.certificate_is_user {
+        authenticate = Arc::new(CertificateIsUser::new(authenticate));
+    }
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -86,10 +101,10 @@ fn start(config: &Config, users: UsersFile) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
-        .authenticate(Arc::new(OpenUntilUsers::new(users)))
+        .authenticate(authenticate)
         .service(Arc::new(Chat::new(chat_options(config))));
-    for address in &config.top.listen {
-        builder = builder.listen(*address);
+    for listener in listeners {
+        builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
 }
@@ -154,6 +169,19 @@ fn size(number: u64) -> usize {
 
 fn start_failure(error: StartError) -> Failure {
     let exit = match &error {
+        StartError::Listen { place: Place::Unix(_), source } => {
+            let mend = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process listens there; stop it, or choose another"
+                }
+                io::ErrorKind::AlreadyExists => "move the file away, or choose another path",
+                io::ErrorKind::NotFound => "is its folder there?",
+                io::ErrorKind::InvalidInput => "choose a shorter path",
+                _ => "may this user write there?",
+            };
+            let message = format_args!("listen_unix: {error}; {mend}");
+            return Failure::new(Exit::Unavailable, message);
+        }
         StartError::Listen { source, .. } => {
             let mend = match source.kind() {
                 io::ErrorKind::AddrInUse => "the port is taken; stop who has it or give --listen",
@@ -175,10 +203,21 @@ fn start_failure(error: StartError) -> Failure {
     Failure::new(exit, error)
 }
 
-async fn run(broker: Broker, signals: &mut Signals) -> Result<ExitCode, Failure> {
+async fn run(
+    broker: Broker,
+    reload: Option<Reload>,
+    signals: &mut Signals,
+) -> Result<ExitCode, Failure> {
+    let reload = async {
+        match reload {
+            Some(mut reload) => reload.run().await,
+            None => std::future::pending().await,
+        }
+    };
     let signal = tokio::select! {
         signal = signals.next() => signal,
         fatal = broker.failed() => return Err(fatal_failure(fatal)),
+        never = reload => match never {},
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");
     let (done, stopped) = oneshot::channel();

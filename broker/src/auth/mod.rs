@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+mod certificate;
 mod open;
 mod rate;
 mod user_list;
 mod users;
 mod verifier;
 
+pub use certificate::CertificateIsUser;
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, UsersFile};

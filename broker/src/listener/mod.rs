@@ -157,7 +157,6 @@ pub enum Transport {
 
 /// Where a broker listens. Its `Display` is what a Client is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Endpoint {
     /// What is spoken there.
     pub transport: Transport,

@@ -77,7 +77,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "listeners", "users", "start"]),
     (
         "conformance",
         &[

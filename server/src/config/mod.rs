@@ -24,8 +24,23 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// Text; empty only where the flag says so.
     Text { may_be_empty: bool },
-    /// A list of addresses with ports, at least one.
+    /// A list of addresses with ports.
     Addresses,
+    /// `true` or `false`.
+    Flag,
+    /// A list of texts.
+    List(Item),
+}
+
+/// What each text of a list is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// The origin of a web page.
+    Origin,
+    /// An IP address, or a range of them.
+    Network,
 }
 
 /// A configuration key.
@@ -46,6 +61,9 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) tls: Tls,
+    pub(crate) websocket: WebSocket,
+    pub(crate) proxy: Proxy,
     pub(crate) limits: Limits,
     pub(crate) chat: Chat,
     pub(crate) log: Log,
@@ -54,9 +72,24 @@ pub(crate) struct Config {
 impl Config {
     /// Every key, in the order of the printed file.
     pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
-        [Top::KEYS, Data::KEYS, Users::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
-            .into_iter()
-            .flatten()
+        [
+            Top::KEYS,
+            Data::KEYS,
+            Users::KEYS,
+            Tls::KEYS,
+            WebSocket::KEYS,
+            Proxy::KEYS,
+            Limits::KEYS,
+            Chat::KEYS,
+            Log::KEYS,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether anything is listened on that needs certificate and key.
+    pub(crate) fn tls_is_used(&self) -> bool {
+        !self.top.listen_tls.is_empty() || !self.top.listen_wss.is_empty()
     }
 
     /// Where the users are.
@@ -66,11 +99,6 @@ impl Config {
         } else {
             PathBuf::from(&self.users.file)
         }
-    }
-
-    /// The first address that other machines can reach, if any.
-    pub(crate) fn address_off_loopback(&self) -> Option<SocketAddr> {
-        self.top.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
     }
 }
 
@@ -113,6 +141,17 @@ section! {
         /// loopback ones.
         listen: Vec<SocketAddr> = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
             Kind::Addresses;
+        /// The same over TLS; usually port 8883. Needs `tls.certificate` and `tls.key`.
+        listen_tls: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket, at `/mqtt`; usually port 8083. None by default: what listens for
+        /// browsers can be reached by the pages in them.
+        listen_ws: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket and TLS; usually port 8084.
+        listen_wss: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The path of a Unix socket to listen on; empty is none. Who uses it is on this machine.
+        listen_unix: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Who may use it: "0600" this user, "0660" the group too, "0666" everybody.
+        unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
         /// Threads that own sessions; 0 is one per core.
         shards: u64 = 0, Kind::Number(0, 256);
     }
@@ -138,6 +177,46 @@ section! {
     Users, "users." {
         /// The file with a `name:hash` per line; empty is `users` in the data folder.
         file: String = String::new(), Kind::Text { may_be_empty: true };
+    }
+}
+
+section! {
+    /// TLS.
+    Tls, "tls." {
+        /// The PEM file of the certificate and the chain behind it. Read again when it changes, and on
+        /// SIGHUP; a bad one is logged, and the old one kept.
+        certificate: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The PEM file of its private key.
+        key: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether Clients show a certificate: "off", "optional" or "required".
+        client_certificates: ClientCertificates = ClientCertificates::Off,
+            Kind::Choice(&["off", "optional", "required"]);
+        /// The PEM file of the authorities that sign the certificates of Clients.
+        client_ca: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether a Client that shows a certificate is the user that its Common Name says, without a
+        /// password.
+        certificate_is_user: bool = false, Kind::Flag;
+    }
+}
+
+section! {
+    /// WebSocket.
+    WebSocket, "websocket." {
+        /// Origins of web pages that may connect, besides those of the same host, such as
+        /// "https://chat.example"; "*" is all of them.
+        origins: Vec<String> = Vec::new(), Kind::List(Item::Origin);
+    }
+}
+
+section! {
+    /// Proxies that pass connections on.
+    Proxy, "proxy." {
+        /// Listeners that are reached only through a proxy, which says by the PROXY protocol, version
+        /// 2, who is at the other end: "tcp", "tls", "ws", "wss" or "unix".
+        listeners: Vec<String> = Vec::new(),
+            Kind::List(Item::Word(&["tcp", "tls", "ws", "wss", "unix"]));
+        /// Addresses of those proxies, or ranges such as "10.0.0.0/8". Others are turned away there.
+        trusted: Vec<String> = vec!["127.0.0.1".into(), "::1".into()], Kind::List(Item::Network);
     }
 }
 
@@ -237,6 +316,15 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `tls.client_certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificates {
+    Off,
+    Optional,
+    Required,
 }
 
 /// A word of `log.level`.
