@@ -80,15 +80,20 @@ impl Banner<'_> {
             }
         };
         let password = if open { "" } else { " -P PASSWORD" };
-        let subscribe = format!("-i phone -u bob{password} -c -q 1 -t 'me/json/#' -v");
+        let subscribe = |way: Way| {
+            let keep = way.keep_session();
+            format!("-i phone -u bob{password} {keep} -q 1 -t 'me/json/#' -v")
+        };
         let mut ways = self.ways();
         if let Some((first, at)) = (!ways.is_empty()).then(|| ways.remove(0)) {
             let send = format!("-i laptop -u alice{password} -q 1 -t chat/@bob/send/m1 -m hello");
             let (sub, publish) = (first.subscriber(), first.publisher());
+            let subscribe = subscribe(first);
             let lines = vec![format!("{sub}{at} {subscribe}"), format!("{publish}{at} {send}")];
             block("Try it, in two terminals:", lines);
         }
-        let others = ways.iter().map(|(way, at)| format!("{}{at} {subscribe}", way.subscriber()));
+        let others =
+            ways.iter().map(|(way, at)| format!("{}{at} {}", way.subscriber(), subscribe(*way)));
         block("The same in other ways:", others.collect());
         if let Some(near) = self.near(Transport::Mqtt) {
             let at = example_options(near);
@@ -154,6 +159,14 @@ impl Way {
         match self {
             Self::Mosquitto => "mosquitto_sub",
             Self::MqttJs => "npx mqtt sub",
+        }
+    }
+
+    /// The option to keep the session.
+    fn keep_session(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "-c",
+            Self::MqttJs => "--no-clean",
         }
     }
 
@@ -284,7 +297,7 @@ mod tests {
             "mosquitto_pub -i laptop",
             "mosquitto_sub --unix /run/tidings.sock -i phone",
             "mosquitto_sub -h localhost -p 8883 --cafile 'my keys/cert.pem' -i phone",
-            "npx mqtt sub -l ws -h 127.0.0.1 -p 8083 -i phone",
+            "npx mqtt sub -l ws -h 127.0.0.1 -p 8083 -i phone -u bob -P PASSWORD --no-clean",
             "npx mqtt sub -l wss -h localhost -p 8084 --ca 'my keys/cert.pem' -i phone",
         ] {
             assert!(text.contains(part), "{part} in {text}");

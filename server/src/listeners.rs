@@ -42,20 +42,18 @@ impl Listeners {
         for address in &top.listen {
             add("tcp", Listener::tcp(*address));
         }
+        for (address, tls) in top.listen_tls.iter().zip(tls.iter().cycle()) {
+            add("tls", Listener::tcp(*address).with_tls(tls));
+        }
         for address in &top.listen_ws {
             add("ws", Listener::tcp(*address).with_websocket_from(origins()));
+        }
+        for (address, tls) in top.listen_wss.iter().zip(tls.iter().cycle()) {
+            add("wss", Listener::tcp(*address).with_tls(tls).with_websocket_from(origins()));
         }
         if !top.listen_unix.is_empty() {
             let mode = u32::from_str_radix(&top.unix_mode, 8).unwrap_or(0o600);
             add("unix", Listener::unix(&top.listen_unix).mode(mode));
-        }
-        if let Some(tls) = &tls {
-            for address in &top.listen_tls {
-                add("tls", Listener::tcp(*address).with_tls(tls));
-            }
-            for address in &top.listen_wss {
-                add("wss", Listener::tcp(*address).with_tls(tls).with_websocket_from(origins()));
-            }
         }
         if all.is_empty() {
             return Err(wrong(
