@@ -13,9 +13,9 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
-use crate::front::{Front, FrontHandle};
+use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
-use crate::listener::{Bound, Endpoint, Listener};
+use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
@@ -26,6 +26,7 @@ use crate::store::StoreFailure;
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     endpoints: Vec<Endpoint>,
+    door: Door,
     front: FrontHandle,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
@@ -54,6 +55,11 @@ impl Broker {
     /// Where it listens and what is spoken there, in the order of the [`Builder`].
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Where connections are handed in that another server accepted.
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Returns when the broker cannot go on, and why.
@@ -171,8 +177,10 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let (door, guests) = Door::new(message_bytes_max(&limits));
     let front = Front {
         listeners,
+        guests,
         posts: posts.clone(),
         shards,
         limits,
@@ -182,7 +190,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
-    Ok(Broker { addresses, endpoints, front, posts, threads, engine: Some(engine), health })
+    Ok(Broker { addresses, endpoints, door, front, posts, threads, engine: Some(engine), health })
 }
 
 /// What is bounded for all shards together is shared out evenly.

@@ -26,6 +26,7 @@ use crate::auth::PeerCertificate;
 
 mod bound;
 mod certificate;
+mod door;
 mod frame;
 mod proxy;
 mod socket;
@@ -35,6 +36,8 @@ mod upgrade;
 mod websocket;
 
 pub(crate) use bound::{Bound, Ready};
+pub(crate) use door::Guest;
+pub use door::{Door, DoorClosed};
 pub use proxy::{Network, NotANetwork};
 pub(crate) use socket::Socket;
 pub use tls::{ClientCertificates, Tls, TlsError, TlsOptions};
