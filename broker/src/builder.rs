@@ -11,7 +11,7 @@ use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
 
-use crate::auth::{Authenticate, OpenOnLoopback};
+use crate::auth::{Authenticate, EnhancedAuthenticate, Methods, OpenOnLoopback};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
@@ -29,6 +29,7 @@ pub struct Builder {
     pub(crate) limits: Limits,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
 }
@@ -51,6 +52,7 @@ impl Builder {
             limits: Limits::default(),
             connections: ConnectionLimits::default(),
             authenticate: Arc::new(OpenOnLoopback),
+            methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
         }
@@ -120,6 +122,14 @@ impl Builder {
     #[must_use]
     pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
         self.authenticate = authenticate;
+        self
+    }
+
+    /// Offers Authentication Methods of MQTT 5 (§4.12), for Clients whose CONNECT names one: such a
+    /// Client is not shown to [`Builder::authenticate`]. Several: the first that offers the method.
+    #[must_use]
+    pub fn enhanced_authenticate(mut self, authenticate: Arc<dyn EnhancedAuthenticate>) -> Self {
+        self.methods.push(authenticate);
         self
     }
 

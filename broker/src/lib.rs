@@ -1,7 +1,7 @@
 //! An embeddable, durable MQTT broker.
 //!
 //! What is decided is decided in `tidings-core`; this crate moves the bytes: it listens
-//! ([`Builder::listen`], [`listener`]), authenticates ([`auth`]), runs each shard on a thread of its own, and makes
+//! ([`Builder::listen`], [`listener`]), authenticates ([`auth`]), looks up [`rights`], runs each shard on a thread of its own, and makes
 //! records durable ([`engine`]).
 //!
 //! ```no_run
@@ -22,6 +22,7 @@ mod clock;
 pub mod commit;
 mod connection;
 pub mod engine;
+mod exchange;
 mod front;
 mod health;
 pub mod journal;
@@ -29,6 +30,7 @@ mod limits;
 pub mod listener;
 mod mail;
 mod observer;
+pub mod rights;
 mod runtime;
 mod start;
 pub mod store;

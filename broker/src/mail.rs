@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use tidings_core::output::ConnectionId;
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::auth::Step;
+use crate::exchange::{Going, Reauthenticator};
 use crate::listener::Stream;
 
 /// Something for a shard.
@@ -18,8 +21,14 @@ use crate::listener::Stream;
 pub(crate) enum Mail {
     /// A Client that was authenticated.
     Connection(Box<Introduced>),
+    /// What an authenticator says to a connected Client.
+    Authenticated(Box<Answer>),
     /// From another shard.
     Peer(ShardId, PeerMessage),
+    /// Rights have changed.
+    RightsChanged,
+    /// A login is not true any more: a user's, or everybody's.
+    Revoked(Option<Arc<str>>),
     /// Tell every Client, put every session away, and end.
     Stop,
 }
@@ -43,6 +52,19 @@ pub(crate) struct Login {
     pub(crate) assigned: bool,
     /// When it is over.
     pub(crate) expires: Option<SystemTime>,
+    /// What enhanced authentication says last, in CONNACK.
+    pub(crate) authentication_data: Vec<u8>,
+    /// For the next time, if there was enhanced authentication.
+    pub(crate) reauthenticator: Option<Arc<Reauthenticator>>,
+}
+
+/// A step of enhanced authentication that was taken.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) connection: ConnectionId,
+    pub(crate) step: Step,
+    /// The exchange, if the Client is to say more.
+    pub(crate) going: Option<Going>,
 }
 
 /// The way into a shard's box.

@@ -32,6 +32,8 @@ pub struct Broker {
     threads: Vec<JoinHandle<()>>,
     engine: Option<Engine>,
     health: Arc<Health>,
+    /// Whoever comes while it stops is told where else to go.
+    refers: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -78,19 +80,50 @@ impl Broker {
         Err(self.health.wait())
     }
 
+    /// What [`Authorize`](tidings_core::hook::Authorize) answers has changed: subscriptions are
+    /// looked at again, those of sessions without a connection too. A Client that had one it may not
+    /// have any more is disconnected with 0x87, and does not find it when it comes back.
+    pub fn rights_changed(&self) {
+        for post in &self.posts {
+            post.send(Mail::RightsChanged);
+        }
+    }
+
+    /// The user may not be here any more: connections of theirs end with 0x87. Sessions stay until
+    /// they expire. Say it after the login has ceased to work, or they come back at once.
+    pub fn revoke(&self, user: &str) {
+        let user: Arc<str> = user.into();
+        for post in &self.posts {
+            post.send(Mail::Revoked(Some(Arc::clone(&user))));
+        }
+    }
+
+    /// Ends all connections with 0x87, so that everybody has to log in again.
+    pub fn revoke_all(&self) {
+        for post in &self.posts {
+            post.send(Mail::Revoked(None));
+        }
+    }
+
     /// Stops in order: no more connections, every Client told, every session put away, everything
     /// stored. Blocks until that is done, a few seconds at most.
     ///
     /// # Errors
     /// What kept it from doing so.
     pub fn stop(mut self) -> Result<(), StopError> {
-        self.front.stop();
+        // Told where else to go as long as somebody is there to say so; else turned away at once.
+        if self.refers {
+            self.front.drain();
+        } else {
+            self.front.stop();
+        }
         for post in &self.posts {
             post.send(Mail::Stop);
         }
         for thread in self.threads.drain(..) {
             let _panicked_already = thread.join();
         }
+        self.front.stop();
         if let Some(engine) = self.engine.take() {
             engine.shutdown()?;
         }
@@ -178,6 +211,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         let _failed_already = all_ready.recv();
     }
     let (door, guests) = Door::new(message_bytes_max(&limits));
+    let refers = !limits.told.server_reference.is_empty();
     let front = Front {
         listeners,
         guests,
@@ -186,11 +220,13 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         limits,
         connections: builder.connections,
         authenticate: builder.authenticate,
+        methods: builder.methods,
         health: Arc::clone(&health),
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
-    Ok(Broker { addresses, endpoints, door, front, posts, threads, engine: Some(engine), health })
+    let engine = Some(engine);
+    Ok(Broker { addresses, endpoints, door, front, posts, threads, engine, health, refers })
 }
 
 /// What is bounded for all shards together is shared out evenly.

@@ -26,6 +26,7 @@ use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
 pub use options::ChatOptions;
+pub use topics::ROOTS;
 
 use chat::ChatSide;
 use peer::Peer;
@@ -62,7 +63,7 @@ struct ChatShard {
 
 impl Service for ChatShard {
     fn roots(&self) -> &'static [&'static str] {
-        topics::ROOTS
+        ROOTS
     }
 
     fn subscribe(&self, client: &Client<'_>, filter: &TopicFilter) -> Result<(), ReasonCode> {

@@ -106,7 +106,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
 /// The first levels of topics that belong to chat.
-pub(crate) const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
+pub const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
 
 /// What a Client asks for by publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,14 @@
 
 pub mod case;
 mod client;
+pub mod compare;
+pub mod html;
 mod log;
 pub mod number;
 pub mod outcome;
 pub mod packet;
 pub mod read;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod scram;
@@ -34,6 +37,7 @@ mod section3_3_2;
 mod section3_3_4;
 mod section3_4;
 mod section3_8;
+mod section4_1;
 mod section4_12;
 mod section4_3;
 mod section4_4;
@@ -63,6 +67,7 @@ pub fn all() -> Vec<&'static Case> {
         section3_8::CASES,
         section3_10::CASES,
         section3_12::CASES,
+        section4_1::CASES,
         section4_3::CASES,
         section4_4::CASES,
         section4_7::CASES,

@@ -2,22 +2,26 @@
 //!
 //! Exit code 0: nothing failed; 1: something did; 2: the arguments are wrong or nobody answers.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use tidings_conformance::packet::Version;
-use tidings_conformance::report::{self, Count};
-use tidings_conformance::run::run;
+use tidings_conformance::record::Record;
+use tidings_conformance::report::{self, Count, Progress};
+use tidings_conformance::run::{plan, run};
 use tidings_conformance::target::Target;
 use tidings_conformance::transport::tls::{self, Trust};
+use tidings_conformance::{compare, html};
 
 /// Tests a broker against the normative statements of MQTT 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
-#[command(name = "tidings-conformance")]
+#[command(name = "tidings-conformance", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where the broker listens: HOST:PORT.
     #[arg(long, default_value = "127.0.0.1:1883")]
     addr: String,
@@ -75,6 +79,28 @@ struct Arguments {
     /// Lists the cases and their statements, and asks nobody.
     #[arg(long)]
     list: bool,
+    /// What the reports call the broker, such as its name and version.
+    #[arg(long, value_name = "NAME")]
+    broker: Option<String>,
+    /// Writes a report to look at.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Writes a report to compute with, and for `compare`.
+    #[arg(long, value_name = "FILE.json")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Puts several runs side by side: counts, and the cases in which they differ, as Markdown.
+    Compare {
+        /// Reports that were written with `--json`.
+        #[arg(required = true, value_name = "FILE.json")]
+        files: Vec<PathBuf>,
+        /// Writes the same as a page.
+        #[arg(long, value_name = "FILE.html")]
+        html: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -93,11 +119,15 @@ enum AuthMethod {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match answer(&arguments) {
+    let (about, answer) = match &arguments.command {
+        Some(Command::Compare { files, html }) => ("compare", compare(files, html.as_deref())),
+        None => (arguments.addr.as_str(), answer(&arguments)),
+    };
+    match answer {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("tidings-conformance: {}: {error}", arguments.addr);
+            eprintln!("tidings-conformance: {about}: {error}");
             ExitCode::from(2)
         }
     }
@@ -125,12 +155,51 @@ fn answer(arguments: &Arguments) -> io::Result<usize> {
     let target = target(arguments)?;
     target.reach()?;
     let jobs = arguments.jobs.unwrap_or_else(|| if arguments.user.is_some() { 4 } else { 24 });
+    let mut progress = Progress::new(plan(&cases, &versions).len(), io::stdout().is_terminal());
+    let began_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+    let start = Instant::now();
     let findings = run(&target, &cases, &versions, jobs, |finding| {
-        let _no_terminal = write!(out, "{}", report::progress(finding)).and_then(|()| out.flush());
+        let _nobody_looks = write!(out, "{}", progress.step(finding)).and_then(|()| out.flush());
     });
-    writeln!(out)?;
+    let record = Record {
+        broker: arguments.broker.clone().unwrap_or_else(|| arguments.addr.clone()),
+        address: target.url(),
+        began_s,
+        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        runs: Record::runs_of(&findings),
+    };
     report::write(&findings, &mut out)?;
+    if let Some(file) = &arguments.json {
+        let json = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
+        write_file(file, &json)?;
+    }
+    if let Some(file) = &arguments.report {
+        write_file(file, html::page(&record).as_bytes())?;
+    }
     Ok(Count::of(&findings).failed)
+}
+
+fn compare(files: &[PathBuf], page: Option<&Path>) -> io::Result<usize> {
+    let mut records = Vec::new();
+    for file in files {
+        let json = std::fs::read(file).map_err(|error| of_file(file, error))?;
+        let record: Record = serde_json::from_slice(&json).map_err(|error| of_file(file, error))?;
+        records.push(record);
+    }
+    let records = compare::merged(records);
+    write!(io::stdout().lock(), "{}", compare::markdown(&records))?;
+    if let Some(file) = page {
+        write_file(file, compare::page(&records).as_bytes())?;
+    }
+    Ok(0)
+}
+
+fn write_file(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::write(file, bytes).map_err(|error| of_file(file, error))
+}
+
+fn of_file(file: &Path, error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{}: {error}", file.display()))
 }
 
 fn target(arguments: &Arguments) -> io::Result<Target> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use crate::case::{Case, Fail};
 use crate::packet::Version;
+use crate::record::section_key;
 use crate::run::Finding;
 use crate::statement::{Binds, statements};
 
@@ -34,12 +35,41 @@ impl Count {
     }
 }
 
-/// One sign for a case that ended.
-pub fn progress(finding: &Finding) -> char {
-    match finding.outcome {
-        Ok(()) => '.',
-        Err(Fail::Failed(_)) => 'F',
-        Err(Fail::Skipped(_)) => 's',
+/// What is shown while a run goes on: a line that is written over, or a sign for each case.
+#[derive(Debug)]
+pub struct Progress {
+    all: usize,
+    done: usize,
+    failed: usize,
+    terminal: bool,
+}
+
+impl Progress {
+    /// `terminal`: a line can be written over there.
+    pub fn new(all: usize, terminal: bool) -> Self {
+        Self { all, done: 0, failed: 0, terminal }
+    }
+
+    /// What to write when a case ended.
+    pub fn step(&mut self, finding: &Finding) -> String {
+        self.done += 1;
+        let sign = match finding.outcome {
+            Ok(()) => '.',
+            Err(Fail::Failed(_)) => 'F',
+            Err(Fail::Skipped(_)) => 's',
+        };
+        self.failed += usize::from(sign == 'F');
+        let (done, all, failed) = (self.done, self.all, self.failed);
+        if !self.terminal {
+            let line_ends = done % SIGNS_IN_A_LINE == 0 || done == all;
+            return if line_ends { format!("{sign} {done}/{all}\n") } else { sign.to_string() };
+        }
+        let filled = done * BAR_WIDTH / all.max(1);
+        let (bar, rest) = ("#".repeat(filled), " ".repeat(BAR_WIDTH.saturating_sub(filled)));
+        let (section, name) = (finding.case.section, finding.case.name);
+        let name: String = name.chars().take(NAME_SHOWN).collect();
+        let line = format!("\r\x1b[K[{bar}{rest}] {done}/{all}, {failed} failed  {section} {name}");
+        if done == all { format!("{line}\r\x1b[K") } else { line }
     }
 }
 
@@ -73,7 +103,7 @@ pub fn write(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{:<12}{:>8}{:>8}{:>8}", "section", "passed", "failed", "skipped")?;
     let mut sections: BTreeMap<Vec<u32>, Vec<&Finding>> = BTreeMap::new();
     for finding in findings {
-        sections.entry(sort_key(finding.case.section)).or_default().push(finding);
+        sections.entry(section_key(finding.case.section)).or_default().push(finding);
     }
     for of_section in sections.values() {
         let name = of_section.first().map_or("", |it| it.case.section);
@@ -104,6 +134,7 @@ pub fn list(cases: &[&Case], versions: &[Version], out: &mut impl Write) -> io::
             }
         }
     }
+    // Which statements none of all cases can hold is the matter of `statements.toml`.
     for version in versions {
         let held: BTreeSet<_> = cases.iter().flat_map(|it| it.statements(*version)).collect();
         let binding: Vec<_> =
@@ -115,6 +146,7 @@ pub fn list(cases: &[&Case], versions: &[Version], out: &mut impl Write) -> io::
     Ok(())
 }
 
-fn sort_key(section: &str) -> Vec<u32> {
-    section.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect()
-}
+const SIGNS_IN_A_LINE: usize = 70;
+const BAR_WIDTH: usize = 24;
+/// So that the line fits a terminal of 100 columns: one that wraps cannot be written over.
+const NAME_SHOWN: usize = 38;

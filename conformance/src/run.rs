@@ -38,12 +38,7 @@ pub fn run(
     mut seen: impl FnMut(&Finding),
 ) -> Vec<Finding> {
     let prefix = prefix();
-    let work: VecDeque<_> = versions
-        .iter()
-        .flat_map(|version| cases.iter().map(|case| (*case, *version)))
-        .filter(|(case, version)| !case.statements(*version).is_empty())
-        .enumerate()
-        .collect();
+    let work: VecDeque<_> = plan(cases, versions).into_iter().enumerate().collect();
     let work = Mutex::new(work);
     let (found, findings) = mpsc::channel();
     let mut findings: Vec<_> = thread::scope(|scope| {
@@ -63,6 +58,12 @@ pub fn run(
     });
     findings.sort_by_key(|(index, _)| *index);
     findings.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// What is to be run: each case in each version for which it holds a statement.
+pub fn plan(cases: &[&'static Case], versions: &[Version]) -> Vec<(&'static Case, Version)> {
+    let all = versions.iter().flat_map(|version| cases.iter().map(|case| (*case, *version)));
+    all.filter(|(case, version)| !case.statements(*version).is_empty()).collect()
 }
 
 fn run_one(target: &Target, case: &'static Case, version: Version, tag: String) -> Finding {

@@ -6,9 +6,11 @@ use crate::packet::{Props, Publish, frame, subscribe, text};
 
 cases! {
     "1.5.4" {
-        ill_formed_utf8_client_id_closes: v5 ["MQTT-1.5.4-1"], v311 ["MQTT-1.5.3-1"];
+        ill_formed_utf8_client_id_closes: v5 ["MQTT-1.5.4-1", "MQTT-3.1.3-4"],
+            v311 ["MQTT-1.5.3-1", "MQTT-3.1.3-4"];
         ill_formed_utf8_topic_name_closes: v5 ["MQTT-1.5.4-1"], v311 ["MQTT-1.5.3-1"];
-        ill_formed_utf8_filter_closes: v5 ["MQTT-1.5.4-1"], v311 ["MQTT-1.5.3-1"];
+        ill_formed_utf8_filter_closes: v5 ["MQTT-1.5.4-1", "MQTT-3.8.3-1"],
+            v311 ["MQTT-1.5.3-1", "MQTT-3.8.3-1"];
         nul_in_a_client_id_closes: v5 ["MQTT-1.5.4-2"], v311 ["MQTT-1.5.3-2"];
         nul_in_a_topic_name_closes: v5 ["MQTT-1.5.4-2", "MQTT-4.7.3-2"],
             v311 ["MQTT-1.5.3-2", "MQTT-4.7.3-2"];

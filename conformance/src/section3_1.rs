@@ -33,13 +33,15 @@ cases! {
         empty_client_id_is_replaced_by_a_unique_one:
             v5 ["MQTT-3.1.3-6", "MQTT-3.1.3-7", "MQTT-3.2.2-16"], v311 ["MQTT-3.1.3-6"];
         empty_client_id_for_a_kept_session_is_refused: v5 [],
-            v311 ["MQTT-3.1.3-8", "MQTT-3.2.2-4", "MQTT-3.2.2-5"];
+            v311 ["MQTT-3.1.3-7", "MQTT-3.1.3-8", "MQTT-3.2.2-4", "MQTT-3.2.2-5"];
         ill_formed_will_topic_closes: v5 ["MQTT-3.1.3-11"], v311 ["MQTT-3.1.3-10"];
         ill_formed_user_name_closes: v5 ["MQTT-3.1.3-12"], v311 ["MQTT-3.1.3-11"];
-        wildcard_in_a_will_topic_closes: v5 ["MQTT-4.7.0-1"], v311 ["MQTT-4.7.1-1"];
+        wildcard_in_a_will_topic_closes: v5 ["MQTT-4.7.0-1"],
+            v311 ["MQTT-4.7.1-1", "MQTT-3.2.2-6"];
     }
     "3.1.4" {
-        cut_off_connect_closes: v5 ["MQTT-3.1.4-1"], v311 ["MQTT-3.1.4-1"];
+        cut_off_connect_closes: v5 ["MQTT-3.1.4-1", "MQTT-3.1.3-3"],
+            v311 ["MQTT-3.1.4-1", "MQTT-3.1.3-3"];
         bytes_after_the_payload_close: v5 ["MQTT-3.1.4-1"], v311 ["MQTT-3.1.4-1"];
         packets_sent_with_the_connect_are_answered_after_connack:
             v5 ["MQTT-3.1.4-5", "MQTT-3.2.0-1"], v311 ["MQTT-3.1.4-4", "MQTT-3.2.0-1"];

@@ -29,6 +29,9 @@ cases! {
     "3.1.2.11" {
         session_ends_when_its_expiry_passed: v5 ["MQTT-4.1.0-2"], v311 [];
         disconnect_changes_the_session_expiry: v5 ["MQTT-4.1.0-2"], v311 [];
+        session_without_an_expiry_ends_with_its_connection: v5 ["MQTT-4.1.0-2"], v311 [];
+        session_that_never_expires_is_kept: v5 ["MQTT-3.1.2-23"], v311 [];
+        expiry_of_the_last_connect_counts: v5 ["MQTT-3.1.2-23", "MQTT-4.1.0-2"], v311 [];
         packets_larger_than_the_client_takes_are_not_sent:
             v5 ["MQTT-3.1.2-24", "MQTT-3.1.2-25"], v311 [];
         answers_fit_the_clients_maximum: v5 [
@@ -61,6 +64,10 @@ cases! {
     }
     "3.1.4" {
         second_connection_takes_over: v5 ["MQTT-3.1.4-3"], v311 ["MQTT-3.1.4-2"];
+        takeover_with_clean_start_ends_the_session: v5 ["MQTT-3.1.4-3", "MQTT-3.1.2-4"],
+            v311 ["MQTT-3.1.4-2", "MQTT-3.1.2-6"];
+        takeover_sends_unacknowledged_messages_again: v5 ["MQTT-3.1.4-3", "MQTT-4.4.0-1"],
+            v311 ["MQTT-3.1.4-2", "MQTT-4.4.0-1"];
         takeover_with_clean_start_0_keeps_the_session: v5 ["MQTT-3.1.4-3", "MQTT-3.1.2-5"],
             v311 ["MQTT-3.1.4-2", "MQTT-3.1.2-4"];
     }
@@ -145,6 +152,36 @@ fn disconnect_changes_the_session_expiry(b: &Bench) -> Outcome {
     let props = Props::new().four(SESSION_EXPIRY, 0).block(b.version);
     wire.send(&frame(0xE0, &[&[0], &props]));
     wire.closed()?;
+    let (_, present) = b.join_kept("a")?;
+    b.check(!present, "expected Session Present 0, found 1")
+}
+
+/// Absent is 0, whatever Clean Start says.
+fn session_without_an_expiry_ends_with_its_connection(b: &Bench) -> Outcome {
+    let mut connect = b.hello("a");
+    connect.clean = false;
+    let (mut wire, _) = b.join_with("a", &connect)?;
+    wire.subscribe(&b.topic("x"), 1)?;
+    wire.disconnect();
+    let (_, present) = b.join_kept("a")?;
+    b.check(!present, "expected Session Present 0, found 1")
+}
+
+fn session_that_never_expires_is_kept(b: &Bench) -> Outcome {
+    let (mut wire, _) = b.join_with("a", &b.hello("a").kept(u32::MAX))?;
+    wire.subscribe(&b.topic("x"), 1)?;
+    wire.drop_connection();
+    let (mut wire, present) = b.join_kept("a")?;
+    b.check(present, "expected Session Present 1, found 0")?;
+    b.join("pub")?.publish(&Publish::new(&b.topic("x"), "x").qos(1, 0))?;
+    wire.take("x").map(drop)
+}
+
+fn expiry_of_the_last_connect_counts(b: &Bench) -> Outcome {
+    b.join_kept("a")?.0.disconnect();
+    let (wire, connack) = b.join_with("a", &b.hello("a").kept(0))?;
+    b.check(connack.session_present(), "expected Session Present 1, found 0")?;
+    wire.disconnect();
     let (_, present) = b.join_kept("a")?;
     b.check(!present, "expected Session Present 0, found 1")
 }
@@ -289,4 +326,26 @@ fn takeover_with_clean_start_0_keeps_the_session(b: &Bench) -> Outcome {
     let mut publisher = b.join("pub")?;
     publisher.publish(&Publish::new(&b.topic("x"), "hello").qos(1, 0))?;
     second.take("hello").map(drop)
+}
+
+fn takeover_with_clean_start_ends_the_session(b: &Bench) -> Outcome {
+    let (mut first, _) = b.join_kept("a")?;
+    first.subscribe(&b.topic("#"), 1)?;
+    let (mut second, connack) = b.join_with("a", &b.hello("a"))?;
+    b.check(!connack.session_present(), "expected Session Present 0, found 1")?;
+    first.closed()?;
+    let mut publisher = b.join("pub")?;
+    publisher.publish(&Publish::new(&b.topic("x"), "must not arrive").qos(1, 0))?;
+    second.subscribe(&b.topic("end"), 0)?;
+    b.nothing_more(&mut second, &mut publisher)
+}
+
+fn takeover_sends_unacknowledged_messages_again(b: &Bench) -> Outcome {
+    let (mut first, _) = b.join_kept("a")?;
+    first.subscribe(&b.topic("#"), 1)?;
+    b.join("pub")?.publish(&Publish::new(&b.topic("x"), "again").qos(1, 0))?;
+    let id = first.message()?.id;
+    let (mut second, _) = b.join_kept("a")?;
+    let found = second.take("again")?;
+    b.same("identifier and DUP", (found.id, found.dup), (id, true))
 }

@@ -27,8 +27,16 @@ cases! {
         alias_stands_for_the_topic: v5 ["MQTT-3.3.2-12"], v311 [];
         alias_can_be_given_to_another_topic: v5 ["MQTT-3.3.2-12"], v311 [];
         alias_ends_with_the_connection: v5 ["MQTT-3.3.2-7"], v311 [];
+        alias_that_was_never_given_closes: v5 ["MQTT-4.13.1-1"], v311 [];
+        aliases_of_two_connections_are_apart: v5 ["MQTT-3.3.2-7", "MQTT-3.3.2-12"], v311 [];
+        alias_is_given_by_every_qos: v5 ["MQTT-3.3.2-12"], v311 [];
+        expired_retained_message_is_not_sent: v5 ["MQTT-3.3.2-5"], v311 [];
+        expiry_of_a_retained_message_is_less_the_time_waited: v5 ["MQTT-3.3.2-6"], v311 [];
+        expiry_without_waiting_is_not_raised: v5 ["MQTT-3.3.2-6"], v311 [];
+        publish_without_its_identifier_closes: v5 ["MQTT-4.13.1-1"], v311 ["MQTT-2.3.1-1"];
         alias_zero_closes: v5 ["MQTT-3.3.2-8"], v311 [];
-        alias_above_the_maximum_closes: v5 ["MQTT-3.3.2-9", "MQTT-3.2.2-17"], v311 [];
+        alias_above_the_maximum_closes:
+            v5 ["MQTT-3.3.2-9", "MQTT-3.2.2-17", "MQTT-3.2.2-18"], v311 [];
         wildcard_in_a_response_topic_closes: v5 ["MQTT-3.3.2-14"], v311 [];
         ill_formed_response_topic_closes: v5 ["MQTT-3.3.2-13"], v311 [];
         ill_formed_content_type_closes: v5 ["MQTT-3.3.2-19"], v311 [];
@@ -200,4 +208,87 @@ fn ill_formed_content_type_closes(b: &Bench) -> Outcome {
 
 fn subscription_identifier_from_a_client_closes(b: &Bench) -> Outcome {
     b.each_closes(&[publish_with(b, Props::new().var(SUBSCRIPTION_ID, 1))])
+}
+
+fn alias_that_was_never_given_closes(b: &Bench) -> Outcome {
+    let (mut publisher, _) = with_aliases(b)?;
+    publisher.publish(&aliased("", "x", 1))?;
+    publisher.closed().map(drop)
+}
+
+fn aliases_of_two_connections_are_apart(b: &Bench) -> Outcome {
+    let mut sub = b.join("sub")?;
+    sub.subscribe(&b.topic("#"), 0)?;
+    let (mut one, _) = with_aliases(b)?;
+    let mut two = b.join("two")?;
+    one.publish(&aliased(&b.topic("x"), "1", 1))?;
+    sub.take("1")?;
+    two.publish(&aliased(&b.topic("y"), "2", 1))?;
+    sub.take("2")?;
+    one.publish(&aliased("", "3", 1))?;
+    b.same("topic", sub.take("3")?.topic, b.topic("x").into_bytes())?;
+    two.publish(&aliased("", "4", 1))?;
+    b.same("topic", sub.take("4")?.topic, b.topic("y").into_bytes())
+}
+
+fn alias_is_given_by_every_qos(b: &Bench) -> Outcome {
+    let mut sub = b.join("sub")?;
+    sub.subscribe(&b.topic("#"), 2)?;
+    let (mut publisher, _) = with_aliases(b)?;
+    for qos in [2, 1, 0] {
+        let topic = b.topic(&format!("x{qos}"));
+        publisher.publish(&aliased(&topic, "with topic", 1).qos(qos, 0))?;
+        publisher.publish(&aliased("", "without", 1).qos(qos, 0))?;
+        for payload in ["with topic", "without"] {
+            b.same("topic", sub.take(payload)?.topic, topic.clone().into_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn expired_retained_message_is_not_sent(b: &Bench) -> Outcome {
+    let mut publisher = b.join("pub")?;
+    let props = Props::new().four(MESSAGE_EXPIRY, 1);
+    publisher.publish(&Publish::new(&b.topic("x"), "too late").qos(1, 0).retain().with(props))?;
+    // Passing time is what this is about.
+    sleep(Duration::from_millis(2500));
+    let mut sub = b.join("sub")?;
+    sub.subscribe(&b.topic("#"), 1)?;
+    b.nothing_more(&mut sub, &mut publisher)
+}
+
+fn seconds_left(message: &Publish) -> Option<u32> {
+    let values = message.property(MESSAGE_EXPIRY).ok()?;
+    let value: [u8; 4] = values.first()?.as_slice().try_into().ok()?;
+    Some(u32::from_be_bytes(value))
+}
+
+fn expiry_of_a_retained_message_is_less_the_time_waited(b: &Bench) -> Outcome {
+    let mut publisher = b.join("pub")?;
+    let props = Props::new().four(MESSAGE_EXPIRY, 1000);
+    publisher.publish(&Publish::new(&b.topic("x"), "waits").qos(1, 0).retain().with(props))?;
+    // Passing time is what this is about.
+    sleep(Duration::from_millis(2500));
+    let mut sub = b.join("sub")?;
+    sub.subscribe(&b.topic("#"), 1)?;
+    let left = seconds_left(&sub.take("waits")?);
+    let right = left.is_some_and(|it| (900..=998).contains(&it));
+    b.check(right, format!("expected an expiry of 997 or 998, found {left:?}"))
+}
+
+fn expiry_without_waiting_is_not_raised(b: &Bench) -> Outcome {
+    let (mut sub, mut publisher) = b.pair(1)?;
+    for sent in [1000, u32::MAX] {
+        let props = Props::new().four(MESSAGE_EXPIRY, sent);
+        publisher.publish(&Publish::new(&b.topic("x"), "x").qos(1, 0).with(props))?;
+        let left = seconds_left(&sub.take("x")?);
+        let right = left.is_some_and(|it| (sent - 60..=sent).contains(&it));
+        b.check(right, format!("expected an expiry of {sent}, found {left:?}"))?;
+    }
+    Ok(())
+}
+
+fn publish_without_its_identifier_closes(b: &Bench) -> Outcome {
+    let topic = crate::packet::text(b.topic("x"));
+    b.each_closes(&[frame(0x32, &[&topic]), frame(0x34, &[&topic, &[1]])])
 }

@@ -23,6 +23,9 @@ cases! {
         receive_maximum_holds_back_messages: v5 ["MQTT-3.3.4-9", "MQTT-4.9.0-1", "MQTT-4.9.0-2"],
             v311 [];
         receive_maximum_holds_back_nothing_else: v5 ["MQTT-3.3.4-10", "MQTT-4.9.0-3"], v311 [];
+        receive_maximum_holds_back_what_is_sent_again: v5 ["MQTT-3.3.4-9", "MQTT-4.9.0-1"],
+            v311 [];
+        qos_0_is_not_held_back: v5 ["MQTT-4.9.0-3"], v311 [];
         pubrec_that_refuses_gives_its_place_back: v5 ["MQTT-4.9.0-2", "MQTT-4.4.0-2"], v311 [];
         pubcomp_gives_the_place_of_qos_2_back: v5 ["MQTT-4.9.0-2"], v311 [];
         more_than_the_servers_receive_maximum_closes: v5 ["MQTT-3.3.4-7"], v311 [];
@@ -193,6 +196,36 @@ fn receive_maximum_holds_back_nothing_else(b: &Bench) -> Outcome {
     sub.ping()?;
     sub.acknowledge(&first)?;
     sub.take("second").map(drop)
+}
+
+fn receive_maximum_holds_back_what_is_sent_again(b: &Bench) -> Outcome {
+    let (mut sub, _) = b.join_kept("sub")?;
+    sub.subscribe(&b.topic("#"), 1)?;
+    let mut publisher = b.join("pub")?;
+    for payload in ["1", "2", "3"] {
+        publisher.publish(&Publish::new(&b.topic("x"), payload).qos(1, 0))?;
+        sub.message()?;
+    }
+    sub.drop_connection();
+    let connect = b.hello_kept("sub").with(Props::new().two(RECEIVE_MAXIMUM, 1));
+    let (mut sub, _) = b.join_with("sub", &connect)?;
+    for payload in ["1", "2", "3"] {
+        let message = sub.message()?;
+        b.same("payload", message.text(), payload.to_owned())?;
+        sub.ping()?;
+        sub.acknowledge(&message)?;
+    }
+    sub.ping()
+}
+
+fn qos_0_is_not_held_back(b: &Bench) -> Outcome {
+    let (mut sub, mut publisher) = narrow(b, 1)?;
+    publisher.publish(&Publish::new(&b.topic("x"), "first").qos(1, 0))?;
+    let first = sub.message()?;
+    publisher.publish(&Publish::new(&b.topic("x"), "passes"))?;
+    sub.take("passes")?;
+    sub.acknowledge(&first)?;
+    sub.ping()
 }
 
 fn pubrec_that_refuses_gives_its_place_back(b: &Bench) -> Outcome {

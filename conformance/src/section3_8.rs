@@ -16,6 +16,11 @@ cases! {
         retain_handling_3_closes: v5 ["MQTT-4.13.1-1"], v311 [];
         subscription_identifier_zero_closes: v5 ["MQTT-4.13.1-1"], v311 [];
         no_local_keeps_own_messages_away: v5 ["MQTT-3.8.3-3"], v311 [];
+        no_local_is_of_its_subscription_alone: v5 ["MQTT-3.8.3-3"], v311 [];
+        no_local_holds_over_connections_of_a_session: v5 ["MQTT-3.8.3-3"], v311 [];
+        no_local_and_retain_as_published_go_together: v5 ["MQTT-3.8.3-3", "MQTT-3.3.1-13"],
+            v311 [];
+        options_are_replaced_with_the_subscription: v5 ["MQTT-3.8.4-3"], v311 [];
         without_no_local_own_messages_come_back: v5 ["MQTT-4.5.0-1"], v311 ["MQTT-4.5.0-1"];
     }
     "3.8.4" {
@@ -84,6 +89,49 @@ fn no_local_keeps_own_messages_away(b: &Bench) -> Outcome {
     other.publish(&Publish::new(&b.topic("x"), "of another").qos(1, 0))?;
     wire.take("of another")?;
     b.nothing_more(&mut wire, &mut other)
+}
+
+fn no_local_is_of_its_subscription_alone(b: &Bench) -> Outcome {
+    let mut wire = b.join("a")?;
+    wire.subscribe(&b.topic("#"), 1 | NO_LOCAL)?;
+    wire.subscribe(&b.topic("x"), 0)?;
+    wire.publish(&Publish::new(&b.topic("x"), "own").qos(1, 0))?;
+    b.same("QoS", wire.take("own")?.qos, 0)?;
+    b.nothing_more(&mut wire, &mut b.join("other")?)
+}
+
+/// It is the Client Identifier of the publisher that counts.
+fn no_local_holds_over_connections_of_a_session(b: &Bench) -> Outcome {
+    let (mut wire, _) = b.join_kept("a")?;
+    wire.subscribe(&b.topic("#"), 1 | NO_LOCAL)?;
+    wire.publish(&Publish::new(&b.topic("x"), "own").qos(1, 0))?;
+    wire.disconnect();
+    let (mut wire, present) = b.join_kept("a")?;
+    b.check(present, "expected Session Present 1, found 0")?;
+    wire.publish(&Publish::new(&b.topic("x"), "own").qos(1, 0))?;
+    b.nothing_more(&mut wire, &mut b.join("other")?)
+}
+
+/// Subscription options: Retain As Published.
+const AS_PUBLISHED: u8 = 8;
+
+fn no_local_and_retain_as_published_go_together(b: &Bench) -> Outcome {
+    let (mut wire, mut other) = (b.join("a")?, b.join("other")?);
+    wire.subscribe(&b.topic("#"), 1 | NO_LOCAL | AS_PUBLISHED)?;
+    wire.publish(&Publish::new(&b.topic("x"), "own").qos(1, 0).retain())?;
+    other.publish(&Publish::new(&b.topic("x"), "of another").qos(1, 0).retain())?;
+    b.check(wire.take("of another")?.retain, "expected RETAIN 1, found 0")?;
+    b.nothing_more(&mut wire, &mut other)
+}
+
+fn options_are_replaced_with_the_subscription(b: &Bench) -> Outcome {
+    let mut wire = b.join("a")?;
+    wire.subscribe(&b.topic("x"), 1 | NO_LOCAL | AS_PUBLISHED)?;
+    wire.subscribe(&b.topic("x"), 1)?;
+    wire.publish(&Publish::new(&b.topic("x"), "own").qos(1, 0).retain())?;
+    b.check(!wire.take("own")?.retain, "expected RETAIN 0, found 1")?;
+    wire.subscribe(&b.topic("end"), 0)?;
+    b.nothing_more(&mut wire, &mut b.join("other")?)
 }
 
 fn without_no_local_own_messages_come_back(b: &Bench) -> Outcome {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tidings_broker::listener::{Endpoint, Place, Transport};
 
-use crate::config::Durability;
+use crate::config::{Durability, Otherwise};
 
 /// What the banner tells.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ pub(crate) struct Banner<'a> {
     /// How many users there are; with none, access is open on loopback.
     pub(crate) users: usize,
     pub(crate) users_file: &'a Path,
+    /// How many rules there are.
+    pub(crate) rules: usize,
+    pub(crate) rights_file: &'a Path,
+    pub(crate) otherwise: Otherwise,
     /// Whether to use colours.
     pub(crate) colours: bool,
 }
@@ -68,6 +72,16 @@ impl Banner<'_> {
             let plural = if self.users == 1 { "" } else { "s" };
             row("access", &format!("{} user{plural} with a password", self.users));
             row("", &paint("2", &self.users_file.display().to_string()));
+        }
+        let file = self.rights_file.display();
+        if self.rules > 0 {
+            let plural = if self.rules == 1 { "" } else { "s" };
+            row("rights", &format!("{} rule{plural}, and chat for every user", self.rules));
+            row("", &paint("2", &file.to_string()));
+        } else if !open && self.otherwise == Otherwise::Deny {
+            row("rights", "chat for every user, and no other topics");
+            let hint = format!("allow more in {file}, such as: allow users both sensors/%u/#");
+            row("", &paint("2", &hint));
         }
 
         let mut block = |title: &str, lines: Vec<String>| {
@@ -238,6 +252,9 @@ mod tests {
             durability: Durability::Fsync,
             users,
             users_file: Path::new("tidings-data/users"),
+            rules: 0,
+            rights_file: Path::new("tidings-data/rights"),
+            otherwise: Otherwise::Deny,
             colours,
         }
         .render()
@@ -258,6 +275,7 @@ mod tests {
         ] {
             assert!(lines(&text).contains(&line), "{text}");
         }
+        assert!(!text.contains("rights"), "{text}");
         assert!(text.contains("no users") && !text.contains('\x1b'), "{text}");
     }
 
@@ -272,6 +290,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("2 users"), "{text}");
+        assert!(text.contains("rights  chat for every user, and no other topics"), "{text}");
         let text = render(&["192.0.2.1:1", "127.0.0.1:1883"], 1, false);
         assert!(text.contains("mosquitto_sub -i phone"), "{text}");
     }

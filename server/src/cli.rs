@@ -27,6 +27,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Try out the rights.
+    Rights {
+        #[command(subcommand)]
+        command: RightsCommand,
+    },
     /// Show the configuration.
     Config {
         #[command(subcommand)]
@@ -81,6 +86,11 @@ pub(crate) enum UserCommand {
         /// Give a user who exists a new password.
         #[arg(long)]
         replace: bool,
+        /// Let the user log in by SCRAM-SHA-256 as well, where the password does not cross the
+        /// network. Who steals the users file can try passwords on the keys for it faster than on
+        /// the others: for good passwords. A new password keeps it.
+        #[arg(long)]
+        scram: bool,
         #[command(flatten)]
         place: UsersPlace,
     },
@@ -118,6 +128,34 @@ impl UsersPlace {
         let (config, data) = (self.config.clone(), self.data.clone());
         ConfigArgs { config, data, ..ConfigArgs::default() }.load()
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RightsCommand {
+    /// Say whether a user may do something, and which line of the rights file decides.
+    Test(RightsTest),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RightsTest {
+    /// The user; `-` for one who did not log in.
+    pub(crate) user: String,
+    /// What to do.
+    pub(crate) verb: Verb,
+    /// The topic, or the filter to subscribe to.
+    pub(crate) topic: String,
+    /// The Client Identifier, for rules with %c.
+    #[arg(long, value_name = "ID", default_value = "client")]
+    pub(crate) client_id: String,
+    #[command(flatten)]
+    pub(crate) place: ConfigArgs,
+}
+
+/// What may be allowed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Verb {
+    Publish,
+    Subscribe,
 }
 
 #[derive(Debug, Subcommand)]

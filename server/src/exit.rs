@@ -23,7 +23,9 @@ pub(crate) enum Exit {
     Io = 74,
     /// Another process has the data folder; it may be tried again (EX_TEMPFAIL).
     InUse = 75,
-    /// The configuration or the users file is wrong (EX_CONFIG).
+    /// What was asked about is denied (EX_NOPERM).
+    Denied = 77,
+    /// The configuration, the rights or the users file is wrong (EX_CONFIG).
     Config = 78,
 }
 
@@ -35,7 +37,8 @@ Exit codes:
   65  damaged or foreign data         73  a file cannot be made; the user exists
   67  no such user                    74  the disk failed or is full
   69  an address cannot be listened   75  another process has the data folder
-      on, the port is taken           78  wrong configuration or users file";
+      on, the port is taken           77  denied, says `tidings rights test`
+                                      78  wrong configuration, users or rights";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -2,13 +2,10 @@
 //!
 //! What keys say together is checked here, before anything is opened.
 
-use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidings_broker::listener::{ClientCertificates, Listener, Network, Tls, TlsOptions};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure};
@@ -61,38 +58,6 @@ impl Listeners {
             ));
         }
         Ok(Self { all, tls })
-    }
-}
-
-/// Reads certificate and key again at each SIGHUP.
-///
-/// Only who has some takes the signal over: otherwise it ends the process, as when a terminal is
-/// closed.
-#[derive(Debug)]
-pub(crate) struct Reload {
-    tls: Tls,
-    hangup: Signal,
-}
-
-impl Reload {
-    /// Takes the signal over. Needs a runtime.
-    pub(crate) fn new(tls: Tls) -> io::Result<Self> {
-        Ok(Self { tls, hangup: signal(SignalKind::hangup())? })
-    }
-
-    /// Does so from now on.
-    pub(crate) async fn run(&mut self) -> Infallible {
-        loop {
-            if self.hangup.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            match self.tls.reload() {
-                Ok(()) => tracing::info!("SIGHUP: TLS certificate and key are read again"),
-                Err(error) => {
-                    tracing::warn!("SIGHUP: the old TLS certificate and key stay: {error}");
-                }
-            }
-        }
     }
 }
 

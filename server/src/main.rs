@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod exit;
 mod listeners;
+mod rights;
 mod start;
 mod users;
 
@@ -49,6 +50,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             start::serve(settings)
         }
         Command::User { command } => users::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Rights { command } => rights::run(command),
         Command::Config { command: ConfigCommand::Print(args) } => {
             exit::print(&config::print(&load(&args)?)).map(|()| ExitCode::SUCCESS)
         }

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use tidings_broker::auth::{
-    Authenticate, CertificateIsUser, LoginLimits, OpenUntilUsers, UsersFile,
+    Authenticate, CertificateIsUser, LoginLimits, OpenUntilUsers, ScramSha256, UsersFile,
 };
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::hook::Authorize;
+use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -25,7 +26,8 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
-use crate::listeners::{Listeners, Reload, off_loopback};
+use crate::listeners::{Listeners, off_loopback};
+use crate::rights::{self, Watch};
 use crate::users;
 
 /// Serves until a signal or a failure ends it.
@@ -35,25 +37,25 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Software, error))?;
-    let mut signals = {
+    let (mut signals, mut hangup) = {
         let _runtime = runtime.enter();
-        Signals::listen().map_err(|error| Failure::new(Exit::Software, error))?
+        let failed = |error| Failure::new(Exit::Software, error);
+        (Signals::listen().map_err(failed)?, signal(SignalKind::hangup()).map_err(failed)?)
     };
 
     let users_file = config.users_file();
     let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let users = Arc::new(users);
     let user_count = users.len();
     if user_count == 0 {
         refuse_open_network(&config)?;
     }
-
+    let rights = Arc::new(rights::open(&config)?);
+    rights.set_open(users.never_held_a_user());
     let Listeners { all, tls } = Listeners::of(&config)?;
-    let reload = {
-        let _runtime = runtime.enter();
-        let reload = tls.map(Reload::new).transpose();
-        reload.map_err(|error| Failure::new(Exit::Software, error))?
-    };
-    let broker = start(&config, all, users)?;
+    let watch = Watch { users, rights, tls, open_until_users: true };
+
+    let broker = start(&config, all, &watch)?;
     let banner = Banner {
         endpoints: broker.endpoints(),
         certificate: &config.tls.certificate,
@@ -61,11 +63,14 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         durability: config.data.durability,
         users: user_count,
         users_file: &users_file,
+        rules: watch.rights.len(),
+        rights_file: &config.rights_file(),
+        otherwise: config.rights.otherwise,
         colours: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     exit::print(&banner.render())?;
     tracing::info!(addresses = ?broker.addresses(), users = user_count, "started");
-    runtime.block_on(run(broker, reload, &mut signals))
+    runtime.block_on(run(broker, &watch, &mut signals, &mut hangup))
 }
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
@@ -84,8 +89,9 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     ))
 }
 
-fn start(config: &Config, listeners: Vec<Listener>, users: UsersFile) -> Result<Broker, Failure> {
-    let mut authenticate: Arc<dyn Authenticate> = Arc::new(OpenUntilUsers::new(users));
+fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
+    let mut authenticate: Arc<dyn Authenticate> =
+        Arc::new(OpenUntilUsers::new(Arc::clone(&watch.users)));
     if config.tls.certificate_is_user {
         authenticate = Arc::new(CertificateIsUser::new(authenticate));
     }
@@ -101,7 +107,9 @@ fn start(config: &Config, listeners: Vec<Listener>, users: UsersFile) -> Result<
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
+        .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .authenticate(authenticate)
+        .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
     for listener in listeners {
         builder = builder.listener(listener);
@@ -147,6 +155,11 @@ fn limits(config: &Config) -> Limits {
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
+        payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
+        told: Told {
+            response_information: config.top.response_information.clone(),
+            server_reference: config.drain.server_reference.clone(),
+        },
     }
 }
 
@@ -205,19 +218,18 @@ fn start_failure(error: StartError) -> Failure {
 
 async fn run(
     broker: Broker,
-    reload: Option<Reload>,
+    watch: &Watch,
     signals: &mut Signals,
+    hangup: &mut Signal,
 ) -> Result<ExitCode, Failure> {
-    let reload = async {
-        match reload {
-            Some(mut reload) => reload.run().await,
-            None => std::future::pending().await,
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => break signal,
+            _ = hangup.recv() => watch.look(&broker, true),
+            _ = look.tick() => watch.look(&broker, false),
+            fatal = broker.failed() => return Err(fatal_failure(fatal)),
         }
-    };
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        fatal = broker.failed() => return Err(fatal_failure(fatal)),
-        never = reload => match never {},
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");
     let (done, stopped) = oneshot::channel();
@@ -280,3 +292,6 @@ impl Signals {
         }
     }
 }
+
+/// How long a change of a file may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -31,12 +31,12 @@ pub fn admit(
     if !user_fits || !password_fits {
         return Err(ReasonCode::BadUserNameOrPassword);
     }
-    if connect.properties.authentication_method().is_some() {
-        return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
-    }
     if let Some(will) = &connect.will {
         if limits.topic.check(will.topic).is_err() || will.topic.starts_with('$') {
             return Err(ReasonCode::TopicNameInvalid);
+        }
+        if !payload_fits(limits, will.properties.payload_format(), will.payload) {
+            return Err(ReasonCode::PayloadFormatInvalid);
         }
         let too_large = will.payload.len() > limits.retained_message_bytes_max;
         if will.retain && too_large {
@@ -51,6 +51,11 @@ pub fn admit(
         return Err(ReasonCode::ClientIdentifierNotValid);
     }
     Ok(Admission { client_id: assign(), assigned: true })
+}
+
+/// Whether a payload is what its Payload Format Indicator says, as far as that is to be checked.
+pub(crate) fn payload_fits(limits: &Limits, is_text: Option<bool>, payload: &[u8]) -> bool {
+    !limits.payload_format_checked || is_text != Some(true) || std::str::from_utf8(payload).is_ok()
 }
 
 #[cfg(test)]

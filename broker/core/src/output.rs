@@ -47,6 +47,17 @@ pub enum Output {
         /// Why, for the log.
         cause: CloseCause,
     },
+    /// The Client wants to be authenticated again, or answers what it was asked: hand it to the
+    /// authenticator of its connection. Answered by [`crate::shard::Input::Authenticated`]; nothing
+    /// else is asked about this connection before.
+    Authenticate {
+        /// The connection.
+        connection: ConnectionId,
+        /// A new exchange begins with it.
+        begins: bool,
+        /// The Authentication Data; empty if there is none.
+        data: Box<[u8]>,
+    },
     /// Keep this record; its position is one more than the last one's. Answered by
     /// [`crate::shard::Input::Stored`].
     Store(Record),

@@ -46,6 +46,12 @@ pub enum ProtocolError {
     /// AUTH without an authentication method in CONNECT. [MQTT-4.12.0-7]
     #[error("AUTH without an authentication method in CONNECT")]
     UnexpectedAuth,
+    /// [MQTT-4.12.1-1]
+    #[error("AUTH does not repeat the authentication method of CONNECT")]
+    AuthenticationMethodChanged,
+    /// An AUTH that is not the one due (§4.12.1).
+    #[error("AUTH with {0} is not the one that is due")]
+    AuthOutOfTurn(ReasonCode),
     /// §3.14.2.2.2
     #[error("DISCONNECT sets a session expiry where CONNECT had none")]
     SessionExpiryAtDisconnect,
@@ -57,8 +63,17 @@ pub enum ProtocolError {
         /// How many are taken.
         max: usize,
     },
-    /// A full queue, a message that MQTT 3.1.1 has no way to refuse.
-    #[error("message refused with {0}, which MQTT 3.1.1 cannot say")]
+    /// The answer, with a Reason Code for each filter, is larger than the Client takes.
+    /// [MQTT-3.1.2-24]
+    #[error("answer of {bytes} bytes exceeds the client's Maximum Packet Size {max}")]
+    AnswerTooLarge {
+        /// What it would take.
+        bytes: usize,
+        /// What the Client takes.
+        max: usize,
+    },
+    /// A message to be refused that has no acknowledgement to say so: of MQTT 3.1.1, or QoS 0.
+    #[error("message refused: {0}")]
     Refused(ReasonCode),
 }
 
@@ -68,6 +83,8 @@ impl ProtocolError {
         match self {
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
+            Self::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
+            Self::AnswerTooLarge { .. } => ReasonCode::PacketTooLarge,
             Self::TooManyFilters { .. } => ReasonCode::QuotaExceeded,
             Self::Refused(reason) => *reason,
             Self::SecondConnect
@@ -77,6 +94,7 @@ impl ProtocolError {
             | Self::PacketIdInUse(_)
             | Self::OutOfTurn(_)
             | Self::UnexpectedAuth
+            | Self::AuthOutOfTurn(_)
             | Self::SessionExpiryAtDisconnect => ReasonCode::ProtocolError,
         }
     }

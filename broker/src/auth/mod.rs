@@ -10,17 +10,27 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use tidings_core::codec::ReasonCode;
+
 mod certificate;
+mod enhanced;
 mod open;
 mod rate;
+mod scram;
+pub(crate) mod stamp;
+mod token;
 mod user_list;
 mod users;
 mod verifier;
 
 pub use certificate::CertificateIsUser;
+pub(crate) use enhanced::Methods;
+pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
+pub use scram::ScramSha256;
+pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
-pub use users::{LoginCounts, LoginLimits, UsersFile};
+pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 
 /// What a CONNECT says about who sends it.
 ///
@@ -100,6 +110,25 @@ pub enum Refusal {
     NotAuthorized,
     /// 0x88 or 0x89: too much to verify just now, or too many failures just before; try later.
     ServerBusy,
+}
+
+impl Refusal {
+    /// What CONNACK says.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::ServerBusy => ReasonCode::ServerBusy,
+        }
+    }
+
+    /// What DISCONNECT says, which has not every Reason Code of CONNACK.
+    pub(crate) fn goodbye(self) -> ReasonCode {
+        match self {
+            Self::BadUserNameOrPassword => ReasonCode::NotAuthorized,
+            other => other.reason(),
+        }
+    }
 }
 
 /// Decides who a connection speaks for.

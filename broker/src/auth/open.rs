@@ -7,6 +7,7 @@
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::users::UsersFile;
 use super::{Authenticate, Credentials, Decision, Refusal, is_user_name};
@@ -49,13 +50,13 @@ impl Authenticate for OpenOnLoopback {
 /// taken back: with the last user removed nobody can log in until the broker is started again.
 #[derive(Debug)]
 pub struct OpenUntilUsers {
-    users: UsersFile,
+    users: Arc<UsersFile>,
 }
 
 impl OpenUntilUsers {
     /// Open on loopback until `users` holds a user.
-    pub fn new(users: UsersFile) -> Self {
-        Self { users }
+    pub fn new(users: impl Into<Arc<UsersFile>>) -> Self {
+        Self { users: users.into() }
     }
 
     /// The users behind it.

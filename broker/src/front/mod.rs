@@ -15,14 +15,15 @@ use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
-use tidings_core::shard::{refuse_connect, session_slot};
+use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::{Authenticate, Credentials, Decision, Refusal};
+use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
@@ -42,20 +43,35 @@ pub(crate) struct Front {
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
     pub(crate) authenticate: Arc<dyn Authenticate>,
+    pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Whoever comes is told where else to go.
+    Draining,
+    Stopped,
 }
 
 /// The front while it runs.
 #[derive(Debug)]
 pub(crate) struct FrontHandle {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FrontHandle {
+    /// Lets nobody in any more, and tells whoever comes where else to go.
+    pub(crate) fn drain(&self) {
+        self.stage.send_replace(Stage::Draining);
+    }
+
     /// Accepts nobody any more.
     pub(crate) fn stop(&mut self) {
-        self.stop.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
         if let Some(thread) = self.thread.take() {
             let _panicked_already = thread.join();
         }
@@ -66,17 +82,17 @@ impl Front {
     /// Begins to accept.
     pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = watch::channel(false);
+        let (stage, staged) = watch::channel(Stage::Serving);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok(FrontHandle { stop, thread: Some(thread) })
+            .spawn(move || LocalSet::new().block_on(&runtime, self.run(staged)))?;
+        Ok(FrontHandle { stage, thread: Some(thread) })
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
         let guests = std::mem::replace(&mut self.guests, mpsc::channel(1).1);
-        let desk = Rc::new(Desk { front: self, strangers: Rc::default() });
+        let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
         desk.spawn(Rc::clone(&desk).welcome(guests));
         for listener in listeners {
             match listener.attach() {
@@ -89,13 +105,14 @@ impl Front {
             }
         }
         // Ends when told to, or when the broker is gone.
-        let _gone = stopped.wait_for(|stop| *stop).await;
+        let _gone = stage.wait_for(|stage| *stage == Stage::Stopped).await;
     }
 }
 
 struct Desk {
     front: Front,
     strangers: Rc<Strangers>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Desk {
@@ -199,7 +216,7 @@ impl Desk {
 
     /// Reads CONNECT, asks who it is, and hands the connection on.
     async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
-        let bytes = match self.read_connect(&mut *stream).await {
+        let mut bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
@@ -207,12 +224,20 @@ impl Desk {
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
         };
-        let Ok(Some((Packet::Connect(connect), _))) = decode(&bytes, Version::V5, usize::MAX)
+        let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
             return;
         };
-        match self.identify(&connect, peer).await {
-            Err(reason) => {
+        let elsewhere = &self.front.limits.told.server_reference;
+        if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
+            let connection = ConnectionId(0);
+            let bytes = answer(|out| refer_connect(connection, &connect, elsewhere, out));
+            return goodbye(stream, &bytes).await;
+        }
+        let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
+        match self.identify(&mut *stream, &mut behind, &connect, peer).await {
+            Err(Unknown::Gone) => {}
+            Err(Unknown::Refused(reason)) => {
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
@@ -222,37 +247,65 @@ impl Desk {
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
+                bytes.truncate(used);
+                bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
     }
 
-    async fn identify(&self, connect: &Connect<'_>, peer: &Peer) -> Result<Login, ReasonCode> {
-        let admission = admit(connect, &self.front.limits, assigned_client_id)?;
+    async fn identify(
+        &self,
+        stream: &mut dyn Stream,
+        input: &mut Vec<u8>,
+        connect: &Connect<'_>,
+        peer: &Peer,
+    ) -> Result<Login, Unknown> {
+        let admitted = admit(connect, &self.front.limits, assigned_client_id);
+        let Admission { client_id, assigned } = admitted.map_err(Unknown::Refused)?;
         let credentials = Credentials {
-            client_id: admission.client_id.clone(),
+            client_id: client_id.clone(),
             user_name: connect.user_name.map(str::to_owned),
             password: connect.password.map(<[u8]>::to_vec),
             peer: Some(peer.address),
             certificate: peer.certificate.clone(),
         };
-        match self.front.authenticate.authenticate(credentials).await {
-            Decision::Accept { user, expires } => {
-                let Admission { client_id, assigned } = admission;
-                Ok(Login { user, client_id, assigned, expires })
-            }
-            Decision::Refuse(Refusal::BadUserNameOrPassword) => {
-                Err(ReasonCode::BadUserNameOrPassword)
-            }
-            Decision::Refuse(Refusal::NotAuthorized) => Err(ReasonCode::NotAuthorized),
-            Decision::Refuse(Refusal::ServerBusy) => Err(ReasonCode::ServerBusy),
+        if connect.properties.authentication_method().is_some() {
+            let (methods, largest) = (&self.front.methods, self.connect_bytes_max());
+            let accepted =
+                exchange::introduce(stream, input, connect, methods, credentials, largest);
+            let Accepted { user, expires, data, reauthenticator } = accepted.await?;
+            return Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: data,
+                reauthenticator: Some(reauthenticator),
+            });
         }
+        match self.front.authenticate.authenticate(credentials).await {
+            Decision::Accept { user, expires } => Ok(Login {
+                user,
+                client_id,
+                assigned,
+                expires,
+                authentication_data: Vec::new(),
+                reauthenticator: None,
+            }),
+            Decision::Refuse(refusal) => Err(Unknown::Refused(refusal.reason())),
+        }
+    }
+
+    /// The largest packet that is taken of a stranger.
+    fn connect_bytes_max(&self) -> usize {
+        CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max)
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
     async fn read_connect(&self, stream: &mut dyn Stream) -> Result<Vec<u8>, Rude> {
-        let largest = CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max);
+        let largest = self.connect_bytes_max();
         let mut bytes = Vec::new();
         loop {
             match bytes.first() {
@@ -291,8 +344,13 @@ fn assigned_client_id() -> String {
 
 /// The CONNACK that refuses a well-formed CONNECT.
 fn refusal(connect: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
+    answer(|out| refuse_connect(ConnectionId(0), connect, reason, out))
+}
+
+/// The bytes of an answer to a CONNECT.
+fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
     let mut out = Outbox::default();
-    refuse_connect(ConnectionId(0), connect, reason, &mut out);
+    give(&mut out);
     let mut bytes = Vec::new();
     for output in &out.outputs {
         if let Output::Send { frame, .. } = output {
@@ -341,7 +399,7 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     .await;
 }
 
-/// The largest CONNECT, whatever larger packets are taken later.
+/// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
 const CONNECT_BYTES_MAX: usize = 64 * 1024;
 
 /// By how much a message of WebSocket may be larger than the largest packet.

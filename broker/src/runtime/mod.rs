@@ -31,7 +31,9 @@ use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
 use crate::mail::{Mail, MailBox, Post};
 use crate::observer::Observers;
+use authenticate::ByMethod;
 
+mod authenticate;
 mod read;
 mod write;
 
@@ -60,6 +62,8 @@ pub(crate) struct Runtime {
     store: ShardStore,
     out: Outbox,
     connections: HashMap<ConnectionId, Connection>,
+    /// The connections that were authenticated by a method, and may be again.
+    methods: HashMap<ConnectionId, ByMethod>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
     /// Connections that are not read while the store, or the answers to them, are behind.
@@ -117,6 +121,7 @@ impl Runtime {
             store,
             out: Outbox::default(),
             connections: HashMap::new(),
+            methods: HashMap::new(),
             last_connection: 0,
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -233,6 +238,9 @@ impl Runtime {
                     self.mark_dirty(connection);
                 }
             }
+            Output::Authenticate { connection, begins, data } => {
+                self.authenticate(connection, begins, data);
+            }
             Output::Close { connection, cause } => self.close(connection, &cause),
             Output::Event(event) => self.observers.tell(event),
         }
@@ -341,12 +349,15 @@ fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
+        Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
             if let Some(id) = runtime.introduce(*introduced) {
                 let this = Rc::clone(shared);
                 spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
             }
         }
+        Mail::RightsChanged => runtime.handle(Input::RightsChanged),
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);

@@ -11,6 +11,7 @@ use tidings_core::shard::{Input, Open};
 use tidings_core::time::Time;
 
 use super::Runtime;
+use super::authenticate::ByMethod;
 use crate::connection::{Connection, Phase};
 use crate::mail::{Introduced, Login};
 
@@ -18,7 +19,8 @@ impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
         let Introduced { mut stream, mut bytes, login } = introduced;
-        let Login { user, client_id, assigned, expires } = login;
+        let Login { user, client_id, assigned, expires, authentication_data, reauthenticator } =
+            login;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -33,7 +35,18 @@ impl Runtime {
         tracing::debug!(connection = id.0, user, client_id, "opening");
         let expires = expires.map_or(Time::NEVER, |expires| self.clock.time(expires));
         let (user, client_id) = (&user[..], &client_id[..]);
-        let open = Open { connection: id, user, client_id, assigned, expires, connect };
+        if let Some(reauthenticator) = reauthenticator {
+            self.methods.insert(id, ByMethod::new(reauthenticator));
+        }
+        let open = Open {
+            connection: id,
+            user,
+            client_id,
+            assigned,
+            expires,
+            authentication_data: &authentication_data,
+            connect,
+        };
         self.handle(Input::Open(open));
         bytes.clear();
         Some(id)

@@ -108,6 +108,7 @@ impl Runtime {
             }
             wake(connection.waker.as_ref());
         }
+        self.methods.remove(&id);
         if self.stopping && self.connections.is_empty() {
             wake(self.wake_end.as_ref());
         }

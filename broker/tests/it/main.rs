@@ -8,10 +8,18 @@
 )]
 
 mod answers;
+mod corpus;
+mod enhanced;
+#[path = "../fuzz_bodies/journal.rs"]
+mod fuzz_journal;
 mod journal;
 mod keys;
 mod login_panics;
+mod rights;
+#[path = "../fuzz_bodies/rights.rs"]
+mod rights_body;
 mod rumqtt;
+mod scram;
 mod shell;
 mod sockets;
 mod store;

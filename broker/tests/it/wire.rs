@@ -27,6 +27,8 @@ pub(crate) enum Packet {
     Unsuback(u16),
     Pingresp,
     Disconnect(u8),
+    /// Its Reason Code, Authentication Method and Authentication Data.
+    Auth(u8, String, Vec<u8>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub(crate) struct Connect {
     pub(crate) keep_alive: u16,
     /// Topic and payload of a will at QoS 1.
     pub(crate) will: Option<(String, String)>,
+    /// Authentication Method and Authentication Data.
+    pub(crate) method: Option<(String, Vec<u8>)>,
 }
 
 impl Connect {
@@ -75,6 +79,7 @@ impl Connect {
             clean: true,
             keep_alive: 60,
             will: None,
+            method: None,
         }
     }
 
@@ -103,6 +108,12 @@ impl Connect {
         self
     }
 
+    /// Authenticates by `method`, whose first data this is.
+    pub(crate) fn method(mut self, method: &str, data: &[u8]) -> Self {
+        self.method = Some((method.into(), data.into()));
+        self.v5()
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
         put_text(&mut body, "MQTT");
@@ -115,10 +126,15 @@ impl Connect {
         body.extend([self.version, flags]);
         body.extend(self.keep_alive.to_be_bytes());
         if self.version == 5 {
-            match self.clean {
-                true => body.push(0),
-                false => body.extend([5, 0x11, 0, 0, 0x0e, 0x10]),
+            let mut properties = Vec::new();
+            if !self.clean {
+                properties.extend([0x11, 0, 0, 0x0e, 0x10]);
             }
+            if let Some((method, data)) = &self.method {
+                put_method(&mut properties, method, data);
+            }
+            put_length(&mut body, properties.len());
+            body.extend(properties);
         }
         put_text(&mut body, &self.client_id);
         if let Some((topic, payload)) = &self.will {
@@ -144,6 +160,8 @@ pub(crate) struct Wire<S = TcpStream> {
     used: usize,
     output: Vec<u8>,
     last_id: u16,
+    /// Authentication Method and Authentication Data of the CONNACK.
+    pub(crate) method: Option<(String, Vec<u8>)>,
 }
 
 /// The connection is gone.
@@ -189,7 +207,7 @@ impl<S: Read + Write> Wire<S> {
     /// A connection that was made in another way. Its reads are to have a deadline.
     pub(crate) fn over(stream: S, version: u8) -> Self {
         let (input, output) = (Vec::new(), Vec::new());
-        Self { stream, version, input, used: 0, output, last_id: 0 }
+        Self { stream, version, input, used: 0, output, last_id: 0, method: None }
     }
 
     /// Connects and is accepted.
@@ -347,6 +365,11 @@ impl<S: Read + Write> Wire<S> {
             if let Some((header, length)) = whole(&self.input[self.used..]) {
                 let bytes = &self.input[self.used..self.used + header + length];
                 let packet = parse(bytes[0], &bytes[header..], self.version);
+                if let Packet::Connack { code: 0, .. } = packet
+                    && self.version == 5
+                {
+                    self.method = method(&bytes[header + 2..]);
+                }
                 self.used += header + length;
                 return Ok(packet);
             }
@@ -403,6 +426,10 @@ fn parse(first: u8, body: &[u8], version: u8) -> Packet {
         }
         11 => Packet::Unsuback(u16_at(0)),
         13 => Packet::Pingresp,
+        15 => {
+            let (method, data) = method(&body[1..]).unwrap();
+            Packet::Auth(body[0], method, data)
+        }
         14 => Packet::Disconnect(body.first().copied().unwrap_or(0)),
         kind => panic!("a Server sends no packet of type {kind}"),
     }
@@ -416,10 +443,64 @@ fn properties(bytes: &[u8]) -> usize {
     }
 }
 
+/// Authentication Method and Authentication Data in properties that begin with their length.
+fn method(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
+    let end = properties(bytes);
+    let mut at = if end > 0x80 { 2 } else { 1 };
+    let (mut method, mut data) = (None, Vec::new());
+    while at < end {
+        let value = &bytes[at + 1..end];
+        let text = || 2 + usize::from(u16::from_be_bytes([value[0], value[1]]));
+        at += 1 + match bytes[at] {
+            0x15 => {
+                method = Some(String::from_utf8(value[2..text()].to_vec()).unwrap());
+                text()
+            }
+            0x16 => {
+                data = value[2..text()].to_vec();
+                text()
+            }
+            0x12 | 0x1a | 0x1c | 0x1f => text(),
+            0x11 | 0x27 => 4,
+            0x13 | 0x21 | 0x22 => 2,
+            0x24 | 0x25 | 0x28..=0x2a => 1,
+            other => panic!("property {other:#04x}"),
+        };
+    }
+    method.map(|method| (method, data))
+}
+
+/// Authentication Method and Authentication Data, none where it is empty.
+fn put_method(out: &mut Vec<u8>, method: &str, data: &[u8]) {
+    out.push(0x15);
+    put_text(out, method);
+    if !data.is_empty() {
+        out.push(0x16);
+        out.extend((data.len() as u16).to_be_bytes());
+        out.extend_from_slice(data);
+    }
+}
+
+/// An AUTH.
+pub(crate) fn auth(code: u8, method: &str, data: &[u8]) -> Vec<u8> {
+    let mut properties = Vec::new();
+    put_method(&mut properties, method, data);
+    let mut body = vec![code];
+    put_length(&mut body, properties.len());
+    body.extend(properties);
+    packet(0xf0, &body)
+}
+
 /// A packet of this first byte and body.
 pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    let mut rest = body.len();
+    put_length(&mut out, body.len());
+    out.extend_from_slice(body);
+    out
+}
+
+/// A Variable Byte Integer.
+fn put_length(out: &mut Vec<u8>, mut rest: usize) {
     loop {
         let more = if rest > 0x7f { 0x80 } else { 0 };
         out.push((rest & 0x7f) as u8 | more);
@@ -428,8 +509,6 @@ pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
             break;
         }
     }
-    out.extend_from_slice(body);
-    out
 }
 
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {

@@ -1,6 +1,7 @@
-//! `statements.toml` says which cases hold which statement, and is true in both directions.
+//! `statements.toml` lists every statement: the cases that hold it, or the reason why none can.
 //!
 //! To write it anew from the cases: `TIDINGS_WRITE=1 cargo test -p tidings-conformance statements`.
+//! The reasons are written by hand, and stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,6 +14,9 @@ type Held = BTreeMap<String, BTreeSet<String>>;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/statements.toml");
 const VERSIONS: [(Version, &str); 2] = [(Version::V311, "v311"), (Version::V5, "v5")];
 
+const HEAD: &str = "# Every statement: the cases that hold it, or the reason why none can. A test \
+                    compares this with the cases.\n";
+
 fn held_by_cases(version: Version) -> Held {
     let mut held = Held::new();
     for case in tidings_conformance::all() {
@@ -23,25 +27,39 @@ fn held_by_cases(version: Version) -> Held {
     held
 }
 
-fn held_by_file(table: &str) -> Held {
+fn table(name: &str) -> toml::Table {
     let file: toml::Table = std::fs::read_to_string(FILE).unwrap().parse().unwrap();
-    let rows = file[table].as_table().unwrap().iter();
-    rows.map(|(id, names)| {
-        let names = names.as_array().unwrap().iter();
-        (id.clone(), names.map(|name| name.as_str().unwrap().to_owned()).collect())
+    file[name].as_table().unwrap().clone()
+}
+
+/// The lists of the file.
+fn held_by_file(name: &str) -> Held {
+    let rows = table(name).into_iter();
+    rows.filter_map(|(id, names)| {
+        let names = names.as_array()?.iter();
+        Some((id, names.map(|name| name.as_str().unwrap().to_owned()).collect()))
     })
     .collect()
 }
 
+/// The reasons of the file.
+fn reasons(name: &str) -> BTreeMap<String, String> {
+    let rows = table(name).into_iter();
+    rows.filter_map(|(id, reason)| Some((id, reason.as_str()?.to_owned()))).collect()
+}
+
 /// Identifiers in the order of the text, not of the alphabet.
 fn written() -> String {
-    let mut text =
-        String::from("# Which cases hold which statement; a test compares it with them.\n");
+    let mut text = String::from(HEAD);
     for (version, table) in VERSIONS {
         text.push_str(&format!("\n[{table}]\n"));
-        let held = held_by_cases(version);
+        let (held, reasons) = (held_by_cases(version), reasons(table));
         for (id, _) in statements(version) {
-            let Some(names) = held.get(*id) else { continue };
+            let Some(names) = held.get(*id) else {
+                let reason = reasons.get(*id).map_or("", String::as_str);
+                text.push_str(&format!("{id:?} = {reason:?}\n"));
+                continue;
+            };
             text.push_str(&format!("{id:?} = [\n"));
             names.iter().for_each(|name| text.push_str(&format!("    {name:?},\n")));
             text.push_str("]\n");
@@ -68,6 +86,22 @@ fn file_lists_what_the_cases_hold_and_nothing_else() {
         }
         for id in cases.keys() {
             assert!(file.contains_key(id), "{table} {id}: held by a case, missing in the file");
+        }
+    }
+}
+
+#[test]
+fn every_statement_has_a_case_or_a_reason() {
+    for (version, name) in VERSIONS {
+        let (held, reasons, table) = (held_by_file(name), reasons(name), table(name));
+        for (id, _) in statements(version) {
+            let cases = held.get(*id).is_some_and(|cases| !cases.is_empty());
+            let reason = reasons.get(*id).is_some_and(|reason| reason.len() > 20);
+            assert!(cases || reason, "{name} {id}: neither a case nor a reason");
+        }
+        let known: BTreeSet<_> = statements(version).iter().map(|it| it.0).collect();
+        for id in table.keys() {
+            assert!(known.contains(id.as_str()), "{name} {id} is no statement");
         }
     }
 }

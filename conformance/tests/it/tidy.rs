@@ -34,7 +34,9 @@ const LADDERS: [(&str, &[&str]); 6] = [
         "broker",
         &[
             "auth",
+            "rights",
             "clock",
+            "exchange",
             "limits",
             "listener",
             "connection",
@@ -77,7 +79,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "listeners", "users", "start"]),
+    ("server", &["config", "exit", "banner", "cli", "listeners", "users", "rights", "start"]),
     (
         "conformance",
         &[
@@ -93,7 +95,10 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
             "case",
             "run",
+            "record",
             "report",
+            "html",
+            "compare",
             "scram",
             "section1_5",
             "section2_1",
@@ -111,6 +116,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "section3_8",
             "section3_10",
             "section3_12",
+            "section4_1",
             "section4_3",
             "section4_4",
             "section4_7",

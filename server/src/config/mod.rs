@@ -4,6 +4,9 @@
 //! that what `tidings config print` says is what is in force. The doc comment of a field is what
 //! its users read. [`Settings::load`] puts defaults, file and command line together.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz_bodies/config.rs"]
+mod any_text;
 mod load;
 mod print;
 
@@ -61,11 +64,13 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) rights: Rights,
     pub(crate) tls: Tls,
     pub(crate) websocket: WebSocket,
     pub(crate) proxy: Proxy,
     pub(crate) limits: Limits,
     pub(crate) chat: Chat,
+    pub(crate) drain: Drain,
     pub(crate) log: Log,
 }
 
@@ -76,11 +81,13 @@ impl Config {
             Top::KEYS,
             Data::KEYS,
             Users::KEYS,
+            Rights::KEYS,
             Tls::KEYS,
             WebSocket::KEYS,
             Proxy::KEYS,
             Limits::KEYS,
             Chat::KEYS,
+            Drain::KEYS,
             Log::KEYS,
         ]
         .into_iter()
@@ -98,6 +105,15 @@ impl Config {
             self.data.dir.join("users")
         } else {
             PathBuf::from(&self.users.file)
+        }
+    }
+
+    /// Where the rights are. The file may be missing unless it is named.
+    pub(crate) fn rights_file(&self) -> PathBuf {
+        if self.rights.file.is_empty() {
+            self.data.dir.join("rights")
+        } else {
+            PathBuf::from(&self.rights.file)
         }
     }
 }
@@ -154,6 +170,9 @@ section! {
         unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
         /// Threads that own sessions; 0 is one per core.
         shards: u64 = 0, Kind::Number(0, 256);
+        /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
+        /// Information; `%c` is the Client Identifier, `%u` the user. Empty: nothing is told.
+        response_information: String = String::new(), Kind::Text { may_be_empty: true };
     }
 }
 
@@ -177,6 +196,18 @@ section! {
     Users, "users." {
         /// The file with a `name:hash` per line; empty is `users` in the data folder.
         file: String = String::new(), Kind::Text { may_be_empty: true };
+    }
+}
+
+section! {
+    /// Who may publish and subscribe to what, once there are users.
+    Rights, "rights." {
+        /// The file with a rule per line, such as `allow users both sensors/%u/#`; the first that fits
+        /// decides. Read again when it changes, and on SIGHUP. Empty is `rights` in the data folder.
+        file: String = String::new(), Kind::Text { may_be_empty: true };
+        /// What holds for topics of which no line speaks: "deny" or "allow". Those of chat are chat's
+        /// to decide.
+        otherwise: Otherwise = Otherwise::Deny, Kind::Choice(&["deny", "allow"]);
     }
 }
 
@@ -274,6 +305,10 @@ section! {
         retained_message_bytes_max: u64 = 64 * KIB, Kind::Number(0, 16 * MIB);
         /// Most bytes of all retained messages together.
         retained_bytes_max: u64 = 64 * MIB, Kind::Number(0, 64 * GIB);
+        /// Payloads whose Payload Format Indicator says text: "trust" it, or "check" that they are
+        /// UTF-8 and refuse others with 0x99.
+        payload_format: PayloadFormat = PayloadFormat::Trust,
+            Kind::Choice(&["trust", "check"]);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
@@ -292,6 +327,15 @@ section! {
         receipt_delay_ms: u64 = 100, Kind::Number(0, 10_000);
         /// Days that messages are kept.
         retention_days: u64 = 30, Kind::Number(1, 3650);
+    }
+}
+
+section! {
+    /// The end of the server, by SIGTERM or SIGINT.
+    Drain, "drain." {
+        /// The server that MQTT 5 Clients are told to use instead (0x9C), such as
+        /// "b.example.org:1883". Empty: they are told that this one stops (0x8B).
+        server_reference: String = String::new(), Kind::Text { may_be_empty: true };
     }
 }
 
@@ -316,6 +360,24 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `rights.otherwise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Otherwise {
+    Deny,
+    Allow,
+}
+
+/// A word of `limits.payload_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PayloadFormat {
+    /// Nobody looks.
+    Trust,
+    /// Text is text.
+    Check,
 }
 
 /// A word of `tls.client_certificates`.

@@ -17,6 +17,7 @@ mod listeners;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
+mod rights;
 mod serve;
 mod support;
 mod unopenable;

@@ -126,6 +126,9 @@ pub(crate) struct Link {
     pub(crate) heard: Time,
     /// When the login is over.
     pub(crate) expires: Time,
+    /// The Authentication Method of CONNECT: without one there is no AUTH. [MQTT-4.12.0-6]
+    pub(crate) authentication_method: Option<Box<str>>,
+    pub(crate) reauthentication: Reauthentication,
     pub(crate) quota: SendQuota,
     pub(crate) packet_bytes_max: usize,
     pub(crate) aliases: TopicAliases,
@@ -141,6 +144,17 @@ pub(crate) struct Link {
     pub(crate) may_set_expiry: bool,
     /// The Client wants the session, which has rows, to end with this connection.
     pub(crate) ends_session: bool,
+}
+
+/// Whose turn it is while a Client is authenticated again (§4.12.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reauthentication {
+    /// It is not.
+    Idle,
+    /// The authenticator's.
+    Asked,
+    /// The Client's.
+    Answering,
 }
 
 impl Link {
@@ -175,6 +189,8 @@ impl Link {
             silence_due: None,
             heard: now,
             expires: Time::NEVER,
+            authentication_method: properties.authentication_method().map(Into::into),
+            reauthentication: Reauthentication::Idle,
             quota: SendQuota::new(window),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),
             aliases: TopicAliases::new(limits.topic_alias_max),

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::rows;
-use super::{Cx, Session};
+use super::{Cx, Queued, Session};
 use crate::codec::{
     Ack, Packet, PacketId, PacketKind, Properties, Publish, QoS, ReasonCode, Suback, Version,
 };
@@ -47,6 +47,8 @@ struct Reply {
     by_service: bool,
     /// It was asked on a connection that is over: what it decides holds, but nobody is told.
     silent: bool,
+    /// What the Client hears of its own message with QoS 0: behind the answer.
+    own: Vec<Queued>,
 }
 
 /// Which answer.
@@ -166,6 +168,7 @@ impl Receiving {
     pub(crate) fn begin_again(&mut self) {
         for reply in &mut self.replies {
             reply.silent = true;
+            reply.own.clear();
             let exactly_once = matches!(reply.kind, ReplyKind::Pubrec { .. });
             let forgotten = reply.by_service && reply.waits > 0;
             if exactly_once && !forgotten {
@@ -194,10 +197,19 @@ impl Receiving {
     ) -> u64 {
         let reason = ReasonCode::Success;
         let properties = Bytes::new();
-        let (by_service, silent) = (false, false);
         let weight = kind.weight();
-        let reply =
-            Reply { kind, weight, packet_id, reason, properties, ready, waits, by_service, silent };
+        let reply = Reply {
+            kind,
+            weight,
+            packet_id,
+            reason,
+            properties,
+            ready,
+            waits,
+            by_service: false,
+            silent: false,
+            own: Vec::new(),
+        };
         self.weight += reply.weight;
         self.replies.push_back(reply);
         self.first + self.replies.len() as u64 - 1
@@ -237,6 +249,12 @@ impl Receiving {
             reply.properties = properties;
         }
         reply.waits == 0
+    }
+
+    /// Has a QoS 0 copy of the Client's own message wait for its answer; `false` if that was given.
+    pub(crate) fn behind(&mut self, serial: u64, own: Queued) -> bool {
+        let reply = self.reply(serial);
+        reply.map(|reply| reply.own.push(own)).is_some()
     }
 
     /// Sets the reason of an answer before anybody was waited for.
@@ -343,7 +361,7 @@ impl Session {
     }
 
     fn send_reply(&mut self, reply: Reply, cx: &mut Cx<'_>) {
-        let Reply { kind, packet_id, reason, properties, silent, .. } = reply;
+        let Reply { kind, packet_id, reason, properties, silent, own, .. } = reply;
         // [MQTT-3.4.2-2], [MQTT-3.4.2-3]
         let fits = properties.len() + ACK_BYTES_MAX <= self.link.packet_bytes_max;
         let allowed = fits && self.link.problem_information && self.link.version == Version::V5;
@@ -376,6 +394,9 @@ impl Session {
             return;
         }
         cx.out.send(self.link.connection, self.link.version, &packet);
+        for queued in own {
+            self.offer(queued, cx);
+        }
     }
 
     /// The Client repeats a QoS 2 PUBLISH: PUBREC again, unless the first is still on its way. To be

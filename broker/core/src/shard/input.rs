@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::{Connect, Malformed, Packet};
+use crate::codec::{Connect, Malformed, Packet, ReasonCode};
 use crate::hook::{Authorize, Intercept, ServiceFactory};
 use crate::limits::Limits;
 use crate::output::ConnectionId;
@@ -58,6 +58,13 @@ pub enum Input<'a> {
         /// What is wrong with them.
         cause: Malformed,
     },
+    /// The answer to [`crate::output::Output::Authenticate`].
+    Authenticated {
+        /// Where.
+        connection: ConnectionId,
+        /// What the authenticator says.
+        step: AuthStep<'a>,
+    },
     /// The connection is gone. Not for one the shard has closed itself.
     Closed {
         /// Which.
@@ -102,6 +109,27 @@ pub enum Input<'a> {
     Stop,
 }
 
+/// A step of enhanced authentication, as the authenticator took it (§4.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthStep<'a> {
+    /// The Client is to say more.
+    Continue {
+        /// What it is told; empty: nothing.
+        data: &'a [u8],
+    },
+    /// It is known.
+    Accept {
+        /// As whom.
+        user: &'a str,
+        /// When that is over; [`Time::NEVER`] if it is not.
+        expires: Time,
+        /// What it is told; empty: nothing.
+        data: &'a [u8],
+    },
+    /// It is not; the connection ends. [MQTT-4.12.1-2]
+    Refuse(ReasonCode),
+}
+
 /// A CONNECT whose Client is known. See [`crate::admission::admit`].
 #[derive(Debug)]
 pub struct Open<'a> {
@@ -115,6 +143,9 @@ pub struct Open<'a> {
     pub assigned: bool,
     /// When what authentication says is over; [`Time::NEVER`] if it is not.
     pub expires: Time,
+    /// What the last step of enhanced authentication says to the Client, in CONNACK; empty:
+    /// nothing.
+    pub authentication_data: &'a [u8],
     /// What it said.
     pub connect: Connect<'a>,
 }

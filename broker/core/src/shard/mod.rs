@@ -4,6 +4,7 @@
 //! what must be done about it; several shards are as many machines that send each other messages.
 //! The files beside this one are parts of the one machine, by what they react to.
 
+mod authenticate;
 mod close;
 mod input;
 mod load;
@@ -22,8 +23,8 @@ mod wills;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub use input::{Hooks, Input, Open, ShardConfig};
-pub use open::refuse_connect;
+pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
+pub use open::{refer_connect, refuse_connect};
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
@@ -175,6 +176,9 @@ impl Shard {
             Input::Malformed { connection, cause } => {
                 self.refuse(connection, cause.into(), now, out);
             }
+            Input::Authenticated { connection, step } => {
+                self.authenticated(connection, step, now, out);
+            }
             Input::Closed { connection } => self.lost(connection, now, out),
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
@@ -279,7 +283,7 @@ impl Shard {
                 return self.disconnect(id, connection, &disconnect, now, out);
             }
             Packet::Connect(_) => return Err(ProtocolError::SecondConnect.into()),
-            Packet::Auth(_) => return Err(ProtocolError::UnexpectedAuth.into()),
+            Packet::Auth(auth) => self.authenticate(id, &auth, out)?,
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 return Err(ProtocolError::NotForClients(packet.name()).into());
             }
@@ -418,9 +422,18 @@ impl Shard {
     /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
     /// [MQTT-3.14.0-1]
     fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        Self::say_goodbye_with(session, reason, Properties::default(), out);
+    }
+
+    fn say_goodbye_with(
+        session: &Session,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+        out: &mut Outbox,
+    ) {
         let Link { connection, version, .. } = session.link;
         if version == Version::V5 && session.opening.is_none() {
-            let goodbye = Disconnect { reason, properties: Properties::default() };
+            let goodbye = Disconnect { reason, properties };
             out.send(connection, version, &Packet::Disconnect(goodbye));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Shard, Waiter};
+use crate::admission::payload_fits;
 use crate::codec::{Publish, QoS, ReasonCode, Version};
 use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
@@ -38,6 +39,14 @@ impl Shard {
             }
         };
         let publish = &Publish { topic: &topic, ..*publish };
+        let is_text = publish.properties.payload_format();
+        if !payload_fits(&self.limits, is_text, publish.payload) {
+            let reason = ReasonCode::PayloadFormatInvalid;
+            if publish.qos == QoS::AtMostOnce {
+                return Err(ProtocolError::Refused(reason).into());
+            }
+            return self.answer_publish(id, publish, Err(reason), now, out);
+        }
         if let Err(reason) = self.may_publish(id, publish) {
             return self.answer_publish(id, publish, Err(reason), now, out);
         }
@@ -165,7 +174,7 @@ impl Shard {
             let session = self.sessions.get(&id)?;
             Some(rows::received(session.slot, id, packet_id))
         });
-        let routed = self.place(message, ops, noted, out);
+        let mut routed = self.place(message, ops, noted, out);
         let ready = ready.max(routed.ready);
         let waiter = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
@@ -180,6 +189,7 @@ impl Shard {
         });
         // The answer goes before the deliveries: a Client that hears itself expects it first.
         self.release(id, now, out);
+        self.hold_own(message, &mut routed, waiter);
         let only = others.len() + hands == 1 && !routed.matched;
         self.hand_out(message, routed, now, out);
         self.hand_over(message, only, waiter, out);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::shared::Relay;
-use super::{Owed, Shard};
+use super::{Owed, Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
@@ -19,6 +19,21 @@ use crate::router::Copy;
 use crate::session::{Queued, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
+
+impl Copy {
+    /// What its session is to send, once `ready` is stored.
+    fn queued(
+        self,
+        number: u64,
+        key: Option<Bytes>,
+        message: &Arc<Message>,
+        ready: Position,
+    ) -> Queued {
+        let Self { qos, retain, subscription_id, share, .. } = self;
+        let (message, tag) = (Arc::clone(message), None);
+        Queued { number, message, qos, retain, subscription_id, ready, key, share, tag }
+    }
+}
 
 /// A session whose queue is full, and nothing in it that could make room.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +130,29 @@ impl Shard {
         routed
     }
 
+    /// Has the copies with QoS 0 for the publisher itself wait for its answer, so that the order of
+    /// the two is always the same.
+    pub(super) fn hold_own(
+        &mut self,
+        message: &Arc<Message>,
+        routed: &mut Routed,
+        waiter: Option<Waiter>,
+    ) {
+        let Some(Waiter::Answer(id, serial)) = waiter else { return };
+        let own = |copy: &Copy| copy.session == id && copy.qos == QoS::AtMostOnce;
+        if !routed.places.iter().any(|(copy, ..)| own(copy)) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        routed.places.retain(|(copy, number, _)| {
+            let held = own(copy)
+                && session
+                    .receiving
+                    .behind(serial, copy.clone().queued(*number, None, message, Position::START));
+            !held
+        });
+    }
+
     /// Delivers a message to those that [`Shard::place`] found.
     pub(super) fn hand_out(
         &mut self,
@@ -188,11 +226,8 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        let Copy { session, qos, retain, subscription_id, share } = copy;
-        let message = Arc::clone(message);
-        let tag = None;
-        let queued =
-            Queued { number, message, qos, retain, subscription_id, ready, key, share, tag };
+        let session = copy.session;
+        let queued = copy.queued(number, key, message, ready);
         let pumped = self.with(session, now, out, |session, cx| {
             session.offer(queued, cx);
             session.pump(cx)

@@ -29,7 +29,9 @@ use tidings_core::limits::Limits;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
-use tidings_core::shard::{Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot};
+use tidings_core::shard::{
+    AuthStep, Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
+};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 
@@ -54,6 +56,8 @@ struct Peer {
     /// Bytes from before the session was ready.
     early: Vec<Vec<u8>>,
     got: Vec<Got>,
+    /// Bytes of the largest packet that came.
+    largest: usize,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub(crate) struct Cluster {
     safe: BTreeMap<Bytes, Bytes>,
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
+    /// What authenticators are asked: whether it begins an exchange, and the data.
+    pub(crate) asked: Vec<(Link, bool, String)>,
     limits: Arc<Limits>,
     hooks: Hooks,
     restarts: u64,
@@ -101,6 +107,7 @@ impl Cluster {
             safe: BTreeMap::new(),
             now: Time::from_millis(1_000_000),
             events: Vec::new(),
+            asked: Vec::new(),
             limits: Arc::new(limits),
             hooks,
             restarts: 0,
@@ -208,13 +215,22 @@ impl Cluster {
             gone: false,
             early: Vec::new(),
             got: Vec::new(),
+            largest: 0,
         });
         match admitted {
             Ok(it) => {
                 let (client_id, assigned) = (&it.client_id[..], it.assigned);
                 let expires = options.expires;
                 let user = &user[..];
-                let open = Open { connection, user, client_id, assigned, expires, connect };
+                let open = Open {
+                    connection,
+                    user,
+                    client_id,
+                    assigned,
+                    expires,
+                    authentication_data: &options.authentication_data,
+                    connect,
+                };
                 self.input(shard, Input::Open(open));
             }
             Err(reason) => {
@@ -280,7 +296,7 @@ impl Cluster {
                 topic: &sent.topic,
                 packet_id: PacketId::new(sent.id),
                 properties: sent.properties.as_properties(),
-                payload: sent.payload.as_bytes(),
+                payload: &sent.payload,
             }),
         );
     }
@@ -374,6 +390,13 @@ impl Cluster {
         self.settle();
     }
 
+    /// An authenticator answers; late, too, when the connection is gone.
+    pub(crate) fn authenticated(&mut self, link: Link, step: AuthStep<'_>) {
+        let (shard, connection) = (self.links[link.0].shard, ConnectionId(link.0 as u64));
+        self.input(shard, Input::Authenticated { connection, step });
+        self.settle();
+    }
+
     pub(crate) fn congest(&mut self, link: Link, congested: bool) {
         let peer = &self.links[link.0];
         if peer.closed.is_some() || peer.gone {
@@ -402,6 +425,17 @@ impl Cluster {
     pub(crate) fn is_open(&self, link: Link) -> bool {
         let peer = &self.links[link.0];
         peer.opened && !peer.gone && peer.closed.is_none()
+    }
+
+    /// Whether it ended, from whichever side.
+    pub(crate) fn is_over(&self, link: Link) -> bool {
+        let peer = &self.links[link.0];
+        peer.gone || peer.closed.is_some()
+    }
+
+    /// Bytes of the largest packet that came to a Client.
+    pub(crate) fn largest(&self, link: Link) -> usize {
+        self.links[link.0].largest
     }
 
     // What the world does.
@@ -666,6 +700,10 @@ impl Cluster {
                     self.nodes[usize::from(to.0)].inbox.push_back((from, message));
                 }
                 Output::Event(event) => self.events.push(event),
+                Output::Authenticate { connection, begins, data } => {
+                    let data = String::from_utf8(data.into_vec()).unwrap();
+                    self.asked.push((link_of(connection), begins, data));
+                }
             }
         }
         for link in opened {
@@ -690,6 +728,8 @@ impl Cluster {
             let got = owned(&packet);
             self.note(&("to", link.0, line(&got)));
             self.links[link.0].got.push(got);
+            let largest = &mut self.links[link.0].largest;
+            *largest = taken.max(*largest);
             bytes = &bytes[taken..];
         }
     }

@@ -374,3 +374,32 @@ fn repeat_of_an_answered_message_is_answered_while_the_store_is_behind() {
     broker.sync();
     assert_eq!(broker.received(alice), ["CONNACK present", "PUBREC 1"]);
 }
+
+#[test]
+fn own_copy_with_qos_0_comes_behind_the_answer() {
+    // Always: also where the answer waits for the store, or for another shard.
+    for shards in [1, 2, 4] {
+        let mut broker = Cluster::new(shards);
+        let other = broker.join(&lasting(&broker.name_on("other", usize::from(shards - 1)), 100));
+        broker.listen(other, "with-other", 1);
+        let alice = broker.join(&v5(&broker.name_on("alice", 0)));
+        for topic in ["alone", "with-other"] {
+            broker.listen(alice, topic, 0);
+        }
+        for (qos, answer) in [(1, "PUBACK"), (2, "PUBREC")] {
+            for topic in ["alone", "with-other"] {
+                for retain in [false, true] {
+                    let mut sent = message(topic, "x", qos, 7);
+                    sent.retain = retain;
+                    broker.publish(alice, &sent);
+                    let own = format!("PUBLISH q0 {topic}=x");
+                    assert_eq!(broker.received(alice), [format!("{answer} 7"), own]);
+                    if qos == 2 {
+                        broker.pubrel(alice, 7);
+                        broker.got(alice);
+                    }
+                }
+            }
+        }
+    }
+}
