@@ -14,10 +14,10 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
-use crate::front::{Front, FrontHandle};
+use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
 use crate::limits::ConnectionLimits;
-use crate::listener::{Bound, Endpoint, Listener};
+use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::metrics::Metrics;
 use crate::observer::Observers;
@@ -30,6 +30,7 @@ use crate::teller::Teller;
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     endpoints: Vec<Endpoint>,
+    door: Door,
     front: FrontHandle,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
@@ -67,6 +68,11 @@ impl Broker {
     /// What has been counted, as it is now. Cheap enough to be asked every second.
     pub fn metrics(&self) -> Snapshot {
         self.metrics.snapshot()
+    }
+
+    /// Where connections are handed in that another server accepted.
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Returns when the broker cannot go on, and why.
@@ -223,6 +229,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let (door, guests) = Door::new(message_bytes_max(&limits));
     let refers = !limits.told.server_reference.is_empty();
     let mut teller = None;
     if !builder.system_interval.is_zero() {
@@ -232,6 +239,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     }
     let front = Front {
         listeners,
+        guests,
         posts: posts.clone(),
         shards,
         limits,
@@ -247,6 +255,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     Ok(Broker {
         addresses,
         endpoints,
+        door,
         front,
         posts,
         threads,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{
-    Authenticate, Logins, OpenUntilUsers, TokenAlgorithm, TokenOptions, Tokens, UsersFile, Webhook,
-    WebhookOptions,
+    Authenticate, CertificateIsUser, Logins, OpenUntilUsers, TokenAlgorithm, TokenOptions, Tokens,
+    UsersFile, Webhook, WebhookOptions,
 };
 
 use crate::config::Config;
@@ -17,7 +17,14 @@ pub(crate) fn authenticate(
     config: &Config,
     users: &Arc<UsersFile>,
 ) -> Result<Arc<dyn Authenticate>, Failure> {
-    let users = Arc::clone(users);
+    let others = by_password(config, Arc::clone(users))?;
+    if config.tls.certificate_is_user {
+        return Ok(Arc::new(CertificateIsUser::new(others)));
+    }
+    Ok(others)
+}
+
+fn by_password(config: &Config, users: Arc<UsersFile>) -> Result<Arc<dyn Authenticate>, Failure> {
     if !config.has_other_logins() {
         return Ok(Arc::new(OpenUntilUsers::new(users)));
     }

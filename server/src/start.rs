@@ -15,6 +15,7 @@ use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
+use tidings_broker::listener::{Listener, Place};
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
 use crate::rights::{self, Watch};
 use crate::users;
@@ -50,11 +52,13 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     }
     let rights = Arc::new(rights::open(&config)?);
     rights.set_open(open_until_users && users.never_held_a_user());
-    let watch = Watch { users, rights, open_until_users };
+    let Listeners { all, tls } = Listeners::of(&config)?;
+    let watch = Watch { users, rights, tls, open_until_users };
 
-    let broker = start(&config, &watch)?;
+    let broker = start(&config, all, &watch)?;
     let banner = Banner {
-        addresses: broker.addresses(),
+        endpoints: broker.endpoints(),
+        certificate: &config.tls.certificate,
         data: &config.data.dir,
         durability: config.data.durability,
         users: user_count,
@@ -72,7 +76,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
 fn refuse_open_network(config: &Config) -> Result<(), Failure> {
-    let Some(address) = config.address_off_loopback() else { return Ok(()) };
+    let Some((key, address)) = off_loopback(config) else { return Ok(()) };
     let default = Config::default().users_file();
     let file = config.users_file();
     let option =
@@ -80,13 +84,13 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Config,
         format_args!(
-            "listen: expected loopback addresses only while there are no users, found {address}; \
+            "{key}: expected loopback addresses only while there are no users, found {address}; \
              add one with `tidings user add NAME{option}`"
         ),
     ))
 }
 
-fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
+fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -104,8 +108,8 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
-    for address in &config.top.listen {
-        builder = builder.listen(*address);
+    for listener in listeners {
+        builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
 }
@@ -180,6 +184,19 @@ fn size(number: u64) -> usize {
 
 fn start_failure(error: StartError) -> Failure {
     let exit = match &error {
+        StartError::Listen { place: Place::Unix(_), source } => {
+            let mend = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process listens there; stop it, or choose another"
+                }
+                io::ErrorKind::AlreadyExists => "move the file away, or choose another path",
+                io::ErrorKind::NotFound => "is its folder there?",
+                io::ErrorKind::InvalidInput => "choose a shorter path",
+                _ => "may this user write there?",
+            };
+            let message = format_args!("listen_unix: {error}; {mend}");
+            return Failure::new(Exit::Unavailable, message);
+        }
         StartError::Listen { source, .. } => {
             let mend = match source.kind() {
                 io::ErrorKind::AddrInUse => "the port is taken; stop who has it or give --listen",

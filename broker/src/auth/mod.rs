@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use tidings_core::codec::ReasonCode;
 
+mod certificate;
 mod enhanced;
 mod guard;
 mod open;
@@ -25,6 +26,7 @@ mod users;
 mod verifier;
 mod webhook;
 
+pub use certificate::CertificateIsUser;
 pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};

@@ -18,6 +18,7 @@ use tidings_core::metric::Metric;
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
@@ -26,7 +27,7 @@ use crate::auth::{Authenticate, Credentials, Decision, Methods};
 use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::listener::{Bound, Peer, Ready, Socket, Stream};
+use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
 use crate::metrics::Metrics;
 
@@ -37,6 +38,8 @@ use strangers::{Stranger, Strangers};
 /// What the front is made of.
 pub(crate) struct Front {
     pub(crate) listeners: Vec<Bound>,
+    /// Connections that others accepted.
+    pub(crate) guests: Receiver<Guest>,
     pub(crate) posts: Vec<Post>,
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
@@ -91,7 +94,9 @@ impl Front {
 
     async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
+        let guests = std::mem::replace(&mut self.guests, mpsc::channel(1).1);
         let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
+        desk.spawn(Rc::clone(&desk).welcome(guests));
         for listener in listeners {
             match listener.attach() {
                 Ok(listener) => {
@@ -123,15 +128,9 @@ impl Desk {
 
     async fn accept(self: Rc<Self>, listener: Ready) {
         let listener = Rc::new(listener);
-        let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
-            if self.strangers.count() >= limits.unauthenticated_max {
-                self.front.metrics.count(Metric::LimitUnauthenticated);
-            }
-            while self.strangers.count() >= limits.unauthenticated_max {
-                sleep(PAUSE_WHEN_FULL).await;
-            }
+            self.wait_for_room().await;
             let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -156,6 +155,37 @@ impl Desk {
                     tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
+        }
+    }
+
+    /// Takes over who comes through the door.
+    async fn welcome(self: Rc<Self>, mut guests: Receiver<Guest>) {
+        loop {
+            self.wait_for_room().await;
+            let Some(Guest { stream, peer }) = guests.recv().await else {
+                return std::future::pending().await;
+            };
+            let mut stranger = self.strangers.enter();
+            if !self.may_enter(&mut stranger, peer.address) {
+                continue;
+            }
+            let desk = Rc::clone(&self);
+            tokio::task::spawn_local(async move {
+                let _until_it_is_known = stranger;
+                let deadline = desk.front.connections.connect_timeout;
+                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
+                    tracing::debug!(%peer, "no complete CONNECT in time");
+                }
+            });
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        if self.strangers.count() >= self.front.connections.unauthenticated_max {
+            self.front.metrics.count(Metric::LimitUnauthenticated);
+        }
+        while self.strangers.count() >= self.front.connections.unauthenticated_max {
+            sleep(PAUSE_WHEN_FULL).await;
         }
     }
 
@@ -187,9 +217,8 @@ impl Desk {
                 return;
             }
         }
-        // More than the largest packet: a message may hold several.
-        let message_bytes_max = self.front.limits.packet_bytes_max + MESSAGE_BYTES_MORE;
-        match listener.open(socket, address, message_bytes_max as u64).await {
+        let message_bytes_max = message_bytes_max(&self.front.limits);
+        match listener.open(socket, address, message_bytes_max).await {
             Ok((stream, peer)) => self.introduce(stream, &peer).await,
             Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
         }
@@ -309,6 +338,11 @@ impl Desk {
             }
         }
     }
+}
+
+/// The largest message of WebSocket: some more than the largest packet, for it may hold several.
+pub(crate) fn message_bytes_max(limits: &Limits) -> u64 {
+    (limits.packet_bytes_max + MESSAGE_BYTES_MORE) as u64
 }
 
 /// Why there is no CONNECT.

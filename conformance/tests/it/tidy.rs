@@ -83,7 +83,10 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "logins", "rights", "start"]),
+    (
+        "server",
+        &["config", "exit", "banner", "cli", "listeners", "users", "logins", "rights", "start"],
+    ),
     (
         "conformance",
         &[

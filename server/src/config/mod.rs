@@ -27,8 +27,23 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// Text; empty only where the flag says so.
     Text { may_be_empty: bool },
-    /// A list of addresses with ports, at least one.
+    /// A list of addresses with ports.
     Addresses,
+    /// `true` or `false`.
+    Flag,
+    /// A list of texts.
+    List(Item),
+}
+
+/// What each text of a list is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// The origin of a web page.
+    Origin,
+    /// An IP address, or a range of them.
+    Network,
 }
 
 /// A configuration key.
@@ -51,6 +66,9 @@ pub(crate) struct Config {
     pub(crate) users: Users,
     pub(crate) auth: Auth,
     pub(crate) rights: Rights,
+    pub(crate) tls: Tls,
+    pub(crate) websocket: WebSocket,
+    pub(crate) proxy: Proxy,
     pub(crate) limits: Limits,
     pub(crate) sys: Sys,
     pub(crate) chat: Chat,
@@ -67,6 +85,9 @@ impl Config {
             Users::KEYS,
             Auth::KEYS,
             Rights::KEYS,
+            Tls::KEYS,
+            WebSocket::KEYS,
+            Proxy::KEYS,
             Limits::KEYS,
             Sys::KEYS,
             Chat::KEYS,
@@ -75,6 +96,11 @@ impl Config {
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Whether anything is listened on that needs certificate and key.
+    pub(crate) fn tls_is_used(&self) -> bool {
+        !self.top.listen_tls.is_empty() || !self.top.listen_wss.is_empty()
     }
 
     /// Where the users are.
@@ -99,11 +125,6 @@ impl Config {
     pub(crate) fn has_other_logins(&self) -> bool {
         let auth = &self.auth;
         [&auth.jwt_keys, &auth.jwt_secret_file, &auth.webhook_url].iter().any(|it| !it.is_empty())
-    }
-
-    /// The first address that other machines can reach, if any.
-    pub(crate) fn address_off_loopback(&self) -> Option<SocketAddr> {
-        self.top.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
     }
 }
 
@@ -146,6 +167,17 @@ section! {
         /// loopback ones.
         listen: Vec<SocketAddr> = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
             Kind::Addresses;
+        /// The same over TLS; usually port 8883. Needs `tls.certificate` and `tls.key`.
+        listen_tls: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket, at `/mqtt`; usually port 8083. None by default: what listens for
+        /// browsers can be reached by the pages in them.
+        listen_ws: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket and TLS; usually port 8084.
+        listen_wss: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The path of a Unix socket to listen on; empty is none. Who uses it is on this machine.
+        listen_unix: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Who may use it: "0600" this user, "0660" the group too, "0666" everybody.
+        unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
         /// Threads that own sessions; 0 is one per core.
         shards: u64 = 0, Kind::Number(0, 256);
         /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
@@ -219,6 +251,46 @@ section! {
         /// What holds for topics of which no line speaks: "deny" or "allow". Those of chat are chat's
         /// to decide.
         otherwise: Otherwise = Otherwise::Deny, Kind::Choice(&["deny", "allow"]);
+    }
+}
+
+section! {
+    /// TLS.
+    Tls, "tls." {
+        /// The PEM file of the certificate and the chain behind it. Read again when it changes, and on
+        /// SIGHUP; a bad one is logged, and the old one kept.
+        certificate: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The PEM file of its private key.
+        key: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether Clients show a certificate: "off", "optional" or "required".
+        client_certificates: ClientCertificates = ClientCertificates::Off,
+            Kind::Choice(&["off", "optional", "required"]);
+        /// The PEM file of the authorities that sign the certificates of Clients.
+        client_ca: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether a Client that shows a certificate is the user that its Common Name says, without a
+        /// password.
+        certificate_is_user: bool = false, Kind::Flag;
+    }
+}
+
+section! {
+    /// WebSocket.
+    WebSocket, "websocket." {
+        /// Origins of web pages that may connect, besides those of the same host, such as
+        /// "https://chat.example"; "*" is all of them.
+        origins: Vec<String> = Vec::new(), Kind::List(Item::Origin);
+    }
+}
+
+section! {
+    /// Proxies that pass connections on.
+    Proxy, "proxy." {
+        /// Listeners that are reached only through a proxy, which says by the PROXY protocol, version
+        /// 2, who is at the other end: "tcp", "tls", "ws", "wss" or "unix".
+        listeners: Vec<String> = Vec::new(),
+            Kind::List(Item::Word(&["tcp", "tls", "ws", "wss", "unix"]));
+        /// Addresses of those proxies, or ranges such as "10.0.0.0/8". Others are turned away there.
+        trusted: Vec<String> = vec!["127.0.0.1".into(), "::1".into()], Kind::List(Item::Network);
     }
 }
 
@@ -364,6 +436,15 @@ pub(crate) enum PayloadFormat {
     Trust,
     /// Text is text.
     Check,
+}
+
+/// A word of `tls.client_certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificates {
+    Off,
+    Optional,
+    Required,
 }
 
 /// A word of `log.level`.

@@ -13,6 +13,7 @@ mod config;
 mod crash;
 mod flapping;
 mod graceful;
+mod listeners;
 mod logins;
 mod refusals;
 #[cfg(target_os = "linux")]
