@@ -180,6 +180,36 @@ impl Wire {
         }
     }
 
+    /// Whether a packet is there already; it waits to be read.
+    ///
+    /// # Errors
+    /// Bytes that are no packet.
+    pub(crate) fn has_received(&mut self) -> Result<bool, Fail> {
+        match self.poll(GLANCE)? {
+            Next::Packet(packet) => {
+                self.waiting.push_front(packet);
+                Ok(true)
+            }
+            Next::Closed => self.fail("expected a packet, found the connection closed"),
+            Next::Silent => Ok(false),
+        }
+    }
+
+    /// The one of two connections that gets a packet, and the other one.
+    ///
+    /// # Errors
+    /// Neither does in time.
+    pub(crate) fn first_to_receive(mut one: Self, mut two: Self) -> Result<(Self, Self), Fail> {
+        let deadline = Instant::now() + one.patience;
+        while Instant::now() < deadline {
+            if one.has_received()? {
+                return Ok((one, two));
+            }
+            (one, two) = (two, one);
+        }
+        one.fail("expected a packet here or on another connection, found none in time")
+    }
+
     /// The next packet, of a type.
     ///
     /// # Errors
@@ -421,6 +451,9 @@ const DISCONNECT_CODES: &[u8] = &[
     0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96,
     0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
 ];
+
+/// How long to look at one of two connections before the other.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// How many messages may come before an answer.
 const WAITING_MAX: usize = 1000;
