@@ -86,6 +86,11 @@ pub(crate) enum UserCommand {
         /// Give a user who exists a new password.
         #[arg(long)]
         replace: bool,
+        /// Let the user log in by SCRAM-SHA-256 as well, where the password does not cross the
+        /// network. Who steals the users file can try passwords on the keys for it faster than on
+        /// the others: for good passwords. A new password keeps it.
+        #[arg(long)]
+        scram: bool,
         #[command(flatten)]
         place: UsersPlace,
     },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, UsersFile};
+use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::Limits;
 use tidings_broker::core::topic::TopicLimits;
@@ -96,6 +96,7 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
+        .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .authenticate(Arc::new(OpenUntilUsers::new(Arc::clone(&watch.users))))
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));

@@ -13,9 +13,9 @@ use crate::exit::{Exit, Failure, print};
 /// Carries out `command`.
 pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Add { name, replace, place } => {
+        UserCommand::Add { name, replace, scram, place } => {
             let (path, password_bytes_max) = find(&place)?;
-            add(&path, &name, replace, password_bytes_max)
+            add(&path, &name, Add { replace, scram }, password_bytes_max)
         }
         UserCommand::Remove { name, place } => {
             let (path, _) = find(&place)?;
@@ -42,7 +42,16 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     }
 }
 
-fn add(path: &Path, name: &str, replace: bool, bytes_max: u64) -> Result<(), Failure> {
+/// How to add a user.
+struct Add {
+    /// Where there is one, give it a new password.
+    replace: bool,
+    /// Make keys for SCRAM.
+    scram: bool,
+}
+
+fn add(path: &Path, name: &str, how: Add, bytes_max: u64) -> Result<(), Failure> {
+    let Add { replace, scram } = how;
     // What is wrong already is said before anybody types a password twice.
     if !is_user_name(name) {
         return Err(failure(UsersError::Name { name: name.into() }));
@@ -52,16 +61,21 @@ fn add(path: &Path, name: &str, replace: bool, bytes_max: u64) -> Result<(), Fai
         return Err(failure(UsersError::Exists { name: name.into() }));
     }
     let password = read_password(name, bytes_max)?;
-    let (replaced, count) = UserList::edit(path, |list| {
+    let (replaced, scram, count) = UserList::edit(path, |list| {
         let replaced = list.add(name, &password, replace)?;
-        Ok((replaced, list.names().count()))
+        if scram {
+            list.enable_scram(name, &password)?;
+        }
+        Ok((replaced, list.has_scram(name), list.names().count()))
     })
     .map_err(failure)?;
     let path = path.display();
     if replaced {
-        return say(&format!("user {name} has a new password in {path}"));
+        let too = if scram { ", for SCRAM-SHA-256 too" } else { "" };
+        return say(&format!("user {name} has a new password in {path}{too}"));
     }
-    say(&format!("user {name} added to {path}"))?;
+    let too = if scram { ", who may log in by SCRAM-SHA-256 too" } else { "" };
+    say(&format!("user {name} added to {path}{too}"))?;
     if count == 1 {
         say("from now on every login there needs a password")?;
     }
@@ -112,7 +126,9 @@ pub(crate) fn failure(error: UsersError) -> Failure {
     let exit = match &error {
         UsersError::Unknown { .. } => Exit::NoUser,
         UsersError::Exists { .. } | UsersError::Write { .. } => Exit::CannotCreate,
-        UsersError::Name { .. } | UsersError::EmptyPassword => Exit::Usage,
+        UsersError::Name { .. } | UsersError::EmptyPassword | UsersError::ScramPassword => {
+            Exit::Usage
+        }
         UsersError::Hash { .. } => Exit::Software,
         _ => Exit::Config,
     };

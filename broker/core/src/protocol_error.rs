@@ -63,6 +63,15 @@ pub enum ProtocolError {
         /// How many are taken.
         max: usize,
     },
+    /// The answer, with a Reason Code for each filter, is larger than the Client takes.
+    /// [MQTT-3.1.2-24]
+    #[error("answer of {bytes} bytes exceeds the client's Maximum Packet Size {max}")]
+    AnswerTooLarge {
+        /// What it would take.
+        bytes: usize,
+        /// What the Client takes.
+        max: usize,
+    },
     /// A full queue, a message that MQTT 3.1.1 has no way to refuse.
     #[error("message refused with {0}, which MQTT 3.1.1 cannot say")]
     Refused(ReasonCode),
@@ -75,6 +84,7 @@ impl ProtocolError {
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
             Self::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
+            Self::AnswerTooLarge { .. } => ReasonCode::PacketTooLarge,
             Self::TooManyFilters { .. } => ReasonCode::QuotaExceeded,
             Self::Refused(reason) => *reason,
             Self::SecondConnect

@@ -15,6 +15,7 @@ use tidings_core::codec::ReasonCode;
 mod enhanced;
 mod open;
 mod rate;
+mod scram;
 mod user_list;
 mod users;
 mod verifier;
@@ -22,6 +23,7 @@ mod verifier;
 pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
+pub use scram::ScramSha256;
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 

@@ -1,4 +1,8 @@
-//! The users file: text, one `name:hash` per line, the hash an argon2id PHC string.
+//! The users file: text, one `name:hash` per line, the hash an argon2id PHC string. A user that may
+//! log in by SCRAM has a third field, the keys for it (see [`super::ScramSha256`]).
+//!
+//! Those keys are made only where they are asked for: who steals the file can try passwords against
+//! them, and they are hashed with less effort than argon2id takes, for the Client has to repeat it.
 //!
 //! Comments and empty lines survive a rewrite. A line that cannot be read is an error and never
 //! skipped: a user silently lost is a user locked out, or worse, the last one gone. A file that
@@ -14,6 +18,7 @@ use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 
+use super::scram::{self, ScramKeys, ScramSecret};
 use super::{USER_NAME_BYTES_MAX, is_user_name};
 
 /// What stands in a users file, in its order.
@@ -105,25 +110,55 @@ impl UserList {
         if password.is_empty() {
             return Err(UsersError::EmptyPassword);
         }
-        let new_hash = hash_password(password)?;
-        let present = self.lines.iter_mut().find_map(|line| match line {
-            Line::User { name: present, hash } if present == name => Some(hash),
-            _ => None,
-        });
-        match present {
+        let hash = hash_password(password)?;
+        match self.secrets(name) {
             Some(_) if !replace => Err(UsersError::Exists { name: name.into() }),
-            Some(hash) => {
-                *hash = new_hash;
+            Some(secrets) => {
+                // Keys of the old password would let it in for ever.
+                let scram = secrets.scram.as_ref().map(|_| scram_keys(password)).transpose()?;
+                *secrets = Secrets { hash, scram };
                 Ok(true)
             }
             None => {
                 if self.lines.is_empty() {
                     self.lines.extend(HEADER.iter().map(|text| Line::Text((*text).into())));
                 }
-                self.lines.push(Line::User { name: name.into(), hash: new_hash });
+                let secrets = Secrets { hash, scram: None };
+                self.lines.push(Line::User { name: name.into(), secrets });
                 Ok(false)
             }
         }
+    }
+
+    /// Lets `name` log in by SCRAM as well, with `password`: the one it was added with.
+    ///
+    /// # Errors
+    /// There is no such user, or SCRAM cannot carry the password: it is no text, or holds control
+    /// characters.
+    pub fn enable_scram(&mut self, name: &str, password: &[u8]) -> Result<(), UsersError> {
+        let unknown = || UsersError::Unknown { name: name.into() };
+        self.secrets(name).ok_or_else(unknown)?.scram = Some(scram_keys(password)?);
+        if self.scram_secret().is_none() {
+            let at = self.lines.iter().position(|line| matches!(line, Line::User { .. }));
+            let secret = [Line::Text(SECRET_SAYS.into()), Line::ScramSecret(ScramSecret::random())];
+            let at = at.unwrap_or(self.lines.len());
+            self.lines.splice(at..at, secret);
+        }
+        Ok(())
+    }
+
+    /// Whether `name` may log in by SCRAM.
+    pub fn has_scram(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| {
+            matches!(line, Line::User { name: n, secrets } if n == name && secrets.scram.is_some())
+        })
+    }
+
+    fn secrets(&mut self, name: &str) -> Option<&mut Secrets> {
+        self.lines.iter_mut().find_map(|line| match line {
+            Line::User { name: present, secrets } if present == name => Some(secrets),
+            _ => None,
+        })
     }
 
     /// Takes `name` out.
@@ -141,14 +176,25 @@ impl UserList {
 
     /// The names, in the order of the file.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.users().map(|(name, _)| name)
+        self.lines.iter().filter_map(|line| match line {
+            Line::User { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
     }
 
-    /// Names and hashes.
-    pub(super) fn users(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.lines.iter().filter_map(|line| match line {
-            Line::User { name, hash } => Some((name.as_str(), hash.as_str())),
-            Line::Text(_) => None,
+    /// Names and secrets.
+    pub(super) fn into_users(self) -> impl Iterator<Item = (String, Secrets)> {
+        self.lines.into_iter().filter_map(|line| match line {
+            Line::User { name, secrets } => Some((name, secrets)),
+            _ => None,
+        })
+    }
+
+    /// What makes up the challenges of users without keys.
+    pub(super) fn scram_secret(&self) -> Option<&ScramSecret> {
+        self.lines.iter().find_map(|line| match line {
+            Line::ScramSecret(secret) => Some(secret),
+            _ => None,
         })
     }
 
@@ -157,10 +203,18 @@ impl UserList {
         for line in &self.lines {
             match line {
                 Line::Text(line) => text.push_str(line),
-                Line::User { name, hash } => {
+                Line::ScramSecret(secret) => {
+                    text.push_str(SECRET_PREFIX);
+                    text.push_str(&secret.to_text());
+                }
+                Line::User { name, secrets: Secrets { hash, scram } } => {
                     text.push_str(name);
                     text.push(':');
                     text.push_str(hash);
+                    if let Some(scram) = scram {
+                        text.push(':');
+                        text.push_str(&scram.to_string());
+                    }
                 }
             }
             text.push('\n');
@@ -196,10 +250,19 @@ impl UserList {
 enum Line {
     /// Empty or a comment.
     Text(String),
+    ScramSecret(ScramSecret),
     User {
         name: String,
-        hash: String,
+        secrets: Secrets,
     },
+}
+
+/// What is kept of a user's password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Secrets {
+    /// An argon2id PHC string.
+    pub(super) hash: String,
+    pub(super) scram: Option<ScramKeys>,
 }
 
 impl Line {
@@ -207,6 +270,12 @@ impl Line {
         let trimmed = text.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
             return Ok(Self::Text(text.into()));
+        }
+        if let Some(secret) = trimmed.strip_prefix(SECRET_PREFIX) {
+            let secret = ScramSecret::parse(secret);
+            return secret.map(Self::ScramSecret).ok_or_else(|| {
+                format!("expected 32 bytes in base64 behind `{SECRET_PREFIX}`, found others")
+            });
         }
         // The text is not quoted: it may be a password somebody put there.
         let Some((name, hash)) = trimmed.split_once(':') else {
@@ -218,8 +287,12 @@ impl Line {
                  found {name:?}"
             ));
         }
-        check_hash(hash).map_err(|cause| format!("user `{name}`: {cause}"))?;
-        Ok(Self::User { name: name.into(), hash: hash.into() })
+        let (hash, scram) =
+            hash.split_once(':').map_or((hash, None), |(hash, it)| (hash, Some(it)));
+        let failed = |cause| format!("user `{name}`: {cause}");
+        check_hash(hash).map_err(failed)?;
+        let scram = scram.map(ScramKeys::parse).transpose().map_err(failed)?;
+        Ok(Self::User { name: name.into(), secrets: Secrets { hash: hash.into(), scram } })
     }
 }
 
@@ -254,6 +327,11 @@ fn hash_password(password: &[u8]) -> Result<String, UsersError> {
         .hash_password(password, &salt)
         .map(|hash| hash.to_string())
         .map_err(|error| UsersError::Hash { cause: error.to_string() })
+}
+
+fn scram_keys(password: &[u8]) -> Result<ScramKeys, UsersError> {
+    ScramKeys::derive(password, scram::new_salt(), scram::ITERATIONS)
+        .ok_or(UsersError::ScramPassword)
 }
 
 /// argon2id with m=19456 KiB, t=2, p=1: what OWASP asks for, about 20 ms and 19 MiB a login.
@@ -332,6 +410,12 @@ pub enum UsersError {
     /// An empty password, which most Clients could not tell from none.
     #[error("expected a password, found none")]
     EmptyPassword,
+    /// A password that SCRAM cannot carry.
+    #[error(
+        "expected a password of UTF-8 text without control characters, as SCRAM needs it, found \
+         another; choose such a one, or a user without SCRAM"
+    )]
+    ScramPassword,
     /// The user is there already.
     #[error("user `{name}` exists; `tidings user add --replace {name}` gives it a new password")]
     Exists {
@@ -361,8 +445,12 @@ fn mend(error: &io::Error) -> &'static str {
     }
 }
 
+/// Begins the line of the secret; no user name begins like that.
+const SECRET_PREFIX: &str = "!scram-secret:";
+const SECRET_SAYS: &str = "# Keeps SCRAM from telling which users there are; leave it as it is.";
+
 const HEADER: [&str; 2] = [
-    "# The users of this Tidings broker: name:argon2id-hash, one per line.",
+    "# The users of this Tidings broker, one per line: name:argon2id-hash[:keys for SCRAM]",
     "# Changed by `tidings user add` and `tidings user remove`; a running broker sees it.",
 ];
 
@@ -423,6 +511,42 @@ mod tests {
         assert!(matches!(list.remove("bob"), Err(UsersError::Unknown { .. })));
         list.add("bob", b"pw", false).unwrap();
         assert!(matches!(list.add("bob", b"pw", false), Err(UsersError::Exists { .. })));
+    }
+
+    #[test]
+    fn keys_for_scram_are_made_when_asked_for_and_follow_the_password() {
+        let mut list = UserList::default();
+        list.add("ann", b"pw", false).unwrap();
+        list.add("bob", b"pw", false).unwrap();
+        assert!(!list.has_scram("bob") && list.scram_secret().is_none());
+        list.enable_scram("bob", b"pw").unwrap();
+        let secret = list.scram_secret().cloned();
+        let first = list.to_text();
+        assert_eq!(parse(&first).unwrap(), list);
+        assert!(first.contains("\nann:$argon2id") && first.contains(":SCRAM-SHA-256$100000:"));
+        list.add("bob", b"new", true).unwrap();
+        assert!(list.has_scram("bob") && !list.has_scram("ann"));
+        let (old, new) = (parse(&first).unwrap(), list.clone());
+        let keys = |mut list: UserList| list.secrets("bob").unwrap().scram.clone();
+        assert_ne!(keys(old), keys(new), "not those of the old password");
+        list.enable_scram("ann", b"pw").unwrap();
+        assert_eq!(list.scram_secret().cloned(), secret, "made once");
+        assert!(matches!(list.enable_scram("eve", b"pw"), Err(UsersError::Unknown { .. })));
+        let before = list.clone();
+        assert!(matches!(list.enable_scram("ann", b"a\0"), Err(UsersError::ScramPassword)));
+        assert!(matches!(list.add("ann", b"a\0", true), Err(UsersError::ScramPassword)));
+        assert_eq!(list, before);
+    }
+
+    #[test]
+    fn damaged_keys_for_scram_are_an_error() {
+        for (line, cause) in [
+            (format!("bob:{HASH}:hunter2"), "user `bob`: expected `SCRAM-SHA-256$"),
+            ("!scram-secret:hunter2".to_owned(), "expected 32 bytes in base64"),
+        ] {
+            let error = parse(&line).unwrap_err().to_string();
+            assert!(error.contains(cause) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

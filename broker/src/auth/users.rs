@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -18,7 +19,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::user_list::{UserList, UsersError};
+use super::scram::{ScramKeys, ScramSecret};
+use super::user_list::{Secrets, UserList, UsersError};
 use super::verifier::{Job, Outcome, Verifier};
 use super::{Authenticate, Credentials, Decision, Refusal, is_user_name};
 
@@ -71,13 +73,15 @@ pub enum Revoked {
     Everybody,
 }
 
-/// The users of a text file with a `name:hash` per line; see [`UserList`] for changing it.
-#[derive(Debug)]
+/// The users of a text file with a user per line; see [`UserList`] for changing it.
+///
+/// A clone is the same file, with the same limits and counts.
+#[derive(Debug, Clone)]
 pub struct UsersFile {
     state: Arc<Mutex<State>>,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     limits: LoginLimits,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 impl UsersFile {
@@ -93,7 +97,7 @@ impl UsersFile {
         state.read()?;
         state.told_of_users = state.held_users;
         let state = Arc::new(Mutex::new(state));
-        Ok(Self { state, verifier, limits, counters: Counters::default() })
+        Ok(Self { state, verifier: Arc::new(verifier), limits, counters: Arc::default() })
     }
 
     /// Whether no user was in the file, now or earlier, as far as this has looked.
@@ -103,7 +107,7 @@ impl UsersFile {
 
     /// How many users there are, as of the last look at the file.
     pub fn len(&self) -> usize {
-        self.state().hashes.len()
+        self.state().users.len()
     }
 
     /// Whether there is no user, as of the last look at the file.
@@ -129,7 +133,7 @@ impl UsersFile {
 
     /// Whether there is a user of this name, as of the last look at the file.
     pub fn holds(&self, name: &str) -> bool {
-        self.state().hashes.contains_key(name)
+        self.state().users.contains_key(name)
     }
 
     /// What became of the logins so far.
@@ -174,6 +178,43 @@ impl UsersFile {
         Decision::Refuse(refusal)
     }
 
+    /// The keys of `user` for SCRAM, if it has some, and what makes those of others.
+    pub(super) fn scram(&self, user: &str) -> (Option<ScramKeys>, Option<ScramSecret>) {
+        let state = self.state();
+        let keys = state.users.get(user).and_then(|secrets| secrets.scram.clone());
+        (keys, state.scram_secret.clone())
+    }
+
+    /// Whether a try would be [`Outcome::Limited`]; counted if it is.
+    pub(super) fn is_limited(&self, user: &str, address: Option<IpAddr>, now: Instant) -> bool {
+        let limited = self.verifier.limited(user, address, now);
+        self.counters.limited.fetch_add(u64::from(limited), Ordering::Relaxed);
+        limited
+    }
+
+    /// Counts a proof that was `right` or not; what becomes of it after those before.
+    pub(super) fn proved(
+        &self,
+        user: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+        right: bool,
+    ) -> Outcome {
+        let outcome = self.verifier.decide(user, address, now, right);
+        let counter = match outcome {
+            Outcome::Right => &self.counters.accepted,
+            Outcome::Wrong => &self.counters.wrong,
+            Outcome::Limited => &self.counters.limited,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// The least time from a login that fails to its answer.
+    pub(super) fn failure_delay(&self) -> Duration {
+        self.limits.failure_delay
+    }
+
     async fn outcome(
         &self,
         credentials: Credentials,
@@ -190,7 +231,7 @@ impl UsersFile {
         if self.verifier.limited(&user, address, now) {
             return Ok((user, Outcome::Limited));
         }
-        let hash = self.state().hashes.get(&user).cloned();
+        let hash = self.state().users.get(&user).map(|secrets| secrets.hash.clone());
         let (answer, outcome) = oneshot::channel();
         if !self.verifier.try_verify(Job {
             user: user.clone(),
@@ -238,7 +279,8 @@ struct Counters {
 #[derive(Debug)]
 struct State {
     path: PathBuf,
-    hashes: HashMap<String, String>,
+    users: HashMap<String, Secrets>,
+    scram_secret: Option<ScramSecret>,
     /// Stays true for good: see [`super::OpenUntilUsers`].
     held_users: bool,
     /// [`UsersFile::look`] knows of it.
@@ -259,7 +301,8 @@ impl State {
         let looked_at = Instant::now();
         Self {
             path,
-            hashes: HashMap::new(),
+            users: HashMap::new(),
+            scram_secret: None,
             held_users: false,
             told_of_users: false,
             revoked: BTreeSet::new(),
@@ -290,9 +333,10 @@ impl State {
         let result = read(&path);
         let mut state = lock(state);
         match result {
-            Ok((hashes, stamp)) if stamp.is_some() => {
-                tracing::info!(file = %path.display(), users = hashes.len(), "users read again");
-                state.take(hashes, stamp);
+            Ok((list, stamp)) if stamp.is_some() => {
+                state.take(list, stamp);
+                let users = state.users.len();
+                tracing::info!(file = %path.display(), users, "users read again");
             }
             Ok(_) => {
                 tracing::error!(file = %path.display(), "users file is gone; keeping its users");
@@ -308,26 +352,30 @@ impl State {
     }
 
     fn read(&mut self) -> Result<(), UsersError> {
-        let (hashes, stamp) = read(&self.path)?;
-        self.take(hashes, stamp);
+        let (list, stamp) = read(&self.path)?;
+        self.take(list, stamp);
         Ok(())
     }
 
-    fn take(&mut self, hashes: HashMap<String, String>, stamp: Option<Stamp>) {
-        self.held_users |= !hashes.is_empty();
-        let untrue = self.hashes.iter().filter(|(name, hash)| hashes.get(*name) != Some(hash));
+    fn take(&mut self, list: UserList, stamp: Option<Stamp>) {
+        self.scram_secret = list.scram_secret().cloned();
+        let users: HashMap<_, _> = list.into_users().collect();
+        self.held_users |= !users.is_empty();
+        let untrue = self.users.iter().filter(|(name, secrets)| users.get(*name) != Some(secrets));
         self.revoked.extend(untrue.map(|(name, _)| name.clone()));
-        self.hashes = hashes;
+        self.users = users;
         self.seen = stamp;
     }
 }
 
 /// Reads the file; without a stamp there is none.
-fn read(path: &Path) -> Result<(HashMap<String, String>, Option<Stamp>), UsersError> {
+fn read(path: &Path) -> Result<(UserList, Option<Stamp>), UsersError> {
     let failed = |source| UsersError::Read { path: path.into(), source };
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((HashMap::new(), None)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((UserList::default(), None));
+        }
         Err(error) => return Err(failed(error)),
     };
     // Before the content: a change while it is read is then seen at the next look.
@@ -341,8 +389,7 @@ fn read(path: &Path) -> Result<(HashMap<String, String>, Option<Stamp>), UsersEr
         );
     }
     let list = UserList::read_from(&file, path)?;
-    let hashes = list.users().map(|(name, hash)| (name.to_owned(), hash.to_owned())).collect();
-    Ok((hashes, Some(stamp(&metadata))))
+    Ok((list, Some(stamp(&metadata))))
 }
 
 fn stamp(metadata: &fs::Metadata) -> Stamp {

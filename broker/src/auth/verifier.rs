@@ -80,6 +80,27 @@ impl Verifier {
         self.shared.failures().limited(user, address, now)
     }
 
+    /// Counts a try that was verified elsewhere; what becomes of it after those before.
+    pub(super) fn decide(
+        &self,
+        user: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+        right: bool,
+    ) -> Outcome {
+        // Looked at and counted in one: of tries at once no more count than one after the other.
+        let mut failures = self.shared.failures();
+        if failures.limited(user, address, now) {
+            Outcome::Limited
+        } else if right {
+            failures.succeeded(user, address, now);
+            Outcome::Right
+        } else {
+            failures.failed(user, address, now);
+            Outcome::Wrong
+        }
+    }
+
     /// How many hashes were computed.
     pub(super) fn hashes(&self) -> u64 {
         self.shared.hashes.load(Ordering::Relaxed)

@@ -16,6 +16,7 @@ mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;
 mod rumqtt;
+mod scram;
 mod shell;
 mod sockets;
 mod store;

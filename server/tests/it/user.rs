@@ -47,6 +47,30 @@ fn password_of_an_existing_user_changes_only_when_asked_to() {
 }
 
 #[test]
+fn keys_for_scram_are_made_when_asked_for_and_with_each_new_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let line = || {
+        let text = fs::read_to_string(at.join("tidings-data/users")).unwrap();
+        text.lines().last().unwrap().to_owned()
+    };
+    run_with(at, &["user", "add", "bob"], b"one").ok();
+    assert!(!line().contains("SCRAM"), "{}", line());
+    let out = run_with(at, &["user", "add", "--replace", "--scram", "bob"], b"two").ok();
+    assert_eq!(out, "user bob has a new password in tidings-data/users, for SCRAM-SHA-256 too\n");
+    let before = line();
+    assert!(before.contains(":SCRAM-SHA-256$100000:"), "{before}");
+    run_with(at, &["user", "add", "--replace", "bob"], b"three").ok();
+    let keys = |line: String| line.split_once(":SCRAM").map(|(_, keys)| keys.to_owned()).unwrap();
+    assert_ne!(keys(line()), keys(before));
+    let out = run_with(at, &["user", "add", "ann", "--scram"], b"pw").ok();
+    assert_eq!(out, "user ann added to tidings-data/users, who may log in by SCRAM-SHA-256 too\n");
+    let error = run_with(at, &["user", "add", "eve", "--scram"], b"a\0b").failed(64);
+    assert!(error.contains("without control characters"), "{error}");
+    assert!(line().starts_with("ann:"), "nothing is added then");
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();

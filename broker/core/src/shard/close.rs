@@ -112,6 +112,8 @@ impl Shard {
         }
         let login = Timer::Login(session.link.connection);
         self.timers.cancel(session.link.expires, login);
+        // What the session gets from now on, its own will perhaps, waits for its next connection.
+        session.link.set_congested(true);
         let who = session.who();
         let will = session.will.take();
         // Nobody was told of a connection that had no CONNACK yet.

@@ -69,6 +69,7 @@ impl Shard {
             let client = Client { user, client_id, version: open.connect.version };
             self.may_say(&client, will.topic)?;
         }
+        self.check_connack_fits(open)?;
         let key = index_key(open.user, open.client_id);
         if open.user.is_empty() || self.index.contains_key(&key) {
             return Ok(());
@@ -83,6 +84,23 @@ impl Shard {
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
+    }
+
+    /// A Client that cannot be told what holds on its connection gets none. [MQTT-3.1.2-24]
+    fn check_connack_fits(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
+        let Some(max) = open.connect.properties.maximum_packet_size() else { return Ok(()) };
+        let mut properties = PropertiesBuf::new();
+        let expiry = session_expiry(&open.connect, &self.limits);
+        self.connack_properties(open, expiry, &mut properties);
+        let connack = Connack {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties: properties.as_properties(),
+        };
+        let mut bytes = Vec::new();
+        let fits = Packet::Connack(connack).encode(open.connect.version, &mut bytes).is_ok()
+            && u32::try_from(bytes.len()).is_ok_and(|length| length <= max);
+        if fits { Ok(()) } else { Err(ReasonCode::PacketTooLarge) }
     }
 
     /// A session that was not there before, once `after` is stored.
@@ -397,9 +415,15 @@ pub fn refuse_connect(
 ) {
     let properties = Properties::default();
     let connack = Connack { session_present: false, reason, properties };
-    out.send(connection, connect.version, &Packet::Connack(connack));
+    let largest = connect.properties.maximum_packet_size();
+    if largest.is_none_or(|largest| largest >= REFUSAL_BYTES) {
+        out.send(connection, connect.version, &Packet::Connack(connack));
+    }
     out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
 }
+
+/// What a CONNACK without properties takes.
+const REFUSAL_BYTES: u32 = 5;
 
 /// As many identifiers as there are, in both directions: Receive Maximum bounds them much earlier.
 const IN_FLIGHT_ROWS_MAX: usize = 2 * 65_535;

@@ -49,6 +49,10 @@ pub(super) struct Asked {
 /// thread and back.
 const PASSED_MAX: usize = 4_096;
 
+/// The most that SUBACK and UNSUBACK take besides their Reason Codes: the length of a packet of so
+/// few filters takes two bytes.
+const ANSWER_HEAD_BYTES_MAX: usize = 6;
+
 impl Shard {
     /// A SUBSCRIBE (§3.8).
     pub(super) fn subscribe(
@@ -58,7 +62,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(subscribe.filters().count())?;
+        self.check_filters(id, subscribe.filters().count())?;
         let identifier = subscribe.properties.subscription_identifier();
         let mut reasons = Vec::new();
         let mut granted = Vec::new();
@@ -109,10 +113,15 @@ impl Shard {
         Ok(())
     }
 
-    fn check_filters(&self, filters: usize) -> Result<(), ProtocolError> {
+    fn check_filters(&self, id: SessionId, filters: usize) -> Result<(), ProtocolError> {
         let max = self.limits.filters_per_subscribe_max;
         if filters > max {
             return Err(ProtocolError::TooManyFilters { filters, max });
+        }
+        let largest = self.sessions.get(&id).map(|session| session.link.packet_bytes_max);
+        let bytes = filters + ANSWER_HEAD_BYTES_MAX;
+        if let Some(max) = largest.filter(|max| bytes > *max) {
+            return Err(ProtocolError::AnswerTooLarge { bytes, max });
         }
         Ok(())
     }
@@ -322,7 +331,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
-        self.check_filters(unsubscribe.filters().count())?;
+        self.check_filters(id, unsubscribe.filters().count())?;
         let mut reasons = Vec::new();
         let mut ops = Vec::new();
         for text in unsubscribe.filters() {

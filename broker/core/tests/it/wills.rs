@@ -131,3 +131,32 @@ fn will_of_a_connected_client_survives_a_crash() {
     let eve = broker.join(&lasting("eve", 10_000));
     assert_eq!(broker.received(eve), ["PUBLISH q1 1 w=gone"]);
 }
+
+#[test]
+fn a_session_that_hears_its_own_will_gets_nothing_on_the_connection_that_is_over() {
+    // The harness takes no packet behind the end of a connection.
+    for (qos, on_the_next) in
+        [(0, &[][..]), (1, &["PUBLISH q1 1 w=gone"]), (2, &["PUBLISH q2 1 w=gone"])]
+    {
+        for how in 0..3 {
+            let mut broker = Cluster::new(1);
+            let options = lasting("bob", 100);
+            let bob = broker.join(&options.clone().will("w", "gone", qos, 0));
+            broker.listen(bob, "w", 2);
+            match how {
+                0 => broker.disconnect(bob, ReasonCode::DisconnectWithWill),
+                1 => broker.raw(bob, vec![0xFF, 0]),
+                _ => {}
+            }
+            let bob = broker.connect(&options);
+            let received = broker.received(bob);
+            assert_eq!(
+                (&*received[0], &received[1..]),
+                (
+                    "CONNACK present",
+                    &on_the_next.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()[..]
+                )
+            );
+        }
+    }
+}
