@@ -3,11 +3,14 @@
 //! In memory and on disk: with a store that answers at once, what waits for it is never seen to wait.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use tidings_broker::Builder;
+use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UserList, UsersFile};
 use tidings_broker::listener::{ClientCertificates, Listener, Tls, TlsOptions};
+use tidings_conformance::case::Case;
 use tidings_conformance::outcome::Fail;
 use tidings_conformance::packet::Version;
 use tidings_conformance::report::failures;
@@ -54,6 +57,29 @@ fn our_broker_holds_every_case_over_secure_websocket() {
     });
 }
 
+/// Each login takes a while, so only the cases that are about logins.
+#[test]
+fn our_broker_holds_every_case_of_an_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users");
+    let added = UserList::edit(&path, |list| {
+        list.add("bob", b"secret", false)?;
+        list.enable_scram("bob", b"secret")
+    });
+    added.unwrap();
+    let users = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+    let builder = Builder::new()
+        .enhanced_authenticate(Arc::new(ScramSha256::new(users.clone())))
+        .authenticate(Arc::new(OpenUntilUsers::new(users)));
+    let mut cases = tidings_conformance::all();
+    cases.retain(|case| case.is_under("4.12") || case.is_under("3.2.2.2"));
+    holds(&cases, builder, tcp(), |target| {
+        target.user = Some("bob".to_owned());
+        target.password = Some("secret".to_owned());
+        target.auth_method = Some("SCRAM-SHA-256".to_owned());
+    });
+}
+
 fn tcp() -> Listener {
     Listener::tcp("127.0.0.1:0".parse().unwrap())
 }
@@ -71,14 +97,22 @@ fn keys(dir: &Path) -> Tls {
 }
 
 fn holds_every_case(builder: Builder, listener: Listener, reach: impl FnOnce(&mut Target)) {
+    holds(&tidings_conformance::all(), builder, listener, reach);
+}
+
+fn holds(
+    cases: &[&'static Case],
+    builder: Builder,
+    listener: Listener,
+    reach: impl FnOnce(&mut Target),
+) {
     let broker = builder.listener(listener).start().unwrap();
     let address = broker.endpoints()[0].address().unwrap();
     let mut target = Target::new(&address.to_string()).unwrap();
     reach(&mut target);
     // Other tests may have all the cores; what is late is still right.
     target.patience = Duration::from_secs(20);
-    let cases = tidings_conformance::all();
-    let findings = run(&target, &cases, &[Version::V311, Version::V5], 24, |_| {});
+    let findings = run(&target, cases, &[Version::V311, Version::V5], 24, |_| {});
     let failed = failures(&findings);
     assert!(failed.is_empty(), "{} failures:\n{}", failed.len(), failed.join("\n\n"));
     for finding in &findings {
