@@ -31,6 +31,8 @@ pub struct Broker {
     threads: Vec<JoinHandle<()>>,
     engine: Option<Engine>,
     health: Arc<Health>,
+    /// Whoever comes while it stops is told where else to go.
+    refers: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -103,13 +105,19 @@ impl Broker {
     /// # Errors
     /// What kept it from doing so.
     pub fn stop(mut self) -> Result<(), StopError> {
-        self.front.stop();
+        // Told where else to go as long as somebody is there to say so; else turned away at once.
+        if self.refers {
+            self.front.drain();
+        } else {
+            self.front.stop();
+        }
         for post in &self.posts {
             post.send(Mail::Stop);
         }
         for thread in self.threads.drain(..) {
             let _panicked_already = thread.join();
         }
+        self.front.stop();
         if let Some(engine) = self.engine.take() {
             engine.shutdown()?;
         }
@@ -196,6 +204,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let refers = !limits.told.server_reference.is_empty();
     let front = Front {
         listeners,
         posts: posts.clone(),
@@ -208,7 +217,8 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
-    Ok(Broker { addresses, endpoints, front, posts, threads, engine: Some(engine), health })
+    let engine = Some(engine);
+    Ok(Broker { addresses, endpoints, front, posts, threads, engine, health, refers })
 }
 
 /// What is bounded for all shards together is shared out evenly.

@@ -37,6 +37,7 @@ mod section3_3_2;
 mod section3_3_4;
 mod section3_4;
 mod section3_8;
+mod section4_1;
 mod section4_12;
 mod section4_3;
 mod section4_4;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<&'static Case> {
         section3_8::CASES,
         section3_10::CASES,
         section3_12::CASES,
+        section4_1::CASES,
         section4_3::CASES,
         section4_4::CASES,
         section4_7::CASES,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -144,6 +144,11 @@ fn limits(config: &Config) -> Limits {
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
+        payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
+        told: Told {
+            response_information: config.top.response_information.clone(),
+            server_reference: config.drain.server_reference.clone(),
+        },
     }
 }
 

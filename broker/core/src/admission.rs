@@ -35,6 +35,9 @@ pub fn admit(
         if limits.topic.check(will.topic).is_err() || will.topic.starts_with('$') {
             return Err(ReasonCode::TopicNameInvalid);
         }
+        if !payload_fits(limits, will.properties.payload_format(), will.payload) {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
         let too_large = will.payload.len() > limits.retained_message_bytes_max;
         if will.retain && too_large {
             return Err(ReasonCode::QuotaExceeded);
@@ -48,6 +51,11 @@ pub fn admit(
         return Err(ReasonCode::ClientIdentifierNotValid);
     }
     Ok(Admission { client_id: assign(), assigned: true })
+}
+
+/// Whether a payload is what its Payload Format Indicator says, as far as that is to be checked.
+pub(crate) fn payload_fits(limits: &Limits, is_text: Option<bool>, payload: &[u8]) -> bool {
+    !limits.payload_format_checked || is_text != Some(true) || std::str::from_utf8(payload).is_ok()
 }
 
 #[cfg(test)]

@@ -53,6 +53,35 @@ pub struct Limits {
     pub retained_message_bytes_max: usize,
     /// Bytes of all retained messages of one shard; more: 0x97.
     pub retained_bytes_max: usize,
+    /// Whether a payload that is said to be text has to be (§3.3.2.3.2); if not: 0x99.
+    pub payload_format_checked: bool,
+    /// What MQTT 5 Clients are told besides.
+    pub told: Told,
+}
+
+/// What MQTT 5 Clients are told of the world around the broker. Empty: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Response Information for those that request it (§3.2.2.3.15), `%c` and `%u` standing for
+    /// Client Identifier and user.
+    pub response_information: String,
+    /// The server to use instead when this one stops (§4.11).
+    pub server_reference: String,
+}
+
+impl Told {
+    /// The Response Information for one Client; `None` where its names would change the topic.
+    pub fn response_information_for(&self, client_id: &str, user: &str) -> Option<String> {
+        let pattern = &self.response_information;
+        let unfit = |name: &str| name.is_empty() || name.contains(['+', '#', '/', '%']);
+        let misfits = [("%c", client_id), ("%u", user)];
+        if pattern.is_empty()
+            || misfits.iter().any(|(mark, name)| pattern.contains(mark) && unfit(name))
+        {
+            return None;
+        }
+        Some(pattern.replace("%c", client_id).replace("%u", user))
+    }
 }
 
 impl Default for Limits {
@@ -78,6 +107,8 @@ impl Default for Limits {
             retained_messages_max: 100_000,
             retained_message_bytes_max: 64 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
+            payload_format_checked: false,
+            told: Told::default(),
         }
     }
 }
@@ -91,3 +122,23 @@ pub(crate) const QUEUE_ROWS_PER_READ: usize = 64;
 
 /// How many bytes are read of a waiting queue at a time.
 pub(crate) const QUEUE_BYTES_PER_READ: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_information_is_left_out_where_a_name_would_change_the_topic() {
+        let told =
+            |pattern: &str| Told { response_information: pattern.to_owned(), ..Told::default() };
+        let one = told("replies/%u/%c");
+        assert_eq!(one.response_information_for("c1", "bob").as_deref(), Some("replies/bob/c1"));
+        for (client_id, user) in
+            [("a/b", "bob"), ("c1", "+"), ("c1", ""), ("#", "bob"), ("%u", "bob")]
+        {
+            assert_eq!(one.response_information_for(client_id, user), None);
+        }
+        assert_eq!(told("replies").response_information_for("a/b", "").as_deref(), Some("replies"));
+        assert_eq!(told("").response_information_for("c1", "bob"), None);
+    }
+}

@@ -72,8 +72,8 @@ pub enum ProtocolError {
         /// What the Client takes.
         max: usize,
     },
-    /// A full queue, a message that MQTT 3.1.1 has no way to refuse.
-    #[error("message refused with {0}, which MQTT 3.1.1 cannot say")]
+    /// A message to be refused that has no acknowledgement to say so: of MQTT 3.1.1, or QoS 0.
+    #[error("message refused: {0}")]
     Refused(ReasonCode),
 }
 

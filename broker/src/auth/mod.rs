@@ -16,6 +16,8 @@ mod enhanced;
 mod open;
 mod rate;
 mod scram;
+pub(crate) mod stamp;
+mod token;
 mod user_list;
 mod users;
 mod verifier;
@@ -24,6 +26,7 @@ pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use scram::ScramSha256;
+pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
 

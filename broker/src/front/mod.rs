@@ -15,7 +15,7 @@ use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
 use tidings_core::output::{ConnectionId, Outbox, Output};
-use tidings_core::shard::{refuse_connect, session_slot};
+use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -44,17 +44,31 @@ pub(crate) struct Front {
     pub(crate) health: Arc<Health>,
 }
 
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Whoever comes is told where else to go.
+    Draining,
+    Stopped,
+}
+
 /// The front while it runs.
 #[derive(Debug)]
 pub(crate) struct FrontHandle {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FrontHandle {
+    /// Lets nobody in any more, and tells whoever comes where else to go.
+    pub(crate) fn drain(&self) {
+        self.stage.send_replace(Stage::Draining);
+    }
+
     /// Accepts nobody any more.
     pub(crate) fn stop(&mut self) {
-        self.stop.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
         if let Some(thread) = self.thread.take() {
             let _panicked_already = thread.join();
         }
@@ -65,16 +79,16 @@ impl Front {
     /// Begins to accept.
     pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = watch::channel(false);
+        let (stage, staged) = watch::channel(Stage::Serving);
         let thread = std::thread::Builder::new()
             .name("front".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, self.run(stopped)))?;
-        Ok(FrontHandle { stop, thread: Some(thread) })
+            .spawn(move || LocalSet::new().block_on(&runtime, self.run(staged)))?;
+        Ok(FrontHandle { stage, thread: Some(thread) })
     }
 
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
-        let desk = Rc::new(Desk { front: self, strangers: Rc::default() });
+        let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
         for listener in listeners {
             match listener.attach() {
                 Ok(listener) => {
@@ -86,13 +100,14 @@ impl Front {
             }
         }
         // Ends when told to, or when the broker is gone.
-        let _gone = stopped.wait_for(|stop| *stop).await;
+        let _gone = stage.wait_for(|stage| *stage == Stage::Stopped).await;
     }
 }
 
 struct Desk {
     front: Front,
     strangers: Rc<Strangers>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Desk {
@@ -184,6 +199,12 @@ impl Desk {
         else {
             return;
         };
+        let elsewhere = &self.front.limits.told.server_reference;
+        if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
+            let connection = ConnectionId(0);
+            let bytes = answer(|out| refer_connect(connection, &connect, elsewhere, out));
+            return goodbye(stream, &bytes).await;
+        }
         let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
         match self.identify(&mut *stream, &mut behind, &connect, peer).await {
             Err(Unknown::Gone) => {}
@@ -289,8 +310,13 @@ fn assigned_client_id() -> String {
 
 /// The CONNACK that refuses a well-formed CONNECT.
 fn refusal(connect: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
+    answer(|out| refuse_connect(ConnectionId(0), connect, reason, out))
+}
+
+/// The bytes of an answer to a CONNECT.
+fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
     let mut out = Outbox::default();
-    refuse_connect(ConnectionId(0), connect, reason, &mut out);
+    give(&mut out);
     let mut bytes = Vec::new();
     for output in &out.outputs {
         if let Output::Send { frame, .. } = output {

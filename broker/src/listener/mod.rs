@@ -24,6 +24,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::auth::PeerCertificate;
 
+#[cfg(test)]
+#[path = "../../tests/fuzz_bodies/transports.rs"]
+mod any_bytes;
 mod bound;
 mod certificate;
 mod frame;

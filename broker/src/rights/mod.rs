@@ -25,16 +25,15 @@ mod rules;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{Authorize, Client, Verdict};
 use tidings_core::topic::TopicFilter;
 
+use crate::auth::stamp::{Stamp, stamp};
 pub use rules::{Action, BadLine, RightsError, Rules, Ruling};
 
 /// What holds for topics of which no line speaks.
@@ -75,9 +74,6 @@ pub struct Rights {
     denied: AtomicU64,
     hinted: AtomicBool,
 }
-
-/// What tells one content of the file from another: inode, length and time.
-type Stamp = (u64, u64, Option<SystemTime>);
 
 impl Rights {
     /// Reads the file at `path`; a missing one is no rules.
@@ -231,10 +227,6 @@ fn read(path: &Path) -> Result<(Rules, Option<Stamp>), RightsError> {
         return Err(RightsError::TooLarge { path: path.into() });
     }
     Ok((Rules::parse(&text, path)?, Some(stamp)))
-}
-
-fn stamp(metadata: &fs::Metadata) -> Stamp {
-    (metadata.ino(), metadata.len(), metadata.modified().ok())
 }
 
 #[cfg(test)]

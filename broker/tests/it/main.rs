@@ -8,7 +8,10 @@
 )]
 
 mod answers;
+mod corpus;
 mod enhanced;
+#[path = "../fuzz_bodies/journal.rs"]
+mod fuzz_journal;
 mod journal;
 mod keys;
 mod login_panics;

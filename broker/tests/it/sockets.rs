@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidings_broker::core::hook::{Authorize, Client, Verdict};
+use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicFilter;
 use tidings_broker::{Broker, ConnectionLimits, Fatal};
 
@@ -205,6 +206,31 @@ fn stop_is_not_kept_waiting_by_who_reads_byte_by_byte_or_not_at_all() {
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     clients[0].stream.shutdown(Shutdown::Both).unwrap();
     reader.join().unwrap();
+}
+
+#[test]
+fn clients_are_referred_to_another_server_while_the_broker_stops() {
+    // §4.11
+    let told = Told { server_reference: "b.example.org".to_owned(), ..Told::default() };
+    let broker = builder().limits(Limits { told, ..Limits::default() }).start().unwrap();
+    let address = address(&broker);
+    let mut bob = Wire::connect(address, &Connect::new("bob").v5());
+    let mut waiting = Wire::open(address, 5).unwrap();
+    let stopping = thread::spawn(move || broker.stop().unwrap());
+    assert_eq!(bob.next(), Packet::Disconnect(0x9c));
+    // Bob stays on the line for as long as the broker bears with him; meanwhile others come.
+    for (version, code) in [(5, 0x9c), (4, 3)] {
+        let mut wire = Wire::open(address, version).unwrap();
+        let connect = Connect::new("late");
+        let connect = if version == 5 { connect.v5() } else { connect };
+        wire.send(&connect.bytes()).unwrap();
+        assert_eq!(wire.next(), Packet::Connack { present: false, code });
+    }
+    waiting.send(&Connect::new("waited").v5().bytes()).unwrap();
+    assert_eq!(waiting.next(), Packet::Connack { present: false, code: 0x9c });
+    drop(bob);
+    stopping.join().unwrap();
+    assert!(TcpStream::connect(address).is_err(), "nobody is accepted any more");
 }
 
 /// Defective.

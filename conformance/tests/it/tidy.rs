@@ -116,6 +116,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "section3_8",
             "section3_10",
             "section3_12",
+            "section4_1",
             "section4_3",
             "section4_4",
             "section4_7",

@@ -4,6 +4,9 @@
 //! that what `tidings config print` says is what is in force. The doc comment of a field is what
 //! its users read. [`Settings::load`] puts defaults, file and command line together.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz_bodies/config.rs"]
+mod any_text;
 mod load;
 mod print;
 
@@ -49,15 +52,25 @@ pub(crate) struct Config {
     pub(crate) rights: Rights,
     pub(crate) limits: Limits,
     pub(crate) chat: Chat,
+    pub(crate) drain: Drain,
     pub(crate) log: Log,
 }
 
 impl Config {
     /// Every key, in the order of the printed file.
     pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
-        [Top::KEYS, Data::KEYS, Users::KEYS, Rights::KEYS, Limits::KEYS, Chat::KEYS, Log::KEYS]
-            .into_iter()
-            .flatten()
+        [
+            Top::KEYS,
+            Data::KEYS,
+            Users::KEYS,
+            Rights::KEYS,
+            Limits::KEYS,
+            Chat::KEYS,
+            Drain::KEYS,
+            Log::KEYS,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Where the users are.
@@ -125,6 +138,9 @@ section! {
             Kind::Addresses;
         /// Threads that own sessions; 0 is one per core.
         shards: u64 = 0, Kind::Number(0, 256);
+        /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
+        /// Information; `%c` is the Client Identifier, `%u` the user. Empty: nothing is told.
+        response_information: String = String::new(), Kind::Text { may_be_empty: true };
     }
 }
 
@@ -217,6 +233,10 @@ section! {
         retained_message_bytes_max: u64 = 64 * KIB, Kind::Number(0, 16 * MIB);
         /// Most bytes of all retained messages together.
         retained_bytes_max: u64 = 64 * MIB, Kind::Number(0, 64 * GIB);
+        /// Payloads whose Payload Format Indicator says text: "trust" it, or "check" that they are
+        /// UTF-8 and refuse others with 0x99.
+        payload_format: PayloadFormat = PayloadFormat::Trust,
+            Kind::Choice(&["trust", "check"]);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
@@ -235,6 +255,15 @@ section! {
         receipt_delay_ms: u64 = 100, Kind::Number(0, 10_000);
         /// Days that messages are kept.
         retention_days: u64 = 30, Kind::Number(1, 3650);
+    }
+}
+
+section! {
+    /// The end of the server, by SIGTERM or SIGINT.
+    Drain, "drain." {
+        /// The server that MQTT 5 Clients are told to use instead (0x9C), such as
+        /// "b.example.org:1883". Empty: they are told that this one stops (0x8B).
+        server_reference: String = String::new(), Kind::Text { may_be_empty: true };
     }
 }
 
@@ -267,6 +296,16 @@ pub(crate) enum Durability {
 pub(crate) enum Otherwise {
     Deny,
     Allow,
+}
+
+/// A word of `limits.payload_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PayloadFormat {
+    /// Nobody looks.
+    Trust,
+    /// Text is text.
+    Check,
 }
 
 /// A word of `log.level`.

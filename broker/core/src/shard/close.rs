@@ -7,7 +7,7 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, ReasonCode};
+use crate::codec::{Disconnect, PropertiesBuf, Property, ReasonCode};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
@@ -294,13 +294,24 @@ impl Shard {
     pub(super) fn stop(&mut self, now: Time, out: &mut Outbox) {
         let mut connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         connections.sort_unstable();
+        let mut reason = ReasonCode::ServerShuttingDown;
+        let mut properties = PropertiesBuf::new();
+        let limits = Arc::clone(&self.limits);
+        let elsewhere = &limits.told.server_reference;
+        if !elsewhere.is_empty() {
+            reason = ReasonCode::UseAnotherServer;
+            properties.push(Property::ServerReference(elsewhere));
+        }
         for connection in connections {
             let Some(id) = self.connections.remove(&connection) else { continue };
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.will = None;
                 // The others go as well, one after the other: nothing is left to anybody.
                 session.told = None;
-                Self::say_goodbye(session, ReasonCode::ServerShuttingDown, out);
+                // [MQTT-3.1.2-24]
+                let fits = elsewhere.len() + GOODBYE_BYTES_MAX <= session.link.packet_bytes_max;
+                let properties = if fits { properties.as_properties() } else { <_>::default() };
+                Self::say_goodbye_with(session, reason, properties, out);
             }
             let cause = CloseCause::ShuttingDown;
             out.outputs.push(Output::Close { connection, cause });
@@ -308,6 +319,9 @@ impl Shard {
         }
     }
 }
+
+/// More than a DISCONNECT takes besides the text of its Server Reference.
+const GOODBYE_BYTES_MAX: usize = 16;
 
 /// The Reason Code that a cause is told with.
 fn reason_of(cause: &CloseCause) -> ReasonCode {

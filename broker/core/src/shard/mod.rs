@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
-pub use open::refuse_connect;
+pub use open::{refer_connect, refuse_connect};
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
@@ -422,9 +422,18 @@ impl Shard {
     /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
     /// [MQTT-3.14.0-1]
     fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        Self::say_goodbye_with(session, reason, Properties::default(), out);
+    }
+
+    fn say_goodbye_with(
+        session: &Session,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+        out: &mut Outbox,
+    ) {
         let Link { connection, version, .. } = session.link;
         if version == Version::V5 && session.opening.is_none() {
-            let goodbye = Disconnect { reason, properties: Properties::default() };
+            let goodbye = Disconnect { reason, properties };
             out.send(connection, version, &Packet::Disconnect(goodbye));
         }
     }

@@ -318,6 +318,11 @@ impl Shard {
                 to.push(Property::AuthenticationData(open.authentication_data));
             }
         }
+        if connect.properties.request_response_information()
+            && let Some(it) = limits.told.response_information_for(open.client_id, open.user)
+        {
+            to.push(Property::ResponseInformation(&it));
+        }
     }
 
     /// Sends CONNACK if nothing is missing any more; `false` if something is.
@@ -419,6 +424,29 @@ pub fn refuse_connect(
     if largest.is_none_or(|largest| largest >= REFUSAL_BYTES) {
         out.send(connection, connect.version, &Packet::Connack(connack));
     }
+    out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
+}
+
+/// Answers a CONNECT that comes while the server stops: another one is to be used (§4.11).
+pub fn refer_connect(
+    connection: ConnectionId,
+    connect: &Connect<'_>,
+    server_reference: &str,
+    out: &mut Outbox,
+) {
+    let reason = ReasonCode::UseAnotherServer;
+    let mut properties = PropertiesBuf::new();
+    let largest = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+    // Its property takes three bytes, and perhaps lengthens both lengths by one. [MQTT-3.1.2-24]
+    if largest as usize >= REFUSAL_BYTES as usize + server_reference.len() + 5 {
+        properties.push(Property::ServerReference(server_reference));
+    } else if largest < REFUSAL_BYTES {
+        let cause = CloseCause::Refused(reason);
+        return out.outputs.push(Output::Close { connection, cause });
+    }
+    let properties = properties.as_properties();
+    let connack = Connack { session_present: false, reason, properties };
+    out.send(connection, connect.version, &Packet::Connack(connack));
     out.outputs.push(Output::Close { connection, cause: CloseCause::Refused(reason) });
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Shard, Waiter};
+use crate::admission::payload_fits;
 use crate::codec::{Publish, QoS, ReasonCode, Version};
 use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
@@ -38,6 +39,14 @@ impl Shard {
             }
         };
         let publish = &Publish { topic: &topic, ..*publish };
+        let is_text = publish.properties.payload_format();
+        if !payload_fits(&self.limits, is_text, publish.payload) {
+            let reason = ReasonCode::PayloadFormatInvalid;
+            if publish.qos == QoS::AtMostOnce {
+                return Err(ProtocolError::Refused(reason).into());
+            }
+            return self.answer_publish(id, publish, Err(reason), now, out);
+        }
         if let Err(reason) = self.may_publish(id, publish) {
             return self.answer_publish(id, publish, Err(reason), now, out);
         }

@@ -9,6 +9,17 @@ use tidings_core::codec::{
 
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
+/// How many bytes of an input are not handed to the codec, but cut it.
+const CUTS: usize = 4;
+
+/// All of the below: the first bytes of `data` say where the rest is cut into pieces.
+pub(crate) fn any_bytes(data: &[u8]) {
+    let (cuts, bytes) = data.split_at(data.len().min(CUTS));
+    decodes_or_refuses(bytes);
+    pieces_change_nothing(bytes, &cuts.iter().map(|cut| usize::from(*cut)).collect::<Vec<_>>());
+    properties_are_refused_or_read(bytes);
+}
+
 /// Decoding any bytes neither panics nor disagrees with itself; what decodes encodes again, and
 /// decodes to the same.
 pub(crate) fn decodes_or_refuses(bytes: &[u8]) {

@@ -1,9 +1,11 @@
 //! CONNECT: which session a Client gets, takeover, and how connections and sessions end.
 
 use tidings_core::codec::{PropertiesBuf, Property, ReasonCode};
+use tidings_core::limits::{Limits, Told};
 use tidings_core::record::RowKind;
+use tidings_core::shard::Hooks;
 
-use crate::harness::{Cluster, filter, lasting, message, v5, v311};
+use crate::harness::{Cluster, Got, Options, filter, lasting, message, v5, v311};
 
 #[test]
 fn clean_start_begins_anew_and_resume_finds_what_is_there() {
@@ -320,4 +322,38 @@ fn a_client_that_takes_no_packet_of_the_size_of_its_answers_is_refused() {
     assert_eq!(broker.received(bob), [format!("SUBACK 1 {:02x?}", [1; 94])]);
     broker.subscribe(bob, 2, &vec![filter("a", 1); 95]);
     assert_eq!(broker.received(bob), ["DISCONNECT 95"]);
+}
+
+#[test]
+fn clients_are_referred_to_another_server_when_there_is_one() {
+    // §4.11
+    let told = Told { server_reference: "b.example.org".to_owned(), ..Told::default() };
+    let limits = Limits { told, ..Limits::default() };
+    let mut broker = Cluster::with(2, limits, Hooks::default());
+    let bob = broker.join(&v5("bob"));
+    let small = broker.join(&v5("small").with(Property::MaximumPacketSize(20)));
+    let old = broker.join(&v311("old"));
+    broker.stop();
+    assert_eq!(broker.received(bob), ["DISCONNECT 9c b.example.org"]);
+    assert_eq!(broker.received(small), ["DISCONNECT 9c"]); // [MQTT-3.1.2-24]
+    assert!(broker.received(old).is_empty());
+}
+
+#[test]
+fn response_information_is_for_those_who_request_it() {
+    // [MQTT-3.1.2-28]
+    let told = Told { response_information: "replies/%c".to_owned(), ..Told::default() };
+    let limits = Limits { told, ..Limits::default() };
+    let mut broker = Cluster::with(1, limits, Hooks::default());
+    let mut heard = |options: Options| {
+        let link = broker.connect(&options);
+        let got = broker.got(link);
+        let [Got::Connack { properties, .. }] = &got[..] else { panic!("{got:?}") };
+        properties.as_properties().response_information().map(str::to_owned)
+    };
+    let asking = |name| v5(name).with(Property::RequestResponseInformation(true));
+    assert_eq!(heard(asking("bob")).as_deref(), Some("replies/bob"));
+    assert_eq!(heard(asking("a/b")), None);
+    assert_eq!(heard(v5("bob")), None);
+    assert_eq!(heard(v5("bob").with(Property::RequestResponseInformation(false))), None);
 }

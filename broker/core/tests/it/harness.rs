@@ -56,6 +56,8 @@ struct Peer {
     /// Bytes from before the session was ready.
     early: Vec<Vec<u8>>,
     got: Vec<Got>,
+    /// Bytes of the largest packet that came.
+    largest: usize,
 }
 
 #[derive(Debug)]
@@ -213,6 +215,7 @@ impl Cluster {
             gone: false,
             early: Vec::new(),
             got: Vec::new(),
+            largest: 0,
         });
         match admitted {
             Ok(it) => {
@@ -293,7 +296,7 @@ impl Cluster {
                 topic: &sent.topic,
                 packet_id: PacketId::new(sent.id),
                 properties: sent.properties.as_properties(),
-                payload: sent.payload.as_bytes(),
+                payload: &sent.payload,
             }),
         );
     }
@@ -422,6 +425,17 @@ impl Cluster {
     pub(crate) fn is_open(&self, link: Link) -> bool {
         let peer = &self.links[link.0];
         peer.opened && !peer.gone && peer.closed.is_none()
+    }
+
+    /// Whether it ended, from whichever side.
+    pub(crate) fn is_over(&self, link: Link) -> bool {
+        let peer = &self.links[link.0];
+        peer.gone || peer.closed.is_some()
+    }
+
+    /// Bytes of the largest packet that came to a Client.
+    pub(crate) fn largest(&self, link: Link) -> usize {
+        self.links[link.0].largest
     }
 
     // What the world does.
@@ -714,6 +728,8 @@ impl Cluster {
             let got = owned(&packet);
             self.note(&("to", link.0, line(&got)));
             self.links[link.0].got.push(got);
+            let largest = &mut self.links[link.0].largest;
+            *largest = taken.max(*largest);
             bytes = &bytes[taken..];
         }
     }

@@ -10,6 +10,7 @@
 mod authenticate;
 mod codec;
 mod connect;
+mod corpus;
 mod deadlines;
 mod deliver;
 mod harness;
@@ -17,8 +18,12 @@ mod publish;
 mod refused;
 mod retained;
 mod rights;
+#[path = "../fuzz_bodies/sequence.rs"]
+mod sequence;
 mod service;
 mod shared;
 mod sim;
+#[path = "../fuzz_bodies/topic.rs"]
+mod topic;
 mod wills;
 mod words;

@@ -135,3 +135,27 @@ fn connack_tells_the_bounds_that_differ_from_what_was_asked() {
     assert_eq!(told.maximum_packet_size(), Some(256 * 1024));
     assert!(told.shared_subscription_available());
 }
+
+#[test]
+fn payload_that_is_not_the_text_it_says_is_refused_where_that_is_checked() {
+    // §3.3.2.3.2
+    let text = |qos, id| message("a", b"\xff", qos, id).with(Property::PayloadFormat(true));
+    let limits = Limits { payload_format_checked: true, ..Limits::default() };
+    let mut broker = Cluster::with(1, limits, Hooks::default());
+    let alice = broker.join(&v5("alice"));
+    broker.listen(alice, "a", 0);
+    broker.publish(alice, &text(1, 1));
+    broker.publish(alice, &text(2, 2));
+    broker.publish(alice, &message("a", b"\xff", 1, 3));
+    broker.publish(alice, &message("a", "ok", 2, 2).with(Property::PayloadFormat(true)));
+    let acks = ["PUBACK 1 99", "PUBREC 2 99", "PUBACK 3", "PUBLISH q0 a=\u{fffd}"];
+    assert_eq!(broker.received(alice), [&acks[..], &["PUBREC 2", "PUBLISH q0 a=ok"]].concat());
+    broker.publish(alice, &text(0, 0));
+    assert_eq!(broker.received(alice), ["DISCONNECT 99"]);
+    // Otherwise it is nobody's business but theirs.
+    let mut broker = Cluster::new(1);
+    let alice = broker.join(&v5("alice"));
+    broker.listen(alice, "a", 0);
+    broker.publish(alice, &text(0, 0));
+    assert_eq!(broker.received(alice), ["PUBLISH q0 a=\u{fffd}"]);
+}

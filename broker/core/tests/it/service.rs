@@ -312,7 +312,7 @@ fn full_session_has_room_again_later() {
 #[test]
 fn delivery_too_large_for_the_client_is_said_to_be() {
     let mut stage = Stage::new(1);
-    let bob = stage.broker.join(&v5("bob").with(Property::MaximumPacketSize(15)));
+    let bob = stage.broker.join(&v5("bob").with(Property::MaximumPacketSize(20)));
     stage.broker.listen(bob, "svc/#", 1);
     stage.told();
     stage.command(bob, "deliver 0 1 1 1");

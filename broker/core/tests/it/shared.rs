@@ -400,3 +400,21 @@ fn message_on_its_way_to_a_member_that_leaves_goes_to_another() {
         assert_eq!(broker.received(alice).len(), 4);
     }
 }
+
+#[test]
+fn whoever_publishes_first_after_a_start_finds_every_group() {
+    // Before the owner itself has said what it wants to hear.
+    for (owner, member, publisher) in [(2, 0, 0), (2, 0, 1), (2, 1, 0), (1, 2, 0), (0, 2, 1)] {
+        let mut broker = Cluster::new(3);
+        let mut names = (0..).map(|it| format!("$share/g{it}/t/#"));
+        let shared = names.find(|it| broker.owner_of(it) == owner).unwrap();
+        let bob = broker.join(&lasting(&broker.name_on("bob", member), 100));
+        broker.listen(bob, &shared, 1);
+        broker.hold_peers(true);
+        broker.restart(3);
+        let alice = broker.join(&v5(&broker.name_on("alice", publisher)));
+        broker.publish(alice, &message("t/1", "x", 1, 1));
+        broker.hold_peers(false);
+        assert_eq!(broker.received(alice), ["PUBACK 1"]);
+    }
+}

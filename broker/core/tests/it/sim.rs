@@ -30,12 +30,21 @@ use tidings_core::record::RowKind;
 
 use crate::harness::{Cluster, Delivery, Got, Link, filter, lasting, line, message, v5};
 
-struct Rng(u64);
+/// Where the choices come from: a seed, or the bytes of a fuzzer, and zeros behind them.
+enum Rng {
+    Seed(u64),
+    Bytes(std::vec::IntoIter<u8>),
+}
 
 impl Rng {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        let state = match self {
+            Self::Seed(state) => state,
+            // `below` takes the upper half.
+            Self::Bytes(bytes) => return u64::from(bytes.next().unwrap_or(0)) << 33,
+        };
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -124,7 +133,6 @@ struct Subscriber {
 }
 
 struct Sim {
-    seed: u64,
     rng: Rng,
     broker: Cluster,
     shards: usize,
@@ -146,8 +154,7 @@ fn topic_name(topic: usize) -> String {
 }
 
 impl Sim {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng(seed);
+    fn new(mut rng: Rng) -> Self {
         let shards = [1, 1, 2, 4][rng.below(4)];
         let publishers = (0..3).map(|it| Publisher {
             name: format!("publisher-{it}-{}", rng.below(100)),
@@ -181,7 +188,6 @@ impl Sim {
             broker.lazy();
         }
         Self {
-            seed,
             rng,
             broker,
             shards,
@@ -785,12 +791,17 @@ impl Sim {
     }
 }
 
+/// Runs the history that a fuzzer's bytes choose, a choice each.
+pub(crate) fn any_bytes(data: &[u8]) {
+    // Its own choices take as many as there are steps, or more.
+    Sim::new(Rng::Bytes(data.to_vec().into_iter())).run(data.len().min(500) / 3);
+}
+
 /// Runs one seed and says which it was if it fails. The digest of all that happened.
 fn history(seed: u64, steps: usize) -> u64 {
     let result = std::panic::catch_unwind(|| {
-        let mut sim = Sim::new(seed);
+        let mut sim = Sim::new(Rng::Seed(seed));
         sim.run(steps);
-        assert_eq!(sim.seed, seed);
         sim.broker.trace
     });
     match result {

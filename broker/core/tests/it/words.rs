@@ -13,7 +13,11 @@ use tidings_core::time::Time;
 /// What a Client got, in its own memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Got {
-    Connack { present: bool, reason: ReasonCode, properties: PropertiesBuf },
+    Connack {
+        present: bool,
+        reason: ReasonCode,
+        properties: PropertiesBuf,
+    },
     Publish(Delivery),
     Puback(u16, ReasonCode, PropertiesBuf),
     Pubrec(u16, ReasonCode),
@@ -24,6 +28,8 @@ pub(crate) enum Got {
     Pingresp,
     Disconnect(ReasonCode),
     Auth(ReasonCode, PropertiesBuf),
+    /// With Server Reference.
+    Elsewhere(ReasonCode, String),
 }
 
 /// A PUBLISH that came to a Client.
@@ -177,7 +183,7 @@ impl Filter {
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) topic: String,
-    pub(crate) payload: String,
+    pub(crate) payload: Vec<u8>,
     pub(crate) qos: u8,
     pub(crate) id: u16,
     pub(crate) retain: bool,
@@ -186,10 +192,15 @@ pub(crate) struct Sent {
 }
 
 /// A message with this packet identifier, 0 for QoS 0.
-pub(crate) fn message(topic: &str, payload: &str, qos: u8, id: u16) -> Sent {
+pub(crate) fn message(
+    topic: &str,
+    payload: &(impl AsRef<[u8]> + ?Sized),
+    qos: u8,
+    id: u16,
+) -> Sent {
     Sent {
         topic: topic.to_owned(),
-        payload: payload.to_owned(),
+        payload: payload.as_ref().to_owned(),
         qos,
         id,
         retain: false,
@@ -251,7 +262,10 @@ pub(crate) fn owned(packet: &Packet<'_>) -> Got {
         Packet::Suback(it) => Got::Suback(it.packet_id.get(), it.reasons.to_vec()),
         Packet::Unsuback(it) => Got::Unsuback(it.packet_id.get(), it.reasons.to_vec()),
         Packet::Pingresp => Got::Pingresp,
-        Packet::Disconnect(it) => Got::Disconnect(it.reason),
+        Packet::Disconnect(it) => match it.properties.server_reference() {
+            Some(server) => Got::Elsewhere(it.reason, server.to_owned()),
+            None => Got::Disconnect(it.reason),
+        },
         Packet::Auth(it) => Got::Auth(it.reason, kept(it.properties)),
         other => panic!("not for a server to send: {other:?}"),
     }
@@ -292,6 +306,7 @@ pub(crate) fn line(got: &Got) -> String {
         Got::Suback(id, reasons) => format!("SUBACK {id} {reasons:02x?}"),
         Got::Unsuback(id, reasons) => format!("UNSUBACK {id} {reasons:02x?}"),
         Got::Pingresp => "PINGRESP".to_owned(),
+        Got::Elsewhere(reason, server) => format!("DISCONNECT {:02x} {server}", reason.as_u8()),
         Got::Disconnect(reason) => format!("DISCONNECT {:02x}", reason.as_u8()),
         Got::Auth(reason, properties) => {
             let properties = properties.as_properties();
