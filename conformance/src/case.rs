@@ -259,6 +259,11 @@ impl<'a> Bench<'a> {
         self.log.lines()
     }
 
+    /// What the case used though the Server does not offer it.
+    pub fn used_beyond(&self) -> Option<String> {
+        self.log.used_beyond()
+    }
+
     /// Removes what the case left in the broker: sessions and retained messages.
     pub fn tidy_up(&self) {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));

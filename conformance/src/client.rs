@@ -16,12 +16,6 @@ impl Wire {
         if codes == [options & 3] {
             return Ok(());
         }
-        // A Server may grant less, in either version, and then says so here.
-        if let [granted @ ..2] = codes.as_slice()
-            && *granted < options & 3
-        {
-            return Err(Fail::Skipped(format!("the Server grants QoS {granted} at most")));
-        }
         self.fail(format!("expected SUBACK {:02x}, found {}", options & 3, hex(&codes)))
     }
 
@@ -34,7 +28,13 @@ impl Wire {
         self.offers(|offer| offer.wildcards || !wild, "wildcards")?;
         let id = self.fresh_id();
         self.send(&subscribe(self.version, id, filters, props));
-        self.answer(SUBACK, id)
+        let codes = self.answer(SUBACK, id)?;
+        // A Server may grant less, in either version, and so tells what it does not offer.
+        let asked = filters.iter().map(|it| it.1 & 3);
+        if let Some((_, asked)) = codes.iter().zip(asked).find(|(code, asked)| *code < asked) {
+            self.log.beyond(format!("subscriptions of QoS {asked}"));
+        }
+        Ok(codes)
     }
 
     /// Sends UNSUBSCRIBE, and returns the codes of its UNSUBACK; none in MQTT 3.1.1.

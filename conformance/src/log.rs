@@ -11,6 +11,7 @@ pub(crate) struct Log(Arc<Mutex<Record>>);
 struct Record {
     lines: Vec<String>,
     retained: BTreeSet<Vec<u8>>,
+    beyond: Option<String>,
 }
 
 impl Log {
@@ -29,6 +30,17 @@ impl Log {
     /// The topics that hold a retained message, for the last time.
     pub(crate) fn take_retained(&self) -> BTreeSet<Vec<u8>> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).retained)
+    }
+
+    /// Notes that the case uses what the Server said it does not offer.
+    pub(crate) fn beyond(&self, what: String) {
+        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        record.beyond.get_or_insert(what);
+    }
+
+    /// What the case used though the Server does not offer it.
+    pub(crate) fn used_beyond(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).beyond.clone()
     }
 
     pub(crate) fn retained(&self, topic: &[u8]) {

@@ -3,6 +3,9 @@
 //! Of our own for the same reason as the wire: what a broker and its test got from one library
 //! would look right though it is wrong.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -48,8 +51,7 @@ impl Scram {
         if !nonce.starts_with(&self.nonce) || nonce == self.nonce || rounds > ROUNDS_MAX {
             return Err(wrong());
         }
-        let mut salted = [0; 32];
-        pbkdf2::pbkdf2_hmac::<Sha256>(self.password.as_bytes(), &salt, rounds, &mut salted);
+        let salted = salted(&self.password, &salt, rounds);
         let client_key = keyed(&salted, b"Client Key");
         let without_proof = format!("c=biws,r={nonce}");
         let all = format!("{},{server_first},{without_proof}", self.bare);
@@ -71,6 +73,21 @@ impl Scram {
         Err(format!("expected {expected:?}, found {:?}", String::from_utf8_lossy(server_last)))
     }
 }
+
+/// Slow by design, and the same for each exchange of an account: kept, or a run would work more for
+/// itself than ask.
+fn salted(password: &str, salt: &[u8], rounds: u32) -> [u8; 32] {
+    static KEPT: Mutex<BTreeMap<Input, [u8; 32]>> = Mutex::new(BTreeMap::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    *kept.entry((password.to_owned(), salt.to_vec(), rounds)).or_insert_with(|| {
+        let mut salted = [0; 32];
+        pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, rounds, &mut salted);
+        salted
+    })
+}
+
+/// Password, salt, rounds.
+type Input = (String, Vec<u8>, u32);
 
 fn keyed(key: &[u8], message: &[u8]) -> Vec<u8> {
     // A key of any length is right for HMAC.

@@ -179,10 +179,16 @@ fn receive_maximum_holds_back_messages(b: &Bench) -> Outcome {
     let first = sub.message()?;
     let second = sub.message()?;
     sub.ping()?;
+    // In their order, as a Client has to [MQTT-4.6.0-2].
     sub.acknowledge(&first)?;
-    sub.take("3")?;
-    sub.take("4")?;
+    let third = sub.message()?;
+    b.same("payload", third.text(), "3".to_owned())?;
+    sub.ping()?;
     sub.acknowledge(&second)?;
+    let fourth = sub.message()?;
+    b.same("payload", fourth.text(), "4".to_owned())?;
+    sub.acknowledge(&third)?;
+    sub.acknowledge(&fourth)?;
     sub.ping()
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::log::Log;
 use crate::number::{
-    CONNACK, DISCONNECT, MAXIMUM_QOS, PUBLISH, RETAIN_AVAILABLE, SESSION_EXPIRY, WILDCARD_AVAILABLE,
+    CONNACK, DISCONNECT, MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, PUBLISH, RETAIN_AVAILABLE,
+    SESSION_EXPIRY, WILDCARD_AVAILABLE,
 };
 use crate::outcome::{Fail, Outcome};
 use crate::packet::Version;
@@ -32,6 +33,8 @@ pub struct Wire {
     packet_bytes_max: usize,
     accepted: bool,
     offer: Offer,
+    /// Sent before the CONNACK.
+    early: Vec<u8>,
 }
 
 /// What the Server offers, as its CONNACK says; in MQTT 3.1.1 it cannot say.
@@ -40,6 +43,7 @@ pub(crate) struct Offer {
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) wildcards: bool,
+    pub(crate) packet_bytes: usize,
 }
 
 /// What a CONNACK says (§3.2).
@@ -94,7 +98,8 @@ impl Wire {
             next_id: 1,
             packet_bytes_max: usize::MAX,
             accepted: false,
-            offer: Offer { qos: 2, retain: true, wildcards: true },
+            early: Vec::new(),
+            offer: Offer { qos: 2, retain: true, wildcards: true, packet_bytes: usize::MAX },
         }
     }
 
@@ -115,9 +120,34 @@ impl Wire {
 
     /// Sends bytes, whatever they are.
     pub fn send(&mut self, bytes: &[u8]) {
+        self.note_beyond_offer(bytes);
+        if !self.accepted {
+            self.early.extend(bytes);
+        }
         let unsent = self.stream.send(bytes).is_err();
         let note = if unsent { " (could not be sent)" } else { "" };
         self.log.push(format!("{}> {}{note}", self.label, hex(bytes)));
+    }
+
+    /// Notes a PUBLISH that the Server's CONNACK rules out: what follows from it is no failure.
+    fn note_beyond_offer(&self, bytes: &[u8]) {
+        let mut rest = Reader(bytes);
+        if bytes.len() > self.offer.packet_bytes {
+            self.log.beyond("packets of this size".into());
+        }
+        while let Ok(first) = rest.byte() {
+            let Ok(length) = rest.var_int() else { return };
+            let (qos, retain) = ((first >> 1) & 3, first & 1 != 0);
+            if first >> 4 == PUBLISH && qos < 3 && qos > self.offer.qos {
+                self.log.beyond(format!("QoS {qos}"));
+            }
+            if first >> 4 == PUBLISH && retain && !self.offer.retain {
+                self.log.beyond("retained messages".into());
+            }
+            if rest.take(length).is_err() {
+                return;
+            }
+        }
     }
 
     /// Sends bytes in pieces of `size`, each in a write of its own, and in a frame if there are any.
@@ -180,6 +210,36 @@ impl Wire {
         }
     }
 
+    /// Whether a packet is there already; it waits to be read.
+    ///
+    /// # Errors
+    /// Bytes that are no packet.
+    pub(crate) fn has_received(&mut self) -> Result<bool, Fail> {
+        match self.poll(GLANCE)? {
+            Next::Packet(packet) => {
+                self.waiting.push_front(packet);
+                Ok(true)
+            }
+            Next::Closed => self.fail("expected a packet, found the connection closed"),
+            Next::Silent => Ok(false),
+        }
+    }
+
+    /// The one of two connections that gets a packet, and the other one.
+    ///
+    /// # Errors
+    /// Neither does in time.
+    pub(crate) fn first_to_receive(mut one: Self, mut two: Self) -> Result<(Self, Self), Fail> {
+        let deadline = Instant::now() + one.patience;
+        while Instant::now() < deadline {
+            if one.has_received()? {
+                return Ok((one, two));
+            }
+            (one, two) = (two, one);
+        }
+        one.fail("expected a packet here or on another connection, found none in time")
+    }
+
     /// The next packet, of a type.
     ///
     /// # Errors
@@ -201,7 +261,14 @@ impl Wire {
             qos: connack.number(MAXIMUM_QOS).and_then(|it| u8::try_from(it).ok()).unwrap_or(2),
             retain: connack.number(RETAIN_AVAILABLE) != Some(0),
             wildcards: connack.number(WILDCARD_AVAILABLE) != Some(0),
+            packet_bytes: connack
+                .number(MAXIMUM_PACKET_SIZE)
+                .and_then(|it| usize::try_from(it).ok())
+                .unwrap_or(usize::MAX),
         };
+        // What came with the CONNECT knew nothing of it.
+        let early = std::mem::take(&mut self.early);
+        self.note_beyond_offer(&early);
         Ok(connack)
     }
 
@@ -421,6 +488,9 @@ const DISCONNECT_CODES: &[u8] = &[
     0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96,
     0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
 ];
+
+/// How long to look at one of two connections before the other.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// How many messages may come before an answer.
 const WAITING_MAX: usize = 1000;
