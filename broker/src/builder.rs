@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
@@ -34,6 +35,7 @@ pub struct Builder {
     pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
+    pub(crate) system_interval: Duration,
 }
 
 impl Default for Builder {
@@ -57,6 +59,7 @@ impl Builder {
             methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
+            system_interval: Duration::from_secs(10),
         }
     }
 
@@ -117,6 +120,14 @@ impl Builder {
     #[must_use]
     pub fn connection_limits(mut self, limits: ConnectionLimits) -> Self {
         self.connections = limits;
+        self
+    }
+
+    /// How often the values under `$SYS` are told anew; zero: there are none. Whoever
+    /// [`Builder::authorize`] lets subscribe there may read them.
+    #[must_use]
+    pub fn system_interval(mut self, interval: Duration) -> Self {
+        self.system_interval = interval;
         self
     }
 

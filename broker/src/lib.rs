@@ -29,11 +29,13 @@ pub mod journal;
 mod limits;
 pub mod listener;
 mod mail;
+mod metrics;
 mod observer;
 pub mod rights;
 mod runtime;
 mod start;
 pub mod store;
+mod teller;
 
 pub use builder::{Builder, StartError};
 pub use engine::Durability;

@@ -100,6 +100,7 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .limits(limits(config))
         .connection_limits(connection_limits(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
+        .system_interval(Duration::from_secs(config.sys.interval_s))
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
@@ -144,6 +145,8 @@ fn limits(config: &Config) -> Limits {
         subscriptions_per_session_max: size(limits.subscriptions_per_session_max),
         wildcard_subscriptions_per_session_max: size(limits.wildcard_subscriptions_per_session_max),
         sessions_per_user_max: size(limits.sessions_per_user_max),
+        takeovers_max: size(limits.takeovers_max),
+        takeover_window: Duration::from_secs(limits.takeover_window_s),
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
@@ -152,6 +155,8 @@ fn limits(config: &Config) -> Limits {
             response_information: config.top.response_information.clone(),
             server_reference: config.drain.server_reference.clone(),
         },
+        // The broker takes it from the bounds of connections.
+        ..Limits::default()
     }
 }
 
@@ -159,6 +164,7 @@ fn limits(config: &Config) -> Limits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let limits = &config.limits;
     ConnectionLimits {
+        connect_bytes_max: size(limits.connect_bytes_max),
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),

@@ -52,6 +52,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) rights: Rights,
     pub(crate) limits: Limits,
+    pub(crate) sys: Sys,
     pub(crate) chat: Chat,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
@@ -67,6 +68,7 @@ impl Config {
             Auth::KEYS,
             Rights::KEYS,
             Limits::KEYS,
+            Sys::KEYS,
             Chat::KEYS,
             Drain::KEYS,
             Log::KEYS,
@@ -248,7 +250,8 @@ section! {
         /// Unsent bytes of a connection at which no more are taken from its queue, QoS 0 is dropped
         /// and it is not read.
         outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
-        /// Unsent bytes of a connection at which it is closed.
+        /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
+        /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
@@ -260,7 +263,9 @@ section! {
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
-        /// Seconds from accept to a complete CONNECT.
+        /// Largest CONNECT, whatever larger packets are taken later.
+        connect_bytes_max: u64 = 64 * KIB, Kind::Number(KIB, 16 * MIB);
+        /// Seconds from accept to a complete CONNECT, enhanced authentication included.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
         subscriptions_per_session_max: u64 = 512, Kind::Number(1, 1_000_000);
@@ -268,6 +273,10 @@ section! {
         wildcard_subscriptions_per_session_max: u64 = 64, Kind::Number(0, 1_000_000);
         /// Most sessions of one user.
         sessions_per_user_max: u64 = 16, Kind::Number(1, 1_000_000);
+        /// Takeovers of one session within `takeover_window_s`. More: CONNACK 0x9F.
+        takeovers_max: u64 = 10, Kind::Number(1, 1000);
+        /// Seconds in which they are counted.
+        takeover_window_s: u64 = 10, Kind::Number(1, 3600);
         /// Most retained messages.
         retained_messages_max: u64 = 100_000, Kind::Number(0, 100_000_000);
         /// Largest payload of a retained message.
@@ -282,6 +291,14 @@ section! {
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+    }
+}
+
+section! {
+    /// What the broker says of itself under `$SYS`.
+    Sys, "sys." {
+        /// Seconds between two updates; 0 is never.
+        interval_s: u64 = 10, Kind::Number(0, 86_400);
     }
 }
 
@@ -378,6 +395,8 @@ const U32: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {
+    use tidings_broker::core::metric::Metric;
+
     use super::*;
 
     #[test]
@@ -385,6 +404,42 @@ mod tests {
         let file = print(&Settings::default());
         let values = load::parse_file("defaults", &file).unwrap();
         assert_eq!(values.len(), Config::keys().count());
+    }
+
+    /// The cells of the row of a page that begins with `key`.
+    fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
+        let begins = format!("| `{key}` |");
+        let row = page.lines().find(|line| line.starts_with(&begins));
+        let row = row.unwrap_or_else(|| panic!("docs/limits.md: no row begins with {begins}"));
+        row.split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn page_of_limits_has_every_key_its_default_and_a_counter_that_is_there() {
+        let page = include_str!("../../../docs/limits.md");
+        let labels: Vec<String> = Metric::ALL
+            .iter()
+            .filter_map(|metric| metric.label())
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        let mut rows = 0;
+        for key in Config::keys().filter(|key| key.name.starts_with("limits.")) {
+            rows += 1;
+            let name = key.name.trim_start_matches("limits.");
+            let cells = row(page, name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{name}");
+            assert!(!cells[3].is_empty() && !cells[5].is_empty(), "{name}");
+            for counted in cells[5].split('`').skip(1).step_by(2) {
+                assert!(labels.iter().any(|label| label == counted), "{name}: {counted}");
+            }
+        }
+        // And none that is gone.
+        let all = page.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, all);
+        for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
+            assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
+        }
     }
 
     #[test]
