@@ -284,6 +284,7 @@ mod tests {
     async fn what_came_behind_the_request_is_read_first() {
         let (mut client, server) = duplex(64);
         client.write_all(&[0x82, 0x81, 0, 0, 0, 0, b'2']).await.unwrap();
+        drop(client);
         let early = vec![0x82, 0x81, 0, 0, 0, 0, b'1'];
         let mut server = WebSocket::new(server, early, 1000);
         let mut both = [0; 2];

@@ -109,8 +109,12 @@ fn who_is_no_trusted_proxy_or_names_nobody_is_closed() {
 
 #[test]
 fn strangers_behind_a_proxy_are_counted_by_their_own_address() {
-    let limits =
-        ConnectionLimits { unauthenticated_per_address_max: 2, ..ConnectionLimits::default() };
+    let limits = ConnectionLimits {
+        unauthenticated_per_address_max: 2,
+        // Whoever is closed is not closed for being late.
+        connect_timeout: 2 * PATIENCE,
+        ..ConnectionLimits::default()
+    };
     let (broker, _) = proxied("127.0.0.1", limits);
     let stranger = |last: u8| {
         let mut bytes = header(0x21);
