@@ -184,9 +184,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
     let connections = within_reason(builder.connections, &builder.limits);
-    let burst_bytes_max = connections.outbound_soft_bytes;
-    let limits = Limits { burst_bytes_max, ..share_of(&builder.limits, shards) };
-    let limits = Arc::new(limits);
+    let limits = Arc::new(limits_of_a_shard(&builder.limits, &connections, shards));
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -276,10 +274,12 @@ fn within_reason(connections: ConnectionLimits, limits: &Limits) -> ConnectionLi
     ConnectionLimits { outbound_hard_bytes, ..connections }
 }
 
-/// What is bounded for all shards together is shared out evenly.
-fn share_of(limits: &Limits, shards: u16) -> Limits {
+/// What is bounded for all shards together is shared out evenly, and what goes to a connection in
+/// one go is what it may hold unwritten.
+fn limits_of_a_shard(limits: &Limits, connections: &ConnectionLimits, shards: u16) -> Limits {
     let share = |all: usize| all.div_ceil(usize::from(shards));
     Limits {
+        burst_bytes_max: connections.outbound_soft_bytes,
         retained_messages_max: share(limits.retained_messages_max),
         retained_bytes_max: share(limits.retained_bytes_max),
         ..limits.clone()
@@ -350,4 +350,25 @@ fn spawn(
             health.fail(Fatal::Panic(thread_name));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_connections_bind_the_shards_and_leave_room_for_each_other() {
+        let limits = Limits { packet_bytes_max: 5_000, ..Limits::default() };
+        let connections = ConnectionLimits {
+            outbound_soft_bytes: 1_000,
+            outbound_hard_bytes: 2_000,
+            ..ConnectionLimits::default()
+        };
+        let connections = within_reason(connections, &limits);
+        assert_eq!(connections.outbound_hard_bytes, 8_000);
+        let of_shard = limits_of_a_shard(&limits, &connections, 3);
+        assert_eq!((of_shard.burst_bytes_max, of_shard.retained_messages_max), (1_000, 33_334));
+        let roomy = ConnectionLimits { outbound_hard_bytes: 9_000, ..connections };
+        assert_eq!(within_reason(roomy.clone(), &limits), roomy);
+    }
 }

@@ -9,7 +9,7 @@ use tidings_broker::core::metric::{Metric, Snapshot};
 use tidings_broker::{Broker, ConnectionLimits};
 
 use crate::shell::{builder, memory};
-use crate::wire::{Connect, PATIENCE, PUBACK, Wire};
+use crate::wire::{Connect, PATIENCE, Wire};
 
 /// What is counted beside the way of a message is there soon.
 fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
@@ -175,27 +175,4 @@ fn largest_message_goes_to_who_reads_whatever_the_bounds_of_connections() {
         let message = bob.message();
         assert_eq!(message.payload.len(), payload.len());
     }
-}
-
-#[test]
-fn soft_bound_of_connections_is_the_bound_of_a_burst() {
-    let dropped = |outbound_soft_bytes| {
-        let connections = ConnectionLimits { outbound_soft_bytes, ..ConnectionLimits::default() };
-        let broker = builder().connection_limits(connections).start().unwrap();
-        let address = broker.addresses()[0];
-        let mut bob = Wire::connect(address, &Connect::new("bob"));
-        bob.subscribe("t", 0);
-        let mut alice = Wire::connect(address, &Connect::new("alice"));
-        let one = alice.publish_bytes("t", &[b'x'; 1000], 0, false, 0);
-        alice.send(&one.repeat(200)).unwrap();
-        let last = alice.queue_publish("u", b"");
-        alice.flush().unwrap();
-        assert_eq!(alice.next(), crate::wire::Packet::Ack(PUBACK, last, 0));
-        let sent = |all: &Snapshot| {
-            all.get(Metric::PublishSent) + all.get(Metric::DroppedSlowReader) >= 200
-        };
-        eventually(&broker, sent).get(Metric::DroppedSlowReader)
-    };
-    assert!(dropped(2_000) > 0);
-    assert_eq!(dropped(256 * 1024), 0);
 }
