@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
@@ -11,7 +12,9 @@ use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
 
-use crate::auth::{Authenticate, EnhancedAuthenticate, Methods, OpenOnLoopback};
+use crate::auth::{
+    Authenticate, Credentials, Deciding, Decision, EnhancedAuthenticate, Methods, OpenOnLoopback,
+};
 use crate::engine::{Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
@@ -32,6 +35,7 @@ pub struct Builder {
     pub(crate) methods: Methods,
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
+    pub(crate) system_interval: Duration,
 }
 
 impl Default for Builder {
@@ -55,6 +59,7 @@ impl Builder {
             methods: Methods::default(),
             hooks: Hooks::default(),
             observers: Vec::new(),
+            system_interval: Duration::from_secs(10),
         }
     }
 
@@ -118,6 +123,14 @@ impl Builder {
         self
     }
 
+    /// How often the values under `$SYS` are told anew; zero: there are none. Whoever
+    /// [`Builder::authorize`] lets subscribe there may read them.
+    #[must_use]
+    pub fn system_interval(mut self, interval: Duration) -> Self {
+        self.system_interval = interval;
+        self
+    }
+
     /// Who may come in, and as whom.
     #[must_use]
     pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
@@ -133,7 +146,67 @@ impl Builder {
         self
     }
 
-    /// What Clients may do.
+    /// Who may come in, decided by a closure. The user it names should be one of
+    /// [`crate::auth::is_user_name`]: chat and rules by file know no others.
+    ///
+    /// ```
+    /// use tidings_broker::Builder;
+    /// use tidings_broker::auth::{Credentials, Decision, Refusal};
+    ///
+    /// /// Some lookup that takes its time.
+    /// async fn is_right(user: &str, password: &[u8]) -> bool {
+    ///     (user, password) == ("bob", b"secret")
+    /// }
+    ///
+    /// let builder = Builder::new().authenticate_with(|login: Credentials| async move {
+    ///     let (user, password) = (login.user_name.unwrap_or_default(), login.password);
+    ///     if is_right(&user, &password.unwrap_or_default()).await {
+    ///         Decision::accept(user)
+    ///     } else {
+    ///         Decision::Refuse(Refusal::BadUserNameOrPassword)
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn authenticate_with<F, Answer>(self, decide: F) -> Self
+    where
+        F: Fn(Credentials) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Decision> + Send + 'static,
+    {
+        self.authenticate(Arc::new(Deciding(decide)))
+    }
+
+    /// What Clients may do: by [rules](crate::rights::Rights), or by what a program knows. It is asked
+    /// for each PUBLISH, SUBSCRIBE and will, and must answer from memory. When its answers change, say
+    /// [`crate::Broker::rights_changed`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tidings_broker::Builder;
+    /// use tidings_broker::core::codec::ReasonCode;
+    /// use tidings_broker::core::hook::{Authorize, Client, Verdict};
+    /// use tidings_broker::core::topic::TopicFilter;
+    ///
+    /// /// Everybody says what they like below their own name, and hears everything.
+    /// #[derive(Debug)]
+    /// struct OwnRoot;
+    ///
+    /// impl Authorize for OwnRoot {
+    ///     fn publish(&self, client: &Client<'_>, topic: &str) -> Verdict {
+    ///         match topic.split_once('/') {
+    ///             Some((root, _)) if root == client.user => Verdict::Allow,
+    ///             _ => Verdict::Deny(ReasonCode::NotAuthorized),
+    ///         }
+    ///     }
+    ///
+    ///     fn subscribe(&self, _: &Client<'_>, _: &TopicFilter) -> Verdict {
+    ///         Verdict::Allow
+    ///     }
+    /// }
+    ///
+    /// let builder = Builder::new().authorize(Arc::new(OwnRoot));
+    /// ```
     #[must_use]
     pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.hooks.authorize = Some(authorize);

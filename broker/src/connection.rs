@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
+    /// It had its CONNACK, and counts among those that are connected.
+    pub(crate) connected: bool,
     /// The beginning of a packet whose end has not come yet.
     pub(crate) input: Vec<u8>,
     /// `input` was looked at and holds no whole packet.
@@ -71,6 +73,7 @@ impl Connection {
             stream,
             version,
             phase: Phase::Opening,
+            connected: false,
             input,
             waits_for_more: false,
             output: Vec::new(),

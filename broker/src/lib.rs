@@ -1,7 +1,7 @@
 //! An embeddable, durable MQTT broker.
 //!
 //! What is decided is decided in `tidings-core`; this crate moves the bytes: it listens
-//! ([`Builder::listen`]), authenticates ([`auth`]), looks up [`rights`], runs each shard on a thread of its own, and makes
+//! ([`Builder::listen`], [`listener`]), authenticates ([`auth`]), looks up [`rights`], runs each shard on a thread of its own, and makes
 //! records durable ([`engine`]).
 //!
 //! ```no_run
@@ -29,11 +29,13 @@ pub mod journal;
 mod limits;
 pub mod listener;
 mod mail;
+mod metrics;
 mod observer;
 pub mod rights;
 mod runtime;
 mod start;
 pub mod store;
+mod teller;
 
 pub use builder::{Builder, StartError};
 pub use engine::Durability;

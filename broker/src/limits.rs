@@ -7,7 +7,11 @@ use std::time::Duration;
 /// The bounds of connections, as far as they are the shell's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// From accept to a complete and accepted CONNECT; no byte makes it longer. Then: closed.
+    /// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later. More:
+    /// CONNACK 0x95 and closed.
+    pub connect_bytes_max: usize,
+    /// From accept to a complete and accepted CONNECT, enhanced authentication included; no byte
+    /// makes it longer. Then: closed. A connected Client has as long to be authenticated again.
     pub connect_timeout: Duration,
     /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
     pub unauthenticated_max: usize,
@@ -16,7 +20,8 @@ pub struct ConnectionLimits {
     /// Unwritten bytes of a connection above which nothing more is taken from its queue, QoS 0
     /// messages are dropped, and nothing is read from it.
     pub outbound_soft_bytes: usize,
-    /// Unwritten bytes of a connection above which it is closed.
+    /// Unwritten bytes of a connection above which it is closed; never fewer than three times the
+    /// soft bound and a largest packet, or those who read well would be closed.
     pub outbound_hard_bytes: usize,
     /// How long a Client may not read while bytes wait for it. Then: closed.
     pub unsent_timeout: Duration,
@@ -25,6 +30,7 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
+            connect_bytes_max: 64 * 1024,
             connect_timeout: Duration::from_secs(10),
             unauthenticated_max: 1024,
             unauthenticated_per_address_max: 64,

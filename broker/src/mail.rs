@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use tidings_core::output::ConnectionId;
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
+use tidings_core::system::SystemValue;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::auth::Step;
@@ -25,6 +26,8 @@ pub(crate) enum Mail {
     Authenticated(Box<Answer>),
     /// From another shard.
     Peer(ShardId, PeerMessage),
+    /// What the broker says of itself.
+    System(Arc<[SystemValue]>),
     /// Rights have changed.
     RightsChanged,
     /// A login is not true any more: a user's, or everybody's.
@@ -67,23 +70,47 @@ pub(crate) struct Answer {
     pub(crate) going: Option<Going>,
 }
 
+impl Mail {
+    /// Roughly what it keeps in memory besides itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Peer(
+                _,
+                PeerMessage::Publish { message, .. }
+                | PeerMessage::Hand { message, .. }
+                | PeerMessage::Retain { message, .. },
+            ) => message.size(),
+            _ => 0,
+        }
+    }
+}
+
+/// What is in a box and not yet taken.
+#[derive(Debug, Default)]
+struct Waiting {
+    mail: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
 /// The way into a shard's box.
 #[derive(Debug, Clone)]
 pub(crate) struct Post {
     sender: UnboundedSender<Mail>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 impl Post {
     /// Puts something in. Nobody is there any more when the broker stops: it is lost then.
     pub(crate) fn send(&self, mail: Mail) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.mail.fetch_add(1, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
         let _stopped = self.sender.send(mail);
     }
 
     /// Whether so much waits that what may be lost should be.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > MAIL_WAITING_MAX
+        self.waiting.mail.load(Ordering::Relaxed) > MAIL_WAITING_MAX
+            || self.waiting.bytes.load(Ordering::Relaxed) > MAIL_WAITING_BYTES_MAX
     }
 }
 
@@ -91,14 +118,14 @@ impl Post {
 #[derive(Debug)]
 pub(crate) struct MailBox {
     receiver: UnboundedReceiver<Mail>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 impl MailBox {
     /// A box and the way into it.
     pub(crate) fn new() -> (Post, Self) {
         let (sender, receiver) = unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::<Waiting>::default();
         (Post { sender, waiting: Arc::clone(&waiting) }, Self { receiver, waiting })
     }
 
@@ -108,7 +135,9 @@ impl MailBox {
     /// Nothing is lost.
     pub(crate) async fn take(&mut self, into: &mut Vec<Mail>) -> bool {
         let taken = self.receiver.recv_many(into, MAIL_BATCH).await;
-        self.waiting.fetch_sub(taken, Ordering::Relaxed);
+        let bytes = into.iter().rev().take(taken).map(Mail::bytes).sum();
+        self.waiting.mail.fetch_sub(taken, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
         taken > 0
     }
 }
@@ -116,5 +145,44 @@ impl MailBox {
 /// Above this many waiting, QoS 0 messages from other shards are dropped and counted.
 const MAIL_WAITING_MAX: usize = 65_536;
 
+/// Above this many bytes of them likewise; a message counts for every box it is in.
+const MAIL_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How much is taken before connections get their turn.
 const MAIL_BATCH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidings_core::codec::QoS;
+    use tidings_core::message::{Message, MessageId};
+    use tidings_core::time::Time;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_box_is_crowded_by_many_and_by_large_messages_until_they_are_taken() {
+        let large = Bytes::from(vec![0; 1024 * 1024]);
+        let qos = QoS::AtMostOnce;
+        let large = Message::new(MessageId(1), "a", large, qos, Time::from_millis(0));
+        let small = Message::new(MessageId(1), "a", Bytes::new(), qos, Time::from_millis(0));
+        for (message, enough) in [(large, 64), (small, MAIL_WAITING_MAX + 1)] {
+            let (post, mut mail) = MailBox::new();
+            let message = Arc::new(message);
+            for _ in 0..enough {
+                assert!(!post.is_crowded());
+                let message = Arc::clone(&message);
+                let message =
+                    PeerMessage::Publish { message, publisher: None, token: None, only: false };
+                post.send(Mail::Peer(ShardId(0), message));
+            }
+            assert!(post.is_crowded());
+            let mut taken = Vec::new();
+            while taken.len() < enough {
+                mail.take(&mut taken).await;
+            }
+            assert!(!post.is_crowded());
+            assert_eq!(post.waiting.bytes.load(Ordering::Relaxed), 0);
+        }
+    }
+}

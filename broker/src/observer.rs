@@ -22,12 +22,14 @@ impl Observers {
         Ok(Self(Some(sender)))
     }
 
-    /// Tells them, unless they are far behind: then the event is lost, and the log says so.
-    pub(crate) fn tell(&self, event: Event) {
-        let Some(sender) = &self.0 else { return };
+    /// Tells them, unless they are far behind: then the event is lost. Whether it is not.
+    pub(crate) fn tell(&self, event: Event) -> bool {
+        let Some(sender) = &self.0 else { return true };
         if let Err(TrySendError::Full(event)) = sender.try_send(event) {
             tracing::debug!(?event, "observers are behind: an event is lost");
+            return false;
         }
+        true
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tidings_core::limits::Limits;
+use tidings_core::metric::Snapshot;
 use tidings_core::record::{KeyBuilder, Row, RowKind};
 use tidings_core::shard::{Shard, ShardConfig};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
@@ -13,23 +14,29 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
 use crate::engine::{Durability, Engine};
-use crate::front::{Front, FrontHandle};
+use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
-use crate::listener::{Bound, Endpoint, Listener};
+use crate::limits::ConnectionLimits;
+use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
 use crate::store::StoreFailure;
+use crate::teller::Teller;
 
 /// A broker that serves. Dropping it ends it at once, as if killed; see [`Broker::stop`].
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     endpoints: Vec<Endpoint>,
+    door: Door,
     front: FrontHandle,
     posts: Vec<Post>,
     threads: Vec<JoinHandle<()>>,
     engine: Option<Engine>,
+    metrics: Arc<Metrics>,
+    teller: Option<Teller>,
     health: Arc<Health>,
     /// Whoever comes while it stops is told where else to go.
     refers: bool,
@@ -56,6 +63,16 @@ impl Broker {
     /// Where it listens and what is spoken there, in the order of the [`Builder`].
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// What has been counted, as it is now. Cheap enough to be asked every second.
+    pub fn metrics(&self) -> Snapshot {
+        self.metrics.snapshot()
+    }
+
+    /// Where connections are handed in that another server accepted.
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Returns when the broker cannot go on, and why.
@@ -111,6 +128,7 @@ impl Broker {
         } else {
             self.front.stop();
         }
+        drop(self.teller.take());
         for post in &self.posts {
             post.send(Mail::Stop);
         }
@@ -128,6 +146,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.front.stop();
+        drop(self.teller.take());
         // The store ends first, so that nothing is acknowledged on the way out that is not safe.
         drop(self.engine.take());
         for post in &self.posts {
@@ -164,7 +183,10 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
-    let limits = Arc::new(share_of(&builder.limits, shards));
+    let connections = within_reason(builder.connections, &builder.limits);
+    let burst_bytes_max = connections.outbound_soft_bytes;
+    let limits = Limits { burst_bytes_max, ..share_of(&builder.limits, shards) };
+    let limits = Arc::new(limits);
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -179,6 +201,8 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         recovered.push((shard, store, garbage));
     }
     let (posts, boxes): (Vec<Post>, Vec<MailBox>) = (0..shards).map(|_| MailBox::new()).unzip();
+    let counters = recovered.iter().map(|(shard, ..)| Arc::clone(shard.counters())).collect();
+    let metrics = Arc::new(Metrics::new(counters, engine.hub(), clock));
     let mut threads = Vec::new();
     let (ready, all_ready) = mpsc::channel();
     for ((shard, store, garbage), mail) in recovered.into_iter().zip(boxes) {
@@ -192,9 +216,10 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
             posts: posts.clone(),
             clock,
             observers: observers.clone(),
-            limits: builder.connections.clone(),
+            limits: connections.clone(),
             packet_bytes_max: limits.packet_bytes_max,
             health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
             immediate: durability == Durability::Memory,
         };
         threads.push(spawn(id, parts, ready.clone(), &health).map_err(StartError::Thread)?);
@@ -204,21 +229,51 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let (door, guests) = Door::new(message_bytes_max(&limits));
     let refers = !limits.told.server_reference.is_empty();
+    let mut teller = None;
+    if !builder.system_interval.is_zero() {
+        let (metrics, posts) = (Arc::clone(&metrics), posts.clone());
+        let started = Teller::start(metrics, posts, clock, builder.system_interval);
+        teller = Some(started.map_err(StartError::Thread)?);
+    }
     let front = Front {
         listeners,
+        guests,
         posts: posts.clone(),
         shards,
         limits,
-        connections: builder.connections,
+        connections,
         authenticate: builder.authenticate,
         methods: builder.methods,
         health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
     let engine = Some(engine);
-    Ok(Broker { addresses, endpoints, front, posts, threads, engine, health, refers })
+    Ok(Broker {
+        addresses,
+        endpoints,
+        door,
+        front,
+        posts,
+        threads,
+        engine,
+        metrics,
+        teller,
+        health,
+        refers,
+    })
+}
+
+/// The hard bound of what is unwritten has to leave room for what the soft one lets through: what
+/// was unwritten already, a burst and twice that of QoS 0, and a largest packet with its properties.
+fn within_reason(connections: ConnectionLimits, limits: &Limits) -> ConnectionLimits {
+    let soft = connections.outbound_soft_bytes;
+    let least = soft.saturating_mul(3).saturating_add(limits.packet_bytes_max);
+    let outbound_hard_bytes = connections.outbound_hard_bytes.max(least);
+    ConnectionLimits { outbound_hard_bytes, ..connections }
 }
 
 /// What is bounded for all shards together is shared out evenly.

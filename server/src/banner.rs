@@ -2,21 +2,27 @@
 //!
 //! Everything to try can be pasted as it stands, from a terminal on this machine.
 
-use std::fmt::Write;
-use std::net::SocketAddr;
+use std::fmt::{Display, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+
+use tidings_broker::listener::{Endpoint, Place, Transport};
 
 use crate::config::{Durability, Otherwise};
 
 /// What the banner tells.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
-    /// The addresses in use, with their real ports.
-    pub(crate) addresses: &'a [SocketAddr],
+    /// Where it listens, with the real ports.
+    pub(crate) endpoints: &'a [Endpoint],
+    /// The file of the TLS certificate.
+    pub(crate) certificate: &'a str,
     pub(crate) data: &'a Path,
     pub(crate) durability: Durability,
     /// How many users there are; with none, access is open on loopback.
     pub(crate) users: usize,
+    /// Ways to log in besides the users file.
+    pub(crate) logins: &'a [String],
     pub(crate) users_file: &'a Path,
     /// How many rules there are.
     pub(crate) rules: usize,
@@ -39,8 +45,15 @@ impl Banner<'_> {
         let mut row = |label: &str, text: &str| {
             let _ = writeln!(out, "  {}  {text}", paint("2", &format!("{label:<6}")));
         };
-        let addresses: Vec<_> = self.addresses.iter().map(|a| format!("mqtt://{a}")).collect();
-        row("listen", &addresses.join("  "));
+        let is_plain = |endpoint: &&Endpoint| endpoint.transport == Transport::Mqtt;
+        let urls = |plain: bool| {
+            let some = self.endpoints.iter().filter(|endpoint| is_plain(endpoint) == plain);
+            some.map(ToString::to_string).collect::<Vec<_>>().join("  ")
+        };
+        let lines = [urls(true), urls(false)];
+        for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
+            row(if at == 0 { "listen" } else { "" }, line);
+        }
         row("data", &self.data.display().to_string());
         row(
             "",
@@ -53,7 +66,7 @@ impl Banner<'_> {
                 },
             ),
         );
-        let open = self.users == 0;
+        let open = self.users == 0 && self.logins.is_empty();
         if open {
             row("access", &paint("33", "open, because there are no users"));
             row("", &paint("2", "this machine only: anyone is who they say, no rate limits"));
@@ -61,6 +74,9 @@ impl Banner<'_> {
             let plural = if self.users == 1 { "" } else { "s" };
             row("access", &format!("{} user{plural} with a password", self.users));
             row("", &paint("2", &self.users_file.display().to_string()));
+            for login in self.logins {
+                row("", login);
+            }
         }
         let file = self.rights_file.display();
         if self.rules > 0 {
@@ -73,59 +89,150 @@ impl Banner<'_> {
             row("", &paint("2", &hint));
         }
 
-        let _ = writeln!(out, "\n  {}\n", paint("1", "Try it, in two terminals:"));
-        let at = self.client_options();
+        let mut block = |title: &str, lines: Vec<String>| {
+            if lines.is_empty() {
+                return;
+            }
+            let _ = writeln!(out, "\n  {}\n", paint("1", title));
+            for line in lines {
+                let _ = writeln!(out, "    {}", paint("36", &line));
+            }
+        };
         let password = if open { "" } else { " -P PASSWORD" };
-        for line in [
-            format!("mosquitto_sub{at} -i phone -u bob{password} -c -q 1 -t 'me/json/#' -v"),
-            format!(
-                "mosquitto_pub{at} -i laptop -u alice{password} -q 1 -t chat/@bob/send/m1 -m hello"
-            ),
-        ] {
-            let _ = writeln!(out, "    {}", paint("36", &line));
+        let subscribe = |way: Way| {
+            let keep = way.keep_session();
+            format!("-i phone -u bob{password} {keep} -q 1 -t 'me/json/#' -v")
+        };
+        let mut ways = self.ways();
+        if let Some((first, at)) = (!ways.is_empty()).then(|| ways.remove(0)) {
+            let send = format!("-i laptop -u alice{password} -q 1 -t chat/@bob/send/m1 -m hello");
+            let (sub, publish) = (first.subscriber(), first.publisher());
+            let subscribe = subscribe(first);
+            let lines = vec![format!("{sub}{at} {subscribe}"), format!("{publish}{at} {send}")];
+            block("Try it, in two terminals:", lines);
         }
-        let _ = writeln!(out, "\n  {}\n", paint("1", "Or talk, from the sources:"));
-        let at = self.example_options();
-        for names in ["alice bob", "bob alice"] {
-            let line = format!("cargo run --example chat -- {names}{at}");
-            let _ = writeln!(out, "    {}", paint("36", &line));
+        let others =
+            ways.iter().map(|(way, at)| format!("{}{at} {}", way.subscriber(), subscribe(*way)));
+        block("The same in other ways:", others.collect());
+        if let Some(near) = self.near(Transport::Mqtt) {
+            let at = example_options(near);
+            let line = |names| format!("cargo run --example chat -- {names}{at}");
+            block("Or talk, from the sources:", ["alice bob", "bob alice"].map(line).into());
         }
         out.push('\n');
         out
     }
 
-    /// Where this machine reaches the broker; loopback if that is among the addresses.
-    fn near(&self) -> Option<SocketAddr> {
+    /// The ways in, with what a client has to be told of them; the easiest first.
+    fn ways(&self) -> Vec<(Way, String)> {
+        let mut ways = Vec::new();
+        if let Some(near) = self.near(Transport::Mqtt) {
+            ways.push((Way::Mosquitto, client_options(near, DEFAULT_PORT)));
+        }
+        for endpoint in self.endpoints {
+            if let (Transport::Mqtt, Place::Unix(path)) = (endpoint.transport, &endpoint.place) {
+                ways.push((Way::Mosquitto, format!(" --unix {}", quoted(&path.display()))));
+            }
+        }
+        if let Some(near) = self.near(Transport::Mqtts) {
+            // The name in the certificate is hardly that of an address.
+            let file = quoted(&self.certificate);
+            ways.push((
+                Way::Mosquitto,
+                format!(" -h localhost -p {} --cafile {file}", near.port()),
+            ));
+        }
+        if let Some(near) = self.near(Transport::Ws) {
+            let host = near_host(near);
+            ways.push((Way::MqttJs, format!(" -l ws -h {host} -p {}", near.port())));
+        }
+        if let Some(near) = self.near(Transport::Wss) {
+            let file = quoted(&self.certificate);
+            ways.push((
+                Way::MqttJs,
+                format!(" -l wss -h localhost -p {} --ca {file}", near.port()),
+            ));
+        }
+        ways
+    }
+
+    /// Where this machine reaches it so; loopback if that is among the addresses.
+    fn near(&self, transport: Transport) -> Option<SocketAddr> {
+        let these = self.endpoints.iter().filter(|endpoint| endpoint.transport == transport);
+        let addresses: Vec<_> = these.filter_map(Endpoint::address).collect();
         let local = |a: &&SocketAddr| a.ip().is_loopback() || a.ip().is_unspecified();
-        self.addresses.iter().find(local).or_else(|| self.addresses.first()).copied()
+        addresses.iter().find(local).or_else(|| addresses.first()).copied()
+    }
+}
+
+/// A client for a shell.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Mosquitto,
+    /// The one of them that speaks WebSocket.
+    MqttJs,
+}
+
+impl Way {
+    fn subscriber(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "mosquitto_sub",
+            Self::MqttJs => "npx mqtt sub",
+        }
     }
 
-    /// Host and port, where mosquitto's clients would not use them by themselves.
-    fn client_options(&self) -> String {
-        let mut options = String::new();
-        let Some(near) = self.near() else { return options };
-        if !is_default_host(near) {
-            let _ = write!(options, " -h {}", near.ip());
+    /// The option to keep the session.
+    fn keep_session(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "-c",
+            Self::MqttJs => "--no-clean",
         }
-        if near.port() != DEFAULT_PORT {
-            let _ = write!(options, " -p {}", near.port());
-        }
-        options
     }
 
-    fn example_options(&self) -> String {
-        match self.near() {
-            Some(near) if is_default_host(near) && near.port() == DEFAULT_PORT => String::new(),
-            Some(near) if is_default_host(near) => format!(" --addr 127.0.0.1:{}", near.port()),
-            Some(near) => format!(" --addr {near}"),
-            None => String::new(),
+    fn publisher(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "mosquitto_pub",
+            Self::MqttJs => "npx mqtt pub",
         }
     }
 }
 
+/// Host and port, where mosquitto's clients would not use them by themselves.
+fn client_options(near: SocketAddr, default_port: u16) -> String {
+    let mut options = String::new();
+    if !is_default_host(near) {
+        let _ = write!(options, " -h {}", near.ip());
+    }
+    if near.port() != default_port {
+        let _ = write!(options, " -p {}", near.port());
+    }
+    options
+}
+
+fn example_options(near: SocketAddr) -> String {
+    if !is_default_host(near) {
+        format!(" --addr {near}")
+    } else if near.port() == DEFAULT_PORT {
+        String::new()
+    } else {
+        format!(" --addr 127.0.0.1:{}", near.port())
+    }
+}
+
+fn near_host(near: SocketAddr) -> IpAddr {
+    if is_default_host(near) { Ipv4Addr::LOCALHOST.into() } else { near.ip() }
+}
+
+/// As a shell takes it.
+fn quoted(text: &impl Display) -> String {
+    let text = text.to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// Whether a Client that names no host reaches `address`.
 fn is_default_host(address: SocketAddr) -> bool {
-    address.ip().is_unspecified() || address.ip() == std::net::Ipv4Addr::LOCALHOST
+    address.ip().is_unspecified() || address.ip() == Ipv4Addr::LOCALHOST
 }
 
 const DEFAULT_PORT: u16 = 1883;
@@ -135,12 +242,21 @@ mod tests {
     use super::*;
 
     fn render(addresses: &[&str], users: usize, colours: bool) -> String {
-        let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let endpoint = |address: &&str| Endpoint {
+            transport: Transport::Mqtt,
+            place: Place::Tcp(address.parse().unwrap()),
+        };
+        render_all(&addresses.iter().map(endpoint).collect::<Vec<_>>(), users, colours)
+    }
+
+    fn render_all(endpoints: &[Endpoint], users: usize, colours: bool) -> String {
         Banner {
-            addresses: &addresses,
+            endpoints,
+            certificate: "my keys/cert.pem",
             data: Path::new("tidings-data"),
             durability: Durability::Fsync,
             users,
+            logins: &[],
             users_file: Path::new("tidings-data/users"),
             rules: 0,
             rights_file: Path::new("tidings-data/rights"),
@@ -183,6 +299,36 @@ mod tests {
         assert!(text.contains("rights  chat for every user, and no other topics"), "{text}");
         let text = render(&["192.0.2.1:1", "127.0.0.1:1883"], 1, false);
         assert!(text.contains("mosquitto_sub -i phone"), "{text}");
+    }
+
+    #[test]
+    fn every_listener_is_shown_with_a_way_in() {
+        let tcp = |transport, port| {
+            let place = Place::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+            Endpoint { transport, place }
+        };
+        let unix = Place::Unix("/run/tidings.sock".into());
+        let endpoints = [
+            tcp(Transport::Mqtt, 1883),
+            Endpoint { transport: Transport::Mqtt, place: unix },
+            tcp(Transport::Mqtts, 8883),
+            tcp(Transport::Ws, 8083),
+            tcp(Transport::Wss, 8084),
+        ];
+        let text = render_all(&endpoints, 1, false);
+        for part in [
+            "listen  mqtt://0.0.0.0:1883  mqtt+unix:/run/tidings.sock\n",
+            "mqtts://0.0.0.0:8883  ws://0.0.0.0:8083/mqtt  wss://0.0.0.0:8084/mqtt\n",
+            "mosquitto_pub -i laptop",
+            "mosquitto_sub --unix /run/tidings.sock -i phone",
+            "mosquitto_sub -h localhost -p 8883 --cafile 'my keys/cert.pem' -i phone",
+            "npx mqtt sub -l ws -h 127.0.0.1 -p 8083 -i phone -u bob -P PASSWORD --no-clean",
+            "npx mqtt sub -l wss -h localhost -p 8084 --ca 'my keys/cert.pem' -i phone",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let text = render_all(&endpoints[3..4], 0, false);
+        assert!(text.contains("npx mqtt pub -l ws") && !text.contains("mosquitto"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod banner;
 mod cli;
 mod config;
 mod exit;
+mod listeners;
+mod logins;
 mod rights;
 mod start;
 mod users;

@@ -8,6 +8,7 @@ use tidings_broker::auth::{Revoked, UserList, UsersFile};
 use tidings_broker::core::codec::Version;
 use tidings_broker::core::hook::Client;
 use tidings_broker::core::topic::{TopicFilter, check_name};
+use tidings_broker::listener::Tls;
 use tidings_broker::rights::{By, Otherwise, Rights, RightsError};
 
 use crate::cli::{RightsCommand, RightsTest, Verb};
@@ -37,18 +38,25 @@ fn failure(error: RightsError) -> Failure {
     Failure::new(Exit::Config, error)
 }
 
-/// What is looked at while the broker serves: users and rights.
+/// What is looked at while the broker serves: users, rights and keys.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) users: Arc<UsersFile>,
     pub(crate) rights: Arc<Rights>,
+    pub(crate) tls: Option<Tls>,
     /// Nobody needs to prove anything as long as there are no users.
     pub(crate) open_until_users: bool,
 }
 
 impl Watch {
-    /// Looks whether the files changed; with `always` the rights are read in any case.
+    /// Looks whether the files changed; with `always` rights and keys are read in any case.
     pub(crate) fn look(&self, broker: &Broker, always: bool) {
+        match self.tls.as_ref().filter(|_| always).map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("TLS certificate and key are read again"),
+            Some(Err(error)) => tracing::warn!("the old TLS certificate and key are kept: {error}"),
+            // They are looked at as Clients come in.
+            None => {}
+        }
         let revoked = self.users.look();
         let open = self.open_until_users && self.users.never_held_a_user();
         let mut changed = self.rights.set_open(open);
@@ -93,7 +101,7 @@ fn try_out(test: &RightsTest) -> Result<ExitCode, Failure> {
     let config = test.place.load().map_err(|error| Failure::new(Exit::Config, error))?.config;
     let rights = open(&config)?;
     let list = UserList::read(&config.users_file()).map_err(users::failure)?;
-    rights.set_open(list.names().next().is_none());
+    rights.set_open(!config.has_other_logins() && list.names().next().is_none());
     let user = if test.user == "-" { "" } else { &test.user };
     let client = Client { user, client_id: &test.client_id, version: Version::V5 };
     let (allowed, by) = match test.verb {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UsersFile};
+use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
+use tidings_broker::listener::{Listener, Place};
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 use crate::banner::Banner;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::listeners::{Listeners, off_loopback};
+use crate::logins;
 use crate::rights::{self, Watch};
 use crate::users;
 
@@ -43,19 +46,23 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
     let users = Arc::new(users);
     let user_count = users.len();
-    if user_count == 0 {
+    let open_until_users = !config.has_other_logins();
+    if user_count == 0 && open_until_users {
         refuse_open_network(&config)?;
     }
     let rights = Arc::new(rights::open(&config)?);
-    rights.set_open(users.never_held_a_user());
-    let watch = Watch { users, rights, open_until_users: true };
+    rights.set_open(open_until_users && users.never_held_a_user());
+    let Listeners { all, tls } = Listeners::of(&config)?;
+    let watch = Watch { users, rights, tls, open_until_users };
 
-    let broker = start(&config, &watch)?;
+    let broker = start(&config, all, &watch)?;
     let banner = Banner {
-        addresses: broker.addresses(),
+        endpoints: broker.endpoints(),
+        certificate: &config.tls.certificate,
         data: &config.data.dir,
         durability: config.data.durability,
         users: user_count,
+        logins: &logins::names(&config),
         users_file: &users_file,
         rules: watch.rights.len(),
         rights_file: &config.rights_file(),
@@ -69,7 +76,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
 fn refuse_open_network(config: &Config) -> Result<(), Failure> {
-    let Some(address) = config.address_off_loopback() else { return Ok(()) };
+    let Some((key, address)) = off_loopback(config) else { return Ok(()) };
     let default = Config::default().users_file();
     let file = config.users_file();
     let option =
@@ -77,13 +84,13 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Config,
         format_args!(
-            "listen: expected loopback addresses only while there are no users, found {address}; \
+            "{key}: expected loopback addresses only while there are no users, found {address}; \
              add one with `tidings user add NAME{option}`"
         ),
     ))
 }
 
-fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
+fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -97,11 +104,12 @@ fn start(config: &Config, watch: &Watch) -> Result<Broker, Failure> {
         .limits(limits(config))
         .connection_limits(connection_limits(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
-        .authenticate(Arc::new(OpenUntilUsers::new(Arc::clone(&watch.users))))
+        .system_interval(Duration::from_secs(config.sys.interval_s))
+        .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
-    for address in &config.top.listen {
-        builder = builder.listen(*address);
+    for listener in listeners {
+        builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
 }
@@ -141,6 +149,8 @@ fn limits(config: &Config) -> Limits {
         subscriptions_per_session_max: size(limits.subscriptions_per_session_max),
         wildcard_subscriptions_per_session_max: size(limits.wildcard_subscriptions_per_session_max),
         sessions_per_user_max: size(limits.sessions_per_user_max),
+        takeovers_max: size(limits.takeovers_max),
+        takeover_window: Duration::from_secs(limits.takeover_window_s),
         retained_messages_max: size(limits.retained_messages_max),
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
@@ -149,6 +159,8 @@ fn limits(config: &Config) -> Limits {
             response_information: config.top.response_information.clone(),
             server_reference: config.drain.server_reference.clone(),
         },
+        // The broker takes it from the bounds of connections.
+        ..Limits::default()
     }
 }
 
@@ -156,6 +168,7 @@ fn limits(config: &Config) -> Limits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let limits = &config.limits;
     ConnectionLimits {
+        connect_bytes_max: size(limits.connect_bytes_max),
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),
@@ -171,6 +184,19 @@ fn size(number: u64) -> usize {
 
 fn start_failure(error: StartError) -> Failure {
     let exit = match &error {
+        StartError::Listen { place: Place::Unix(_), source } => {
+            let mend = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process listens there; stop it, or choose another"
+                }
+                io::ErrorKind::AlreadyExists => "move the file away, or choose another path",
+                io::ErrorKind::NotFound => "is its folder there?",
+                io::ErrorKind::InvalidInput => "choose a shorter path",
+                _ => "may this user write there?",
+            };
+            let message = format_args!("listen_unix: {error}; {mend}");
+            return Failure::new(Exit::Unavailable, message);
+        }
         StartError::Listen { source, .. } => {
             let mend = match source.kind() {
                 io::ErrorKind::AddrInUse => "the port is taken; stop who has it or give --listen",

@@ -39,7 +39,12 @@ pub fn admit(
             return Err(ReasonCode::PayloadFormatInvalid);
         }
         let too_large = will.payload.len() > limits.retained_message_bytes_max;
-        if will.retain && too_large {
+        let properties = will.properties.user_properties();
+        let (count, bytes) = properties.fold((0_usize, 0), |(count, bytes), (name, value)| {
+            (count + 1, bytes + name.len() + value.len())
+        });
+        let too_many = count > limits.user_properties_max || bytes > limits.user_property_bytes_max;
+        if (will.retain && too_large) || too_many {
             return Err(ReasonCode::QuotaExceeded);
         }
     }
@@ -61,7 +66,7 @@ pub(crate) fn payload_fits(limits: &Limits, is_text: Option<bool>, payload: &[u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Properties;
+    use crate::codec::{Properties, PropertiesBuf, Property, QoS, Will};
 
     fn connect(client_id: &str, version: Version, clean_start: bool) -> Connect<'_> {
         Connect {
@@ -85,6 +90,38 @@ mod tests {
         assert_eq!(admit(connect("", Version::V311, true)), assigned);
         let refused = admit(connect("", Version::V311, false));
         assert_eq!(refused, Err(ReasonCode::ClientIdentifierNotValid));
+    }
+
+    #[test]
+    fn will_has_the_bounds_of_a_message() {
+        let limits = Limits {
+            user_properties_max: 1,
+            user_property_bytes_max: 4,
+            retained_message_bytes_max: 2,
+            ..Limits::default()
+        };
+        let refused = |properties: &[(&str, &str)], retain, topic| {
+            let mut bytes = PropertiesBuf::new();
+            for (name, value) in properties {
+                bytes.push(Property::UserProperty(name, value));
+            }
+            let mut connect = connect("a", Version::V5, true);
+            connect.will = Some(Will {
+                qos: QoS::AtMostOnce,
+                retain,
+                properties: bytes.as_properties(),
+                topic,
+                payload: b"abc",
+            });
+            admit(&connect, &limits, String::new).err()
+        };
+        assert_eq!(refused(&[("ab", "cd")], false, "t"), None);
+        let quota = Some(ReasonCode::QuotaExceeded);
+        assert_eq!(refused(&[("a", "b"), ("a", "b")], false, "t"), quota);
+        assert_eq!(refused(&[("ab", "cde")], false, "t"), quota);
+        assert_eq!(refused(&[], true, "t"), quota);
+        let long = "x".repeat(1_025);
+        assert_eq!(refused(&[], false, &long), Some(ReasonCode::TopicNameInvalid));
     }
 
     #[test]

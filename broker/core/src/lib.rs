@@ -13,6 +13,7 @@ pub mod hook;
 mod ledger;
 pub mod limits;
 pub mod message;
+pub mod metric;
 pub mod output;
 pub mod peer;
 mod protocol_error;
@@ -21,6 +22,7 @@ mod router;
 mod session;
 pub mod shard;
 pub mod slot;
+pub mod system;
 pub mod time;
 pub mod topic;
 

@@ -32,6 +32,9 @@ pub struct Limits {
     /// Receive Maximum for what Clients send, and the most that is unacknowledged towards one
     /// (§4.9); an MQTT 5 Client that sends more: DISCONNECT with 0x93.
     pub receive_maximum: u16,
+    /// Bytes of messages given to one connection in one go, before the shell must have written
+    /// them: what a connection may hold stays bounded, whatever waits for it.
+    pub burst_bytes_max: usize,
     /// Messages waiting for one session; then the sender of a message to it alone hears 0x97 (MQTT
     /// 3.1.1: is closed without PUBACK), and a message to many pushes out the oldest.
     pub session_queue_messages_max: usize,
@@ -47,6 +50,11 @@ pub struct Limits {
     pub wildcard_subscriptions_per_session_max: usize,
     /// Sessions of one user; more: CONNACK 0x97. Does not bind anonymous Clients.
     pub sessions_per_user_max: usize,
+    /// How often a session may be taken over within [`Limits::takeover_window`]; more: CONNACK
+    /// 0x9F, and the connection that has the session keeps it.
+    pub takeovers_max: usize,
+    /// The time in which takeovers are counted.
+    pub takeover_window: Duration,
     /// Retained messages of one shard; more: 0x97.
     pub retained_messages_max: usize,
     /// The largest retained payload, in bytes; more: 0x97.
@@ -97,6 +105,7 @@ impl Default for Limits {
             filters_per_subscribe_max: 256,
             topic_alias_max: 32,
             receive_maximum: 64,
+            burst_bytes_max: 256 * 1024,
             session_queue_messages_max: 10_000,
             session_queue_bytes_max: 16 * 1024 * 1024,
             session_expiry_max: Duration::from_secs(30 * 24 * 3600),
@@ -104,6 +113,8 @@ impl Default for Limits {
             subscriptions_per_session_max: 512,
             wildcard_subscriptions_per_session_max: 64,
             sessions_per_user_max: 16,
+            takeovers_max: 10,
+            takeover_window: Duration::from_secs(10),
             retained_messages_max: 100_000,
             retained_message_bytes_max: 64 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
@@ -116,6 +127,10 @@ impl Default for Limits {
 /// Messages of a session held in memory besides those in its window. What is more waits in the
 /// store, if the session outlives its connection.
 pub(crate) const QUEUE_IN_MEMORY_MAX: usize = 64;
+
+/// Messages that a full queue without a connection may be beyond its bound, while the oldest are
+/// being read so that they can be deleted. Behind these the newest is dropped.
+pub(crate) const QUEUE_OVERSHOOT_MAX: usize = 4_096;
 
 /// How many rows are read of a waiting queue at a time.
 pub(crate) const QUEUE_ROWS_PER_READ: usize = 64;

@@ -123,6 +123,8 @@ pub struct Frame {
 pub struct Outbox {
     /// The effects, in order.
     pub outputs: Vec<Output>,
+    /// Packets that were encoded and are not counted yet.
+    pub(crate) packets: u64,
     arena: Vec<u8>,
 }
 
@@ -182,6 +184,7 @@ impl Outbox {
         start: usize,
         payload: Option<Arc<Message>>,
     ) {
+        self.packets += 1;
         let end = self.arena.len();
         if let Some(Output::Send { connection: last, frame }) = self.outputs.last_mut()
             && *last == connection

@@ -12,8 +12,11 @@ use std::time::SystemTime;
 
 use tidings_core::codec::ReasonCode;
 
+mod certificate;
 mod enhanced;
+mod guard;
 mod open;
+mod order;
 mod rate;
 mod scram;
 pub(crate) mod stamp;
@@ -21,14 +24,18 @@ mod token;
 mod user_list;
 mod users;
 mod verifier;
+mod webhook;
 
+pub use certificate::CertificateIsUser;
 pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
+pub use order::Logins;
 pub use scram::ScramSha256;
 pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};
 pub use user_list::{UserList, UsersError};
 pub use users::{LoginCounts, LoginLimits, Revoked, UsersFile};
+pub use webhook::{BadUrl, Webhook, WebhookOptions};
 
 /// What a CONNECT says about who sends it.
 ///
@@ -106,8 +113,10 @@ pub enum Refusal {
     BadUserNameOrPassword,
     /// 0x87: nobody may come in from there.
     NotAuthorized,
-    /// 0x88 or 0x89: too much to verify just now, or too many failures just before; try later.
+    /// 0x89: too much to verify just now, or too many failures just before; try later.
     ServerBusy,
+    /// 0x88: whoever decides cannot be asked just now.
+    ServerUnavailable,
 }
 
 impl Refusal {
@@ -117,6 +126,7 @@ impl Refusal {
             Self::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
             Self::NotAuthorized => ReasonCode::NotAuthorized,
             Self::ServerBusy => ReasonCode::ServerBusy,
+            Self::ServerUnavailable => ReasonCode::ServerUnavailable,
         }
     }
 
@@ -124,6 +134,8 @@ impl Refusal {
     pub(crate) fn goodbye(self) -> ReasonCode {
         match self {
             Self::BadUserNameOrPassword => ReasonCode::NotAuthorized,
+            // DISCONNECT has no such code (§3.14.2.1).
+            Self::ServerUnavailable => ReasonCode::ServerBusy,
             other => other.reason(),
         }
     }
@@ -142,6 +154,28 @@ pub trait Authenticate: Debug + Send + Sync {
         &self,
         credentials: Credentials,
     ) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>>;
+}
+
+/// A closure that decides: see [`crate::Builder::authenticate_with`].
+pub(crate) struct Deciding<F>(pub(crate) F);
+
+impl<F> Debug for Deciding<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deciding")
+    }
+}
+
+impl<F, Answer> Authenticate for Deciding<F>
+where
+    F: Fn(Credentials) -> Answer + Send + Sync,
+    Answer: Future<Output = Decision> + Send + 'static,
+{
+    fn authenticate(
+        &self,
+        credentials: Credentials,
+    ) -> Pin<Box<dyn Future<Output = Decision> + Send + '_>> {
+        Box::pin((self.0)(credentials))
+    }
 }
 
 /// Whether `name` may name a user: `[A-Za-z0-9._-]`, 1 to [`USER_NAME_BYTES_MAX`] bytes.

@@ -291,6 +291,11 @@ impl Engine {
         self.hub.counters.read()
     }
 
+    /// Where that is counted, for whoever asks while it runs.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        Arc::clone(&self.hub)
+    }
+
     /// What ended the store, if something did.
     pub fn failure(&self) -> Option<StoreFailure> {
         self.hub.failure().cloned()

@@ -14,9 +14,11 @@ use std::time::Duration;
 use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
+use tidings_core::metric::Metric;
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
@@ -25,8 +27,9 @@ use crate::auth::{Authenticate, Credentials, Decision, Methods};
 use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::listener::{Bound, Peer, Ready, Socket, Stream};
+use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
+use crate::metrics::Metrics;
 
 mod strangers;
 
@@ -35,6 +38,8 @@ use strangers::{Stranger, Strangers};
 /// What the front is made of.
 pub(crate) struct Front {
     pub(crate) listeners: Vec<Bound>,
+    /// Connections that others accepted.
+    pub(crate) guests: Receiver<Guest>,
     pub(crate) posts: Vec<Post>,
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
@@ -42,6 +47,7 @@ pub(crate) struct Front {
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How far the end has come.
@@ -88,7 +94,9 @@ impl Front {
 
     async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
+        let guests = std::mem::replace(&mut self.guests, mpsc::channel(1).1);
         let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
+        desk.spawn(Rc::clone(&desk).welcome(guests));
         for listener in listeners {
             match listener.attach() {
                 Ok(listener) => {
@@ -120,12 +128,9 @@ impl Desk {
 
     async fn accept(self: Rc<Self>, listener: Ready) {
         let listener = Rc::new(listener);
-        let limits = &self.front.connections;
         loop {
             // The rest waits in the system's backlog, which costs nothing.
-            while self.strangers.count() >= limits.unauthenticated_max {
-                sleep(PAUSE_WHEN_FULL).await;
-            }
+            self.wait_for_room().await;
             let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -145,9 +150,42 @@ impl Desk {
                 let deadline = desk.front.connections.connect_timeout;
                 let opening = desk.open(&listener, socket, address, &mut stranger);
                 if timeout(deadline, opening).await.is_err() {
+                    desk.front.metrics.count(Metric::LimitConnectTimeout);
+                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
                     tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
+        }
+    }
+
+    /// Takes over who comes through the door.
+    async fn welcome(self: Rc<Self>, mut guests: Receiver<Guest>) {
+        loop {
+            self.wait_for_room().await;
+            let Some(Guest { stream, peer }) = guests.recv().await else {
+                return std::future::pending().await;
+            };
+            let mut stranger = self.strangers.enter();
+            if !self.may_enter(&mut stranger, peer.address) {
+                continue;
+            }
+            let desk = Rc::clone(&self);
+            tokio::task::spawn_local(async move {
+                let _until_it_is_known = stranger;
+                let deadline = desk.front.connections.connect_timeout;
+                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
+                    tracing::debug!(%peer, "no complete CONNECT in time");
+                }
+            });
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        if self.strangers.count() >= self.front.connections.unauthenticated_max {
+            self.front.metrics.count(Metric::LimitUnauthenticated);
+        }
+        while self.strangers.count() >= self.front.connections.unauthenticated_max {
+            sleep(PAUSE_WHEN_FULL).await;
         }
     }
 
@@ -155,6 +193,8 @@ impl Desk {
         let max = self.front.connections.unauthenticated_per_address_max;
         let may = stranger.comes_from(address.ip(), max);
         if !may {
+            self.front.metrics.count(Metric::LimitUnauthenticatedPerAddress);
+            self.front.metrics.count(Metric::ConnectsRefusedAddress);
             tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
         }
         may
@@ -177,9 +217,8 @@ impl Desk {
                 return;
             }
         }
-        // More than the largest packet: a message may hold several.
-        let message_bytes_max = self.front.limits.packet_bytes_max + MESSAGE_BYTES_MORE;
-        match listener.open(socket, address, message_bytes_max as u64).await {
+        let message_bytes_max = message_bytes_max(&self.front.limits);
+        match listener.open(socket, address, message_bytes_max).await {
             Ok((stream, peer)) => self.introduce(stream, &peer).await,
             Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
         }
@@ -191,6 +230,7 @@ impl Desk {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
             Err(Rude::Malformed(malformed, bytes)) => {
+                self.front.metrics.count(Metric::ConnectsRefusedProtocol);
                 tracing::debug!(%peer, "malformed CONNECT: {malformed}");
                 return goodbye(stream, &refuse_malformed(&malformed, &bytes)).await;
             }
@@ -209,6 +249,7 @@ impl Desk {
         match self.identify(&mut *stream, &mut behind, &connect, peer).await {
             Err(Unknown::Gone) => {}
             Err(Unknown::Refused(reason)) => {
+                self.front.metrics.count(Metric::refused_connect(reason));
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
@@ -271,7 +312,7 @@ impl Desk {
 
     /// The largest packet that is taken of a stranger.
     fn connect_bytes_max(&self) -> usize {
-        CONNECT_BYTES_MAX.min(self.front.limits.packet_bytes_max)
+        self.front.connections.connect_bytes_max.min(self.front.limits.packet_bytes_max)
     }
 
     /// Reads until a whole CONNECT is there. What came behind it comes along.
@@ -282,7 +323,10 @@ impl Desk {
             match bytes.first() {
                 None | Some(0x10) => {}
                 // Whatever this is, it is not MQTT, and nothing is said to it. [MQTT-3.1.0-1]
-                Some(_) => return Err(Rude::Gone),
+                Some(_) => {
+                    self.front.metrics.count(Metric::ConnectsRefusedProtocol);
+                    return Err(Rude::Gone);
+                }
             }
             match decode(&bytes, Version::V5, largest) {
                 Ok(Some(_)) => return Ok(bytes),
@@ -294,6 +338,11 @@ impl Desk {
             }
         }
     }
+}
+
+/// The largest message of WebSocket: some more than the largest packet, for it may hold several.
+pub(crate) fn message_bytes_max(limits: &Limits) -> u64 {
+    (limits.packet_bytes_max + MESSAGE_BYTES_MORE) as u64
 }
 
 /// Why there is no CONNECT.
@@ -329,26 +378,40 @@ fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
 /// The CONNACK for a CONNECT that cannot be read, if it says in which version to answer (§3.1.4).
 fn refuse_malformed(malformed: &Malformed, bytes: &[u8]) -> Vec<u8> {
     let reason = malformed.reason_code();
-    if reason == ReasonCode::UnsupportedProtocolVersion {
-        // Both forms begin alike; a Client of another version reads what it can. [MQTT-3.1.2-2]
-        return match level(bytes) {
-            Some(level) if level < Version::V5.level() => vec![0x20, 2, 0, 1],
-            _ => vec![0x20, 3, 0, reason as u8, 0],
-        };
-    }
-    match level(bytes) {
-        Some(level) if level == Version::V5.level() => vec![0x20, 3, 0, reason as u8, 0],
+    let level = level_at(bytes).and_then(|at| bytes.get(at)).copied().unwrap_or_default();
+    let form5 = vec![0x20, 3, 0, reason as u8, 0];
+    match malformed {
+        // 3.1.1 demands an answer in its form, 5.0 permits one in its own: a Client of neither gets
+        // what the rest of its CONNECT looks like. [MQTT-3.1.2-2]
+        Malformed::UnsupportedProtocolVersion { .. } if looks_like_311(bytes) => {
+            vec![0x20, 2, 0, 1]
+        }
+        Malformed::UnsupportedProtocolVersion { .. } => form5,
+        // MQTT 3.1 has a name of its own and reads this.
+        Malformed::ProtocolName { .. } if level == 3 => vec![0x20, 2, 0, 1],
+        // In 3.1.1 there is no answer to another name, nor to what is malformed. [MQTT-3.1.2-1]
+        _ if level == Version::V5.level() => form5,
         _ => Vec::new(),
     }
 }
 
-/// The protocol level, where the bytes before it are those of a CONNECT.
-fn level(bytes: &[u8]) -> Option<u8> {
+/// Whether a CONNECT would be one of MQTT 3.1.1 (or of 3.1), but for its protocol level.
+fn looks_like_311(bytes: &[u8]) -> bool {
+    let Some(at) = level_at(bytes) else { return false };
+    let mut bytes = bytes.to_vec();
+    let Some(level) = bytes.get_mut(at) else { return false };
+    let below = *level < Version::V5.level();
+    *level = Version::V311.level();
+    below || matches!(decode(&bytes, Version::V311, usize::MAX), Ok(Some(_)))
+}
+
+/// Where the protocol level stands, if the bytes before it are those of a CONNECT.
+fn level_at(bytes: &[u8]) -> Option<usize> {
     let lengths = bytes.iter().skip(1).take(4);
     let header = 2 + lengths.take_while(|byte| **byte >= 0x80).count();
     let name = bytes.get(header..)?;
     let length = usize::from(u16::from_be_bytes([*name.first()?, *name.get(1)?]));
-    name.get(2 + length).copied()
+    name.get(2 + length).map(|_| header + 2 + length)
 }
 
 /// Says one last thing and closes, so that it is heard.
@@ -365,9 +428,6 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     .await;
 }
 
-/// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later.
-const CONNECT_BYTES_MAX: usize = 64 * 1024;
-
 /// By how much a message of WebSocket may be larger than the largest packet.
 const MESSAGE_BYTES_MORE: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
@@ -380,9 +440,26 @@ mod tests {
 
     #[test]
     fn level_is_found_behind_a_length_of_any_size() {
-        assert_eq!(level(b"\x10\x0c\0\x04MQTT\x05\x02"), Some(5));
-        assert_eq!(level(b"\x10\x80\x01\0\x06MQIsdp\x03"), Some(3));
-        assert_eq!(level(b"\x10\x0c\0\x04MQ"), None);
-        assert_eq!(level(b""), None);
+        assert_eq!(level_at(b"\x10\x0c\0\x04MQTT\x05\x02"), Some(8));
+        assert_eq!(level_at(b"\x10\x80\x01\0\x06MQIsdp\x03"), Some(11));
+        assert_eq!(level_at(b"\x10\x0c\0\x04MQ"), None);
+        assert_eq!(level_at(b""), None);
+    }
+
+    #[test]
+    fn a_client_of_another_version_is_answered_in_the_form_it_may_read() {
+        // [MQTT-3.1.2-2] of both versions; [MQTT-3.1.2-1]
+        let cases: [(&[u8], &[u8]); 6] = [
+            (b"\x10\x0d\0\x04MQTT\x06\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
+            (b"\x10\x0e\0\x04MQTT\x06\x02\0\x3c\0\0\x01a", b"\x20\x03\0\x84\0"),
+            (b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
+            (b"\x10\x0d\0\x04MQTT\x03\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
+            (b"\x10\x0d\0\x04MQTX\x04\x02\0\x3c\0\x01a", b""),
+            (b"\x10\x0e\0\x04MQTX\x05\x02\0\x3c\0\0\x01a", b"\x20\x03\0\x84\0"),
+        ];
+        for (connect, answer) in cases {
+            let malformed = decode(connect, Version::V5, usize::MAX).unwrap_err();
+            assert_eq!(refuse_malformed(&malformed, connect), answer, "{connect:02x?}");
+        }
     }
 }

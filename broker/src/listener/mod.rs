@@ -29,6 +29,7 @@ use crate::auth::PeerCertificate;
 mod any_bytes;
 mod bound;
 mod certificate;
+mod door;
 mod frame;
 mod proxy;
 mod socket;
@@ -38,6 +39,8 @@ mod upgrade;
 mod websocket;
 
 pub(crate) use bound::{Bound, Ready};
+pub(crate) use door::Guest;
+pub use door::{Door, DoorClosed};
 pub use proxy::{Network, NotANetwork};
 pub(crate) use socket::Socket;
 pub use tls::{ClientCertificates, Tls, TlsError, TlsOptions};
@@ -160,7 +163,6 @@ pub enum Transport {
 
 /// Where a broker listens. Its `Display` is what a Client is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Endpoint {
     /// What is spoken there.
     pub transport: Transport,

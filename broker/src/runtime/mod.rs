@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::Row;
@@ -29,7 +30,8 @@ use crate::connection::{Connection, Phase};
 use crate::engine::{Notify, ShardStore, StoreEvent};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
-use crate::mail::{Mail, MailBox, Post};
+use crate::mail::{Introduced, Mail, MailBox, Post};
+use crate::metrics::Metrics;
 use crate::observer::Observers;
 use authenticate::ByMethod;
 
@@ -51,6 +53,7 @@ pub(crate) struct RuntimeParts {
     pub(crate) limits: ConnectionLimits,
     pub(crate) packet_bytes_max: usize,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The store answers at once: look without being woken.
     pub(crate) immediate: bool,
 }
@@ -76,6 +79,9 @@ pub(crate) struct Runtime {
     limits: ConnectionLimits,
     packet_bytes_max: usize,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// The shard's own; this thread alone writes there.
+    counters: Arc<Counters>,
     immediate: bool,
     failed: bool,
     stopping: bool,
@@ -85,6 +91,8 @@ pub(crate) struct Runtime {
     wake_end: Option<Waker>,
     /// When the clock's task will wake.
     armed: Option<Time>,
+    /// Connections that wait until the older ones of their sessions were heard.
+    introductions: usize,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -117,6 +125,7 @@ impl Runtime {
         store.set_notifier(Arc::clone(&bell) as Arc<dyn Notify>);
         let mut runtime = Self {
             id: parts.id,
+            counters: Arc::clone(parts.shard.counters()),
             shard: parts.shard,
             store,
             out: Outbox::default(),
@@ -132,6 +141,7 @@ impl Runtime {
             limits: parts.limits,
             packet_bytes_max: parts.packet_bytes_max,
             health: parts.health,
+            metrics: parts.metrics,
             immediate: parts.immediate,
             failed: false,
             stopping: false,
@@ -140,6 +150,7 @@ impl Runtime {
             wake_clock: None,
             wake_end: None,
             armed: None,
+            introductions: 0,
         };
         runtime.handle(Input::Started);
         for row in &garbage {
@@ -229,6 +240,8 @@ impl Runtime {
             Output::Opened { connection } => {
                 if let Some(opened) = self.connections.get_mut(&connection) {
                     opened.phase = Phase::Open;
+                    opened.connected = true;
+                    self.metrics.connected();
                     wake(opened.waker.as_ref());
                 }
             }
@@ -242,7 +255,11 @@ impl Runtime {
                 self.authenticate(connection, begins, data);
             }
             Output::Close { connection, cause } => self.close(connection, &cause),
-            Output::Event(event) => self.observers.tell(event),
+            Output::Event(event) => {
+                if !self.observers.tell(event) {
+                    self.counters.add(Metric::EventsLost, 1);
+                }
+            }
         }
     }
 
@@ -253,6 +270,7 @@ impl Runtime {
             PeerMessage::Publish { token: None, .. } | PeerMessage::Hand { token: None, .. }
         );
         if may_be_lost && post.is_crowded() {
+            self.counters.add(Metric::DroppedShardBehind, 1);
             tracing::debug!(shard = shard.0, "shard is behind: a message is dropped");
             return;
         }
@@ -345,17 +363,40 @@ fn spawn(shared: &Shared, task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(telling(task, move || shared.borrow_mut().panicked()));
 }
 
+fn introduce(shared: &Shared, introduced: Introduced) {
+    let introduced = shared.borrow_mut().introduce(introduced);
+    if let Some(id) = introduced {
+        let this = Rc::clone(shared);
+        spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
+    }
+}
+
 fn receive_mail(shared: &Shared, mail: Mail) {
     let mut runtime = shared.borrow_mut();
     match mail {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            if let Some(id) = runtime.introduce(*introduced) {
+            let takes_over =
+                runtime.shard.is_connected(&introduced.login.user, &introduced.login.client_id);
+            // Those behind one that waits do so as well: the newest connection has the session.
+            if takes_over || runtime.introductions > 0 {
+                runtime.introductions += 1;
                 let this = Rc::clone(shared);
-                spawn(shared, poll_fn(move |cx| this.borrow_mut().poll_connection(id, cx)));
+                spawn(shared, async move {
+                    // What the Client said before on its older connection is heard first: after
+                    // DISCONNECT there is no will, and nothing to take over.
+                    tokio::task::yield_now().await;
+                    tokio::task::yield_now().await;
+                    this.borrow_mut().introductions -= 1;
+                    introduce(&this, *introduced);
+                });
+            } else {
+                drop(runtime);
+                introduce(shared, *introduced);
             }
         }
+        Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
         Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {

@@ -6,6 +6,7 @@
 use std::task::{Context, Poll};
 
 use tidings_core::codec::{Packet, Version, decode};
+use tidings_core::metric::Metric;
 use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Open};
 use tidings_core::time::Time;
@@ -123,11 +124,13 @@ impl Runtime {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(read @ 1..)) => {
                 let bytes = scratch.get(..read).unwrap_or_default();
+                self.counters.add(Metric::BytesReceived, read as u64);
                 self.receive_bytes(id, bytes);
                 Poll::Ready(true)
             }
             Poll::Ready(end) => {
                 tracing::debug!(connection = id.0, ?end, "lost");
+                self.count_end(id, Metric::ClosedByNetwork);
                 self.handle(Input::Closed { connection: id });
                 Poll::Ready(self.forget(id))
             }

@@ -6,6 +6,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidings_core::metric::Metric;
 use tidings_core::output::{CloseCause, ConnectionId};
 use tidings_core::shard::Input;
 use tidings_core::time::Time;
@@ -28,6 +29,9 @@ impl Runtime {
         if let Some(connection) = self.connections.get_mut(&id) {
             tracing::debug!(connection = id.0, "closing: {cause}");
             connection.phase = Phase::Closing;
+            if std::mem::take(&mut connection.connected) {
+                self.metrics.disconnected();
+            }
             connection.input = Vec::new();
             connection.stuck_since = None;
             self.watch(id);
@@ -59,8 +63,10 @@ impl Runtime {
     /// Writes what there is; `false`: the connection is gone.
     pub(super) fn write(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> bool {
         let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let before = connection.unwritten();
         let result = connection.poll_write(cx);
         let unwritten = connection.unwritten();
+        self.counters.add(Metric::BytesSent, before.saturating_sub(unwritten) as u64);
         // The socket wakes a task only for what it could not take at once.
         if unwritten <= self.limits.outbound_soft_bytes
             && std::mem::take(&mut connection.waits_for_room)
@@ -76,6 +82,7 @@ impl Runtime {
                 }
             }
             Poll::Ready(Err(_)) => {
+                self.count_end(id, Metric::ClosedByNetwork);
                 self.handle(Input::Closed { connection: id });
                 return self.forget(id);
             }
@@ -88,6 +95,8 @@ impl Runtime {
         };
         if unwritten > self.limits.outbound_hard_bytes {
             tracing::debug!(connection = id.0, unwritten, "client does not read: closed");
+            self.counters.add(Metric::LimitOutboundHard, 1);
+            self.count_end(id, Metric::ClosedNotReading);
             self.handle(Input::Closed { connection: id });
             return self.forget(id);
         }
@@ -100,9 +109,19 @@ impl Runtime {
         true
     }
 
+    /// Counts the end of a connection that the shard has not closed.
+    pub(super) fn count_end(&self, id: ConnectionId, cause: Metric) {
+        if self.connections.get(&id).is_some_and(|it| it.phase <= Phase::Open) {
+            self.counters.add(cause, 1);
+        }
+    }
+
     /// Drops a connection; always `false`.
     pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
         if let Some(connection) = self.connections.remove(&id) {
+            if connection.connected {
+                self.metrics.disconnected();
+            }
             if let Some(until) = connection.watched_until {
                 self.stuck.remove(&(until, id));
             }
@@ -142,6 +161,8 @@ impl Runtime {
         }
         if open {
             tracing::debug!(connection = id.0, "client does not read: closed");
+            self.counters.add(Metric::LimitUnsent, 1);
+            self.count_end(id, Metric::ClosedNotReading);
             self.handle(Input::Closed { connection: id });
         }
         self.forget(id);

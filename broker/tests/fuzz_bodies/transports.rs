@@ -103,3 +103,20 @@ fn take(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Vec<u8>>, Option<End>) {
     }
     (data, pings, deframer.end())
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn inputs_that_fuzzing_found_hold() {
+        let websocket = include_str!("../corpus/websocket.hex");
+        let proxy = include_str!("../corpus/proxy.hex");
+        for line in websocket.lines().chain(proxy.lines()) {
+            let digits = line.as_bytes().chunks(2).map(|digits| str::from_utf8(digits).unwrap());
+            let data: Vec<u8> =
+                digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect();
+            super::frames_give_what_was_put_in(&data);
+            super::frames_in_pieces_are_the_same(&data);
+            super::proxy_header_is_refused_or_read(&data);
+        }
+    }
+}

@@ -19,7 +19,11 @@ pub(crate) fn any_bytes(data: &[u8]) {
             let names: Vec<&str> = list.names().collect();
             let expected: Vec<_> = wanted.iter().filter_map(|it| it.split(':').next()).collect();
             assert_eq!(names, expected);
-            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "twice: {names:?}");
+            assert_eq!(
+                names.iter().collect::<BTreeSet<_>>().len(),
+                names.len(),
+                "twice: {names:?}"
+            );
             assert!(names.iter().all(|name| is_user_name(name)), "{names:?}");
             assert!(wanted.iter().all(|line| line.contains(":$argon2id$v=19$")), "{wanted:?}");
         }

@@ -12,8 +12,11 @@ mod corpus;
 mod enhanced;
 #[path = "../fuzz_bodies/journal.rs"]
 mod fuzz_journal;
+#[path = "../fuzz_bodies/users.rs"]
+mod fuzz_users;
 mod journal;
 mod keys;
+mod limits;
 mod login_panics;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
@@ -26,5 +29,6 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod webhook;
 mod websocket;
 mod wire;

@@ -233,6 +233,26 @@ fn clients_are_referred_to_another_server_while_the_broker_stops() {
     assert!(TcpStream::connect(address).is_err(), "nobody is accepted any more");
 }
 
+#[test]
+fn disconnect_is_heard_before_the_next_connection_of_its_client() {
+    // [MQTT-3.14.4-3]: a will that was taken back is not published by a takeover.
+    let broker = memory();
+    let mut witness = Wire::connect(address(&broker), &Connect::new("witness"));
+    witness.subscribe("will", 0);
+    let connect = Connect::new("hasty").will("will", "gone").bytes();
+    let mut last = Wire::open(address(&broker), 4).unwrap();
+    last.send(&connect).unwrap();
+    for _ in 0..300 {
+        assert!(matches!(last.next(), Packet::Connack { code: 0, .. }));
+        last.send(&[0xe0, 0]).unwrap();
+        let mut next = Wire::open(address(&broker), 4).unwrap();
+        next.send(&connect).unwrap();
+        last = next;
+    }
+    witness.ping();
+    assert!(!witness.has_next(), "{:?}", witness.next());
+}
+
 /// Defective.
 #[derive(Debug)]
 struct PanicsAt(&'static str);

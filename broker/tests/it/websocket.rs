@@ -4,6 +4,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use tidings_broker::listener::{ClientCertificates, Listener, Tls, TlsOptions, Transport};
@@ -311,6 +313,42 @@ fn half_a_request_is_closed_when_the_time_is_over() {
     let mut whole = upgraded(&broker);
     whole.write_all(&frame(0x82, &Connect::new("x").bytes()[..5])).unwrap();
     assert_eq!(whole.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn what_another_server_upgraded_comes_in_by_the_door() {
+    let limits = ConnectionLimits { unauthenticated_max: 1, ..ConnectionLimits::default() };
+    let broker = Builder::new().connection_limits(limits).shards(2).start().unwrap();
+    let (client, server) = UnixStream::pair().unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let door = broker.door();
+    // Its runtime goes on running, and moves the bytes.
+    let theirs = thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let stream = tokio::net::UnixStream::from_std(server).unwrap();
+            door.websocket(stream, "127.0.0.1:9".parse().unwrap()).unwrap();
+            let _ended = ended.await;
+        });
+    });
+    let role = tungstenite::protocol::Role::Client;
+    let socket = WebSocket::from_raw_socket(client, role, None);
+    let client = Client { socket, received: Bytes::new() };
+    let mut wire = Wire::connect_over(client, &Connect::new("guest"));
+    wire.subscribe("t", 1);
+    let id = wire.queue_publish("t", &[b'x'; 200_000]);
+    wire.flush().unwrap();
+    let mut packets = [wire.next(), wire.next()];
+    packets.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
+    assert_eq!(packets[0], Packet::Ack(PUBACK, id, 0));
+    let door = broker.door();
+    broker.stop().unwrap();
+    drop(end);
+    theirs.join().unwrap();
+    let closed = door.websocket(tokio::io::duplex(1).0, "127.0.0.1:9".parse().unwrap());
+    assert!(closed.is_err());
 }
 
 #[test]

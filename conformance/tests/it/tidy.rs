@@ -17,6 +17,8 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "time",
             "topic",
             "limits",
+            "metric",
+            "system",
             "message",
             "protocol_error",
             "record",
@@ -45,6 +47,8 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "store",
             "journal",
             "commit",
+            "metrics",
+            "teller",
             "health",
             "front",
             "engine",
@@ -79,7 +83,10 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "client",
         ],
     ),
-    ("server", &["config", "exit", "banner", "cli", "users", "rights", "start"]),
+    (
+        "server",
+        &["config", "exit", "banner", "cli", "listeners", "users", "logins", "rights", "start"],
+    ),
     (
         "conformance",
         &[

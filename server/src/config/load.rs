@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use tidings_broker::listener::Network;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::{Config, Key, Kind};
+use super::{Config, Item, Key, Kind};
 
 /// A configuration, and where it came from.
 #[derive(Debug, Default)]
@@ -217,8 +218,9 @@ fn parse_set(set: &str) -> Result<(&'static str, Value), ConfigError> {
     let (name, text) = (name.trim(), text.trim());
     let key = find(&Origin::Set, name)?;
     let bare = || match key.kind {
-        Kind::Addresses if !text.starts_with('[') => {
-            DeValue::Array(text.split(',').map(|part| string(part.trim())).collect())
+        Kind::Addresses | Kind::List(_) if !text.starts_with('[') => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            DeValue::Array(parts.map(string).collect())
         }
         _ => string(text).into_inner(),
     };
@@ -226,8 +228,8 @@ fn parse_set(set: &str) -> Result<(&'static str, Value), ConfigError> {
         // `log.level=info` is no TOML, `data.dir=2026` is a number there.
         (Kind::Text { .. } | Kind::Choice(_), Ok(value)) if value.get_ref().is_str() => value,
         (Kind::Text { .. } | Kind::Choice(_), _) => Spanned::new(0..0, bare()),
-        (Kind::Addresses, Ok(value)) if value.get_ref().is_array() => value,
-        (Kind::Number(..), Ok(value)) => value,
+        (Kind::Addresses | Kind::List(_), Ok(value)) if value.get_ref().is_array() => value,
+        (Kind::Number(..) | Kind::Flag, Ok(value)) => value,
         _ => Spanned::new(0..0, bare()),
     };
     check(&Origin::Set, name, &value)
@@ -260,20 +262,59 @@ fn check(
             .as_str()
             .filter(|text| (may_be_empty || !text.is_empty()) && !text.contains('\0'))
             .map(|text| text.into()),
+        Kind::Flag => value.as_bool().map(Value::Boolean),
         Kind::Addresses => {
-            let mut addresses = Vec::new();
-            for item in value.as_array().into_iter().flatten() {
-                let address = item.get_ref().as_str().and_then(|a| a.parse::<SocketAddr>().ok());
-                let Some(address) = address else { return Err(wrong(describe(item.get_ref()))) };
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
-            }
-            (!addresses.is_empty())
-                .then(|| Value::Array(addresses.iter().map(|a| a.to_string().into()).collect()))
+            let address = |text: &str| text.parse().ok().map(|it: SocketAddr| it.to_string());
+            checked_list(value, address).map_err(wrong)?
         }
+        Kind::List(item) => checked_list(value, |text| item.check(text)).map_err(wrong)?,
     };
     Ok((key.name, checked.ok_or_else(|| wrong(describe(value)))?))
+}
+
+/// The texts of a list, each once and as `check` puts it; `None`: it is no list.
+fn checked_list(
+    value: &DeValue<'_>,
+    check: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Value>, String> {
+    let Some(items) = value.as_array() else { return Ok(None) };
+    let mut texts: Vec<String> = Vec::new();
+    for item in items {
+        let text = item.get_ref().as_str().and_then(&check);
+        let text = text.ok_or_else(|| describe(item.get_ref()))?;
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    Ok(Some(Value::Array(texts.into_iter().map(Value::String).collect())))
+}
+
+impl Item {
+    /// The text as it is kept, if it is one of these.
+    fn check(self, text: &str) -> Option<String> {
+        let is_one = match self {
+            Self::Word(words) => words.contains(&text),
+            Self::Origin => {
+                let host = text.split_once("://").map(|(_, host)| host);
+                let is_host = |host: &str| {
+                    !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace())
+                };
+                matches!(text, "*" | "null") || host.is_some_and(is_host)
+            }
+            Self::Network => text.parse::<Network>().is_ok(),
+        };
+        is_one.then(|| text.to_owned())
+    }
+}
+
+impl Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(words) => write!(f, "a list of {}", Kind::Choice(words)),
+            Self::Origin => f.write_str("origins, such as [\"https://chat.example\"]"),
+            Self::Network => f.write_str("IP addresses or ranges, such as [\"10.0.0.0/8\"]"),
+        }
+    }
 }
 
 impl Display for Kind {
@@ -290,6 +331,8 @@ impl Display for Kind {
             Self::Text { may_be_empty: true } => f.write_str("a string"),
             Self::Text { may_be_empty: false } => f.write_str("a string that is not empty"),
             Self::Addresses => f.write_str("addresses with ports, such as [\"127.0.0.1:1883\"]"),
+            Self::Flag => f.write_str("true or false"),
+            Self::List(item) => Display::fmt(item, f),
         }
     }
 }
@@ -454,9 +497,23 @@ mod tests {
                  found \"localhost:1883\"",
             ),
             (
-                "listen = []",
-                "t.toml:1: listen: expected addresses with ports, such as [\"127.0.0.1:1883\"], \
-                 found an empty list",
+                "[websocket]\norigins = [\"https://chat.example/\"]",
+                "t.toml:2: websocket.origins: expected origins, such as \
+                 [\"https://chat.example\"], found \"https://chat.example/\"",
+            ),
+            (
+                "proxy.trusted = [\"10.0.0.0/33\"]",
+                "t.toml:1: proxy.trusted: expected IP addresses or ranges, such as \
+                 [\"10.0.0.0/8\"], found \"10.0.0.0/33\"",
+            ),
+            (
+                "proxy.listeners = \"tcp\"",
+                "t.toml:1: proxy.listeners: expected a list of \"tcp\", \"tls\", \"ws\", \"wss\" or \
+                 \"unix\", found \"tcp\"",
+            ),
+            (
+                "tls.certificate_is_user = 1",
+                "t.toml:1: tls.certificate_is_user: expected true or false, found 1",
             ),
             ("limits = 3", "t.toml:1: limits: expected a section [limits], found 3"),
             (
@@ -496,6 +553,10 @@ mod tests {
             }
             Kind::Text { .. } => "other".into(),
             Kind::Addresses => "127.0.0.1:1,[::1]:2".into(),
+            Kind::Flag => "true".into(),
+            Kind::List(Item::Word(words)) => words.join(","),
+            Kind::List(Item::Origin) => "https://a.example,*".into(),
+            Kind::List(Item::Network) => "10.0.0.0/8,::1".into(),
         }
     }
 
@@ -517,6 +578,8 @@ mod tests {
         assert_eq!(config("data.dir=\"/a\"").data.dir, Path::new("/a"));
         assert_eq!(config("data.dir=2026").data.dir, Path::new("2026"));
         assert_eq!(config("users.file=").users.file, "");
+        assert_eq!(config("listen=").top.listen, []);
+        assert_eq!(config("proxy.listeners=tcp, ws").proxy.listeners, ["tcp", "ws"]);
         assert_eq!(config("limits.packet_bytes_max = 65_536").limits.packet_bytes_max, 65_536);
         assert_eq!(config("listen=[\"[::1]:9\"]").top.listen, ["[::1]:9".parse().unwrap()]);
     }

@@ -27,8 +27,23 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// Text; empty only where the flag says so.
     Text { may_be_empty: bool },
-    /// A list of addresses with ports, at least one.
+    /// A list of addresses with ports.
     Addresses,
+    /// `true` or `false`.
+    Flag,
+    /// A list of texts.
+    List(Item),
+}
+
+/// What each text of a list is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// The origin of a web page.
+    Origin,
+    /// An IP address, or a range of them.
+    Network,
 }
 
 /// A configuration key.
@@ -49,8 +64,13 @@ pub(crate) struct Config {
     pub(crate) top: Top,
     pub(crate) data: Data,
     pub(crate) users: Users,
+    pub(crate) auth: Auth,
     pub(crate) rights: Rights,
+    pub(crate) tls: Tls,
+    pub(crate) websocket: WebSocket,
+    pub(crate) proxy: Proxy,
     pub(crate) limits: Limits,
+    pub(crate) sys: Sys,
     pub(crate) chat: Chat,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
@@ -63,14 +83,24 @@ impl Config {
             Top::KEYS,
             Data::KEYS,
             Users::KEYS,
+            Auth::KEYS,
             Rights::KEYS,
+            Tls::KEYS,
+            WebSocket::KEYS,
+            Proxy::KEYS,
             Limits::KEYS,
+            Sys::KEYS,
             Chat::KEYS,
             Drain::KEYS,
             Log::KEYS,
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// Whether anything is listened on that needs certificate and key.
+    pub(crate) fn tls_is_used(&self) -> bool {
+        !self.top.listen_tls.is_empty() || !self.top.listen_wss.is_empty()
     }
 
     /// Where the users are.
@@ -91,9 +121,10 @@ impl Config {
         }
     }
 
-    /// The first address that other machines can reach, if any.
-    pub(crate) fn address_off_loopback(&self) -> Option<SocketAddr> {
-        self.top.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
+    /// Whether there are ways to log in besides the users file: then nobody comes in without one.
+    pub(crate) fn has_other_logins(&self) -> bool {
+        let auth = &self.auth;
+        [&auth.jwt_keys, &auth.jwt_secret_file, &auth.webhook_url].iter().any(|it| !it.is_empty())
     }
 }
 
@@ -136,6 +167,17 @@ section! {
         /// loopback ones.
         listen: Vec<SocketAddr> = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
             Kind::Addresses;
+        /// The same over TLS; usually port 8883. Needs `tls.certificate` and `tls.key`.
+        listen_tls: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket, at `/mqtt`; usually port 8083. None by default: what listens for
+        /// browsers can be reached by the pages in them.
+        listen_ws: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The same over WebSocket and TLS; usually port 8084.
+        listen_wss: Vec<SocketAddr> = Vec::new(), Kind::Addresses;
+        /// The path of a Unix socket to listen on; empty is none. Who uses it is on this machine.
+        listen_unix: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Who may use it: "0600" this user, "0660" the group too, "0666" everybody.
+        unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
         /// Threads that own sessions; 0 is one per core.
         shards: u64 = 0, Kind::Number(0, 256);
         /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
@@ -168,6 +210,39 @@ section! {
 }
 
 section! {
+    /// Other ways to log in than the users file. A password in the form of a JSON Web Token is decided
+    /// by the keys alone, a user of the users file by that alone, the webhook decides about the rest.
+    Auth, "auth." {
+        /// Keys of JSON Web Tokens, which Clients send as password: a file with a JWK Set or PEM
+        /// `PUBLIC KEY`s, read again when it changes. Empty: no tokens signed so are taken.
+        jwt_keys: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The file with the secret of tokens signed with HS256, at least 32 bytes.
+        jwt_secret_file: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Algorithms that are accepted for `auth.jwt_keys`, out of "EdDSA ES256 RS256".
+        jwt_algorithms: String = String::from("EdDSA ES256 RS256"), FILLED;
+        /// What `iss` of a token must be; empty is anything.
+        jwt_issuer: String = String::new(), Kind::Text { may_be_empty: true };
+        /// What `aud` of a token must be or contain; empty is anything.
+        jwt_audience: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The claim of a token that names the user.
+        jwt_user_claim: String = String::from("sub"), FILLED;
+        /// Seconds by which clocks may differ.
+        jwt_leeway_s: u64 = 60, Kind::Number(0, 3600);
+        /// Where to ask about logins: `http://host:port/path` gets a POST with a JSON object. Empty:
+        /// nobody is asked.
+        webhook_url: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Milliseconds its answer may take. Later: CONNACK 0x88.
+        webhook_timeout_ms: u64 = 2000, Kind::Number(10, 60_000);
+        /// Seconds in which a login that it accepted is not asked for again.
+        webhook_accepted_s: u64 = 30, Kind::Number(0, 3600);
+        /// Seconds in which a login that it refused is not asked for again.
+        webhook_refused_s: u64 = 5, Kind::Number(0, 3600);
+        /// Questions asked at once.
+        webhook_questions_max: u64 = 16, Kind::Number(1, 1024);
+    }
+}
+
+section! {
     /// Who may publish and subscribe to what, once there are users.
     Rights, "rights." {
         /// The file with a rule per line, such as `allow users both sensors/%u/#`; the first that fits
@@ -176,6 +251,46 @@ section! {
         /// What holds for topics of which no line speaks: "deny" or "allow". Those of chat are chat's
         /// to decide.
         otherwise: Otherwise = Otherwise::Deny, Kind::Choice(&["deny", "allow"]);
+    }
+}
+
+section! {
+    /// TLS.
+    Tls, "tls." {
+        /// The PEM file of the certificate and the chain behind it. Read again when it changes, and on
+        /// SIGHUP; a bad one is logged, and the old one kept.
+        certificate: String = String::new(), Kind::Text { may_be_empty: true };
+        /// The PEM file of its private key.
+        key: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether Clients show a certificate: "off", "optional" or "required".
+        client_certificates: ClientCertificates = ClientCertificates::Off,
+            Kind::Choice(&["off", "optional", "required"]);
+        /// The PEM file of the authorities that sign the certificates of Clients.
+        client_ca: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether a Client that shows a certificate is the user that its Common Name says, without a
+        /// password.
+        certificate_is_user: bool = false, Kind::Flag;
+    }
+}
+
+section! {
+    /// WebSocket.
+    WebSocket, "websocket." {
+        /// Origins of web pages that may connect, besides those of the same host, such as
+        /// "https://chat.example"; "*" is all of them.
+        origins: Vec<String> = Vec::new(), Kind::List(Item::Origin);
+    }
+}
+
+section! {
+    /// Proxies that pass connections on.
+    Proxy, "proxy." {
+        /// Listeners that are reached only through a proxy, which says by the PROXY protocol, version
+        /// 2, who is at the other end: "tcp", "tls", "ws", "wss" or "unix".
+        listeners: Vec<String> = Vec::new(),
+            Kind::List(Item::Word(&["tcp", "tls", "ws", "wss", "unix"]));
+        /// Addresses of those proxies, or ranges such as "10.0.0.0/8". Others are turned away there.
+        trusted: Vec<String> = vec!["127.0.0.1".into(), "::1".into()], Kind::List(Item::Network);
     }
 }
 
@@ -207,7 +322,8 @@ section! {
         /// Unsent bytes of a connection at which no more are taken from its queue, QoS 0 is dropped
         /// and it is not read.
         outbound_soft_bytes: u64 = 256 * KIB, Kind::Number(KIB, GIB);
-        /// Unsent bytes of a connection at which it is closed.
+        /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
+        /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
@@ -219,7 +335,9 @@ section! {
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
         keep_alive_max_s: u64 = 1200, Kind::Number(5, U16);
-        /// Seconds from accept to a complete CONNECT.
+        /// Largest CONNECT, whatever larger packets are taken later.
+        connect_bytes_max: u64 = 64 * KIB, Kind::Number(KIB, 16 * MIB);
+        /// Seconds from accept to a complete CONNECT, enhanced authentication included.
         connect_timeout_s: u64 = 10, Kind::Number(1, 300);
         /// Most subscriptions of a session. More: 0x97.
         subscriptions_per_session_max: u64 = 512, Kind::Number(1, 1_000_000);
@@ -227,6 +345,10 @@ section! {
         wildcard_subscriptions_per_session_max: u64 = 64, Kind::Number(0, 1_000_000);
         /// Most sessions of one user.
         sessions_per_user_max: u64 = 16, Kind::Number(1, 1_000_000);
+        /// Takeovers of one session within `takeover_window_s`. More: CONNACK 0x9F.
+        takeovers_max: u64 = 10, Kind::Number(1, 1000);
+        /// Seconds in which they are counted.
+        takeover_window_s: u64 = 10, Kind::Number(1, 3600);
         /// Most retained messages.
         retained_messages_max: u64 = 100_000, Kind::Number(0, 100_000_000);
         /// Largest payload of a retained message.
@@ -241,6 +363,14 @@ section! {
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+    }
+}
+
+section! {
+    /// What the broker says of itself under `$SYS`.
+    Sys, "sys." {
+        /// Seconds between two updates; 0 is never.
+        interval_s: u64 = 10, Kind::Number(0, 86_400);
     }
 }
 
@@ -308,6 +438,15 @@ pub(crate) enum PayloadFormat {
     Check,
 }
 
+/// A word of `tls.client_certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificates {
+    Off,
+    Optional,
+    Required,
+}
+
 /// A word of `log.level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -337,6 +476,8 @@ const U32: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {
+    use tidings_broker::core::metric::Metric;
+
     use super::*;
 
     #[test]
@@ -344,6 +485,42 @@ mod tests {
         let file = print(&Settings::default());
         let values = load::parse_file("defaults", &file).unwrap();
         assert_eq!(values.len(), Config::keys().count());
+    }
+
+    /// The cells of the row of a page that begins with `key`.
+    fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
+        let begins = format!("| `{key}` |");
+        let row = page.lines().find(|line| line.starts_with(&begins));
+        let row = row.unwrap_or_else(|| panic!("docs/limits.md: no row begins with {begins}"));
+        row.split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn page_of_limits_has_every_key_its_default_and_a_counter_that_is_there() {
+        let page = include_str!("../../../docs/limits.md");
+        let labels: Vec<String> = Metric::ALL
+            .iter()
+            .filter_map(|metric| metric.label())
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        let mut rows = 0;
+        for key in Config::keys().filter(|key| key.name.starts_with("limits.")) {
+            rows += 1;
+            let name = key.name.trim_start_matches("limits.");
+            let cells = row(page, name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{name}");
+            assert!(!cells[3].is_empty() && !cells[5].is_empty(), "{name}");
+            for counted in cells[5].split('`').skip(1).step_by(2) {
+                assert!(labels.iter().any(|label| label == counted), "{name}: {counted}");
+            }
+        }
+        // And none that is gone.
+        let all = page.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, all);
+        for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
+            assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
+        }
     }
 
     #[test]

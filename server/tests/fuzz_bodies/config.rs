@@ -28,3 +28,17 @@ pub(crate) fn any_bytes(data: &[u8], directory: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn inputs_that_fuzzing_found_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        for line in include_str!("../corpus/config.hex").lines() {
+            let digits = line.as_bytes().chunks(2).map(|digits| str::from_utf8(digits).unwrap());
+            let data: Vec<u8> =
+                digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect();
+            super::any_bytes(&data, directory.path());
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod config;
 mod crash;
 mod flapping;
 mod graceful;
+mod listeners;
+mod logins;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;

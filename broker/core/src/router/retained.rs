@@ -3,10 +3,14 @@
 //! A topic's retained message belongs to the shard of the topic's slot, whoever published it: so
 //! two publishers on different shards cannot leave two.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::limits::Limits;
 use crate::message::{BadRow, Message};
+use crate::metric::Metric;
 use crate::record::{KeyBuilder, Op, Row, RowKind};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -17,15 +21,17 @@ use crate::topic::{TopicFilter, TopicNames};
 pub(crate) struct Retained {
     messages: TopicNames<Arc<Message>>,
     bytes: usize,
+    /// Those that expire, soonest first.
+    expiring: BTreeSet<(Time, Box<str>)>,
 }
 
-/// There is no room for another retained message.
+/// There is no room for another retained message: the bound that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetainedFull;
+pub(crate) struct RetainedFull(pub(crate) Metric);
 
 impl Retained {
     pub(crate) fn new() -> Self {
-        Self { messages: TopicNames::new(), bytes: 0 }
+        Self { messages: TopicNames::new(), bytes: 0, expiring: BTreeSet::new() }
     }
 
     /// Makes `message` the one of its topic, or removes that if the payload is empty. What the
@@ -36,34 +42,72 @@ impl Retained {
         limits: &Limits,
     ) -> Result<Option<Op>, RetainedFull> {
         let topic = &message.topic;
-        let key = KeyBuilder::new(Slot::of(topic.as_bytes()), RowKind::Retained)
-            .raw(topic.as_bytes())
-            .build();
-        let replaced = self.messages.get(topic).map(|message| message.size());
         if message.payload.is_empty() {
-            let Some(size) = replaced else { return Ok(None) };
-            self.messages.remove(topic);
-            self.bytes = self.bytes.saturating_sub(size);
-            return Ok(Some(Op::Delete { key }));
+            return Ok(self.remove(topic));
         }
+        let replaced = self.messages.get(topic).map(|message| message.size());
         let bytes = self.bytes.saturating_sub(replaced.unwrap_or(0)) + message.size();
-        let is_new = replaced.is_none();
-        if (is_new && self.messages.len() >= limits.retained_messages_max)
-            || bytes > limits.retained_bytes_max
-            || message.payload.len() > limits.retained_message_bytes_max
-        {
-            return Err(RetainedFull);
+        if replaced.is_none() && self.messages.len() >= limits.retained_messages_max {
+            return Err(RetainedFull(Metric::LimitRetainedMessages));
+        }
+        if bytes > limits.retained_bytes_max {
+            return Err(RetainedFull(Metric::LimitRetainedBytes));
+        }
+        if message.payload.len() > limits.retained_message_bytes_max {
+            return Err(RetainedFull(Metric::LimitRetainedMessageBytes));
+        }
+        self.insert(message);
+        self.bytes = bytes;
+        Ok(Some(Op::Put { key: key(topic), value: message.to_bytes() }))
+    }
+
+    fn insert(&mut self, message: &Arc<Message>) {
+        let topic = &message.topic;
+        self.forget_expiry(topic);
+        if let Some(expires) = message.expires {
+            self.expiring.insert((expires, topic.clone()));
         }
         self.messages.insert(topic, Arc::clone(message));
-        self.bytes = bytes;
-        Ok(Some(Op::Put { key, value: message.to_bytes() }))
+    }
+
+    fn remove(&mut self, topic: &str) -> Option<Op> {
+        self.forget_expiry(topic);
+        let message = self.messages.remove(topic)?;
+        self.bytes = self.bytes.saturating_sub(message.size());
+        Some(Op::Delete { key: key(topic) })
+    }
+
+    fn forget_expiry(&mut self, topic: &str) {
+        if let Some(expires) = self.messages.get(topic).and_then(|message| message.expires) {
+            self.expiring.remove(&(expires, topic.into()));
+        }
+    }
+
+    /// When the next one expires.
+    pub(crate) fn next_expiry(&self) -> Option<Time> {
+        self.expiring.first().map(|(expires, _)| *expires)
+    }
+
+    /// Removes some of those that have expired, so that they take no place from others.
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<Op> {
+        let mut ops = Vec::new();
+        while ops.len() < EXPIRED_AT_ONCE && self.next_expiry().is_some_and(|due| due <= now) {
+            let Some((_, topic)) = self.expiring.pop_first() else { break };
+            ops.extend(self.remove(&topic));
+        }
+        ops
+    }
+
+    /// How many there are, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
     }
 
     /// Takes back a row.
     pub(crate) fn recover(&mut self, row: &Row) -> Result<(), BadRow> {
         let message = Message::from_bytes(&row.value)?;
         self.bytes += message.size();
-        self.messages.insert(&message.topic.clone(), message);
+        self.insert(&message);
         Ok(())
     }
 
@@ -79,10 +123,15 @@ impl Retained {
     }
 }
 
+fn key(topic: &str) -> Bytes {
+    KeyBuilder::new(Slot::of(topic.as_bytes()), RowKind::Retained).raw(topic.as_bytes()).build()
+}
+
+/// How many expired messages are removed in one record.
+const EXPIRED_AT_ONCE: usize = 256;
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::codec::QoS;
     use crate::message::MessageId;
@@ -113,7 +162,10 @@ mod tests {
         let mut retained = Retained::new();
         let limits = Limits { retained_messages_max: 1, ..Limits::default() };
         assert!(retained.set(&message("a", "1"), &limits).is_ok());
-        assert_eq!(retained.set(&message("b", "1"), &limits), Err(RetainedFull));
+        assert_eq!(
+            retained.set(&message("b", "1"), &limits),
+            Err(RetainedFull(Metric::LimitRetainedMessages))
+        );
         assert!(retained.set(&message("a", "2"), &limits).is_ok());
     }
 }

@@ -9,6 +9,7 @@ use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
 use crate::hook::Refused;
 use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX};
+use crate::metric::Metric;
 use crate::output::Output;
 use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
@@ -38,12 +39,24 @@ impl Session {
     /// Takes a message for the Client. Follow it by [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
-            if self.link.congested || self.link.burst > 2 * BURST_BYTES || self.opening.is_some() {
-                self.sending.dropped += 1;
-                return Offered::Dropped;
+            // Much at once is no slow reader: the shell has not had its turn to write. And retained
+            // messages were asked for. [MQTT-3.3.1-9]
+            let link = &self.link;
+            let congested = link.congested;
+            let much = link.burst > link.burst_max.saturating_mul(2);
+            if self.opening.is_some() || congested && !queued.retain {
+                return Self::drop_unsent(congested, cx);
             }
-            self.send_publish(&queued, None, false, cx);
-            return Offered::Taken;
+            if !(congested || much || self.sending.holds() || self.receiving.awaits_suback()) {
+                if !self.send_publish(&queued, None, false, cx) {
+                    cx.counters.add(Metric::DroppedTooLarge, 1);
+                }
+                return Offered::Taken;
+            }
+            if self.sending.hold(queued, HELD_BYTES_MAX) {
+                return Offered::Taken;
+            }
+            return Self::drop_unsent(true, cx);
         }
         let sending = &mut self.sending;
         if queued.key.is_some() {
@@ -57,6 +70,15 @@ impl Session {
         }
         sending.push(queued);
         Offered::Taken
+    }
+
+    /// Counts a QoS 0 message that is not sent.
+    fn drop_unsent(behind: bool, cx: &Cx<'_>) -> Offered {
+        cx.counters.add(Metric::DroppedSlowReader, 1);
+        if behind {
+            cx.counters.add(Metric::LimitOutboundSoft, 1);
+        }
+        Offered::Dropped
     }
 
     /// How much it can take as the member of a group.
@@ -90,8 +112,15 @@ impl Session {
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();
-        if self.opening.is_some() || self.link.is_held_back() {
+        if self.opening.is_some() || self.link.is_held_back() || self.receiving.awaits_suback() {
             return pumped;
+        }
+        while !self.link.throttled
+            && let Some(queued) = self.sending.pop_held()
+        {
+            if !self.send_publish(&queued, None, false, cx) {
+                cx.counters.add(Metric::DroppedTooLarge, 1);
+            }
         }
         pumped.wait = self.send_window(cx);
         while !pumped.wait && !self.sending.window.has_unsent() && !self.link.throttled {
@@ -106,6 +135,7 @@ impl Session {
                     // have got, and a gap tells where something expired.
                     let window = &self.sending.window;
                     self.sending.ids.next(|id| window.is_in_use(id));
+                    cx.counters.add(Metric::DroppedExpired, 1);
                     self.forget(&expired, None, cx);
                 }
                 continue;
@@ -211,6 +241,7 @@ impl Session {
     /// A message too large for the Client counts as sent, and as acknowledged. [MQTT-3.1.2-25]
     fn drop_too_large(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
         if let Some(entry) = self.sending.window.remove(packet_id) {
+            cx.counters.add(Metric::DroppedTooLarge, 1);
             self.give_back(&entry);
             self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
         }
@@ -244,8 +275,10 @@ impl Session {
         if length > self.link.packet_bytes_max {
             return false;
         }
+        cx.counters.add(Metric::PublishSent, 1);
+        cx.counters.add(Metric::PublishBytesSent, message.payload.len() as u64);
         self.link.burst += length;
-        if self.link.burst > BURST_BYTES && !self.link.throttled {
+        if self.link.burst > self.link.burst_max && !self.link.throttled {
             self.link.throttled = true;
             let connection = self.link.connection;
             cx.out.outputs.push(Output::Throttled { connection });
@@ -302,7 +335,7 @@ impl Session {
             released.state = State::Pubrel;
             released.in_store = true;
             // Without the key: its row goes with this record, and is not to be counted again.
-            self.sending.note_row_gone(&released.queued);
+            self.sending.note_row_gone(&released.queued, cx.counters);
             let key = released.queued.key.take();
             let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
             ops.extend(key.map(|key| Op::Delete { key }));
@@ -318,7 +351,7 @@ impl Session {
 
     /// Deletes the rows of a message that is done with; the store may take its time.
     fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
-        self.sending.note_row_gone(queued);
+        self.sending.note_row_gone(queued, cx.counters);
         let row = queued.key.clone().map(|key| Op::Delete { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
         let ops: Vec<Op> = row.into_iter().chain(id).collect();
@@ -330,13 +363,14 @@ impl Session {
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]
     pub(crate) fn begin_again(&mut self) {
         self.sending.window.begin_again();
+        self.sending.clear_held();
         self.sending.forget_queued_tags();
     }
 }
 
-/// How much goes to a Client in one go before the shell has to have written it: the bytes that a
-/// connection may hold stay bounded, whatever is waiting for it.
-const BURST_BYTES: usize = 256 * 1024;
+/// What of QoS 0 waits for its turn to be written or for a SUBACK; what is more is dropped. Some
+/// 16,000 retained messages, which are in memory anyway.
+const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

@@ -12,6 +12,7 @@ mod quota;
 mod receive;
 pub(crate) mod rows;
 mod sending;
+mod takeovers;
 mod window;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub(crate) use deliver::{Offered, Pumped};
 pub(crate) use receive::{Received, Receiving, ReplyKind, worse};
 pub(crate) use sending::Sending;
+pub(crate) use takeovers::Takeovers;
 pub(crate) use window::{InFlight, Queued, State};
 
 use crate::codec::{
@@ -30,6 +32,7 @@ use crate::hook::{Client, SessionId};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::message::{Message, MessageId};
+use crate::metric::Counters;
 use crate::output::{ConnectionId, Outbox};
 use crate::peer::Standing;
 use crate::record::Position;
@@ -59,6 +62,7 @@ pub(crate) struct Session {
     pub(crate) told: Option<Standing>,
     /// Tells this time in memory from earlier ones, whose reads may still be answered.
     pub(crate) life: u64,
+    pub(crate) takeovers: Takeovers,
 }
 
 /// What CONNACK waits for, and what it says.
@@ -95,6 +99,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) now: Time,
     pub(crate) out: &'a mut Outbox,
     pub(crate) ledger: &'a mut Ledger,
+    pub(crate) counters: &'a Counters,
 }
 
 impl Session {
@@ -138,6 +143,8 @@ pub(crate) struct Link {
     pub(crate) congested: bool,
     /// Bytes of messages sent since the shell last said that they are written.
     pub(crate) burst: usize,
+    /// Above this many it is asked to say so.
+    pub(crate) burst_max: usize,
     /// The shell was asked to say so.
     pub(crate) throttled: bool,
     /// Session Expiry Interval in CONNECT was above zero (§3.14.2.2.2).
@@ -197,6 +204,7 @@ impl Link {
             problem_information: properties.request_problem_information(),
             congested: false,
             burst: 0,
+            burst_max: limits.burst_bytes_max,
             throttled: false,
             may_set_expiry: !session_expiry(connect, limits).is_zero(),
             ends_session: false,

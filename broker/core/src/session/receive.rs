@@ -2,7 +2,8 @@
 //!
 //! An answer waits until what it promises is true: its position is stored, other shards and services
 //! have taken over their part. Answers keep the order of the requests, so one that waits holds back
-//! those behind it; PINGRESP and everything towards subscribers go past them.
+//! those behind it; PINGRESP goes past them, and so do messages, but for those that a SUBSCRIBE
+//! asked for: they come behind its SUBACK.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
@@ -29,6 +30,8 @@ pub(crate) struct Receiving {
     exactly_once: BTreeSet<PacketId>,
     /// PUBLISH packets of QoS 1 and 2 that count against the server's Receive Maximum.
     unacknowledged: usize,
+    /// How many of `replies` are SUBACK.
+    subacks: usize,
 }
 
 /// An answer that may still have to wait.
@@ -71,6 +74,10 @@ pub(crate) enum ReplyKind {
 }
 
 impl ReplyKind {
+    fn is_suback(&self) -> bool {
+        matches!(self, Self::Suback { .. })
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Suback { reasons } | Self::Unsuback { reasons } => reasons.len(),
@@ -98,6 +105,7 @@ impl Receiving {
             first: life << 32,
             exactly_once: BTreeSet::new(),
             unacknowledged: 0,
+            subacks: 0,
         }
     }
 
@@ -136,9 +144,12 @@ impl Receiving {
     pub(crate) fn refused(&mut self, serial: u64) -> Option<PacketId> {
         let reply = self.reply(serial).filter(|reply| !reply.silent)?;
         let publish = matches!(reply.kind, ReplyKind::Puback | ReplyKind::Pubrec { .. });
+        let suback = usize::from(reply.kind.is_suback());
         // Whatever others still say of it, it was not taken over.
         reply.kind = ReplyKind::Nothing;
-        publish.then_some(reply.packet_id)
+        let packet_id = reply.packet_id;
+        self.subacks -= suback;
+        publish.then_some(packet_id)
     }
 
     /// A service is asked for the answer `serial`.
@@ -181,6 +192,7 @@ impl Receiving {
             reply.waits = 0;
             reply.ready = Position::START;
         }
+        self.subacks = 0;
         while self.replies.front().is_some_and(|reply| reply.kind == ReplyKind::Nothing) {
             self.pop();
         }
@@ -211,6 +223,7 @@ impl Receiving {
             own: Vec::new(),
         };
         self.weight += reply.weight;
+        self.subacks += usize::from(reply.kind.is_suback());
         self.replies.push_back(reply);
         self.first + self.replies.len() as u64 - 1
     }
@@ -220,10 +233,17 @@ impl Receiving {
         self.weight >= REPLIES_WEIGHT_MAX
     }
 
+    /// Whether a SUBSCRIBE was not answered yet. Messages wait for that: §3.8.4 permits them to come
+    /// first, but many a Client takes what comes next for the answer.
+    pub(crate) fn awaits_suback(&self) -> bool {
+        self.subacks > 0
+    }
+
     fn pop(&mut self) -> Option<Reply> {
         let reply = self.replies.pop_front()?;
         self.first += 1;
         self.weight = self.weight.saturating_sub(reply.weight);
+        self.subacks -= usize::from(reply.kind.is_suback());
         Some(reply)
     }
 

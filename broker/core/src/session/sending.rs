@@ -14,6 +14,7 @@ use crate::codec::QoS;
 use crate::hook::Tag;
 use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
+use crate::metric::{Counters, Metric};
 use crate::topic::TopicFilter;
 
 /// Messages on their way to the Client.
@@ -21,6 +22,10 @@ use crate::topic::TopicFilter;
 pub(crate) struct Sending {
     pub(super) queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// QoS 0 messages that wait for a SUBACK to go before them or for the shell to write, and their
+    /// bytes.
+    held: VecDeque<Queued>,
+    held_bytes: usize,
     pub(crate) window: Window,
     pub(super) ids: PacketIds,
     pub(super) order: u64,
@@ -41,8 +46,8 @@ pub(crate) struct Sending {
     pub(super) service_waits: bool,
     /// The session waits for [`Cx::ledger`] to have stored something.
     pub(crate) waiting: bool,
-    /// QoS 0 messages that a slow reader did not get.
-    pub(crate) dropped: u64,
+    /// The largest number that was in flight when the session was put away. See `Offline`.
+    pub(crate) in_flight_last: u64,
 }
 
 impl Sending {
@@ -50,6 +55,8 @@ impl Sending {
         Self {
             queue: VecDeque::new(),
             queue_bytes: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
             window: Window::default(),
             ids: PacketIds::new(),
             order: 0,
@@ -62,7 +69,7 @@ impl Sending {
             reading: None,
             service_waits: false,
             waiting: false,
-            dropped: 0,
+            in_flight_last: 0,
         }
     }
 
@@ -85,6 +92,34 @@ impl Sending {
         let queued = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
         Some(queued)
+    }
+
+    /// Holds a QoS 0 message back; `false` if too many bytes are held already.
+    pub(super) fn hold(&mut self, queued: Queued, bytes_max: usize) -> bool {
+        let bytes = self.held_bytes + held_bytes(&queued);
+        if bytes > bytes_max {
+            return false;
+        }
+        self.held_bytes = bytes;
+        self.held.push_back(queued);
+        true
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The first of what was held back.
+    pub(super) fn pop_held(&mut self) -> Option<Queued> {
+        let queued = self.held.pop_front()?;
+        self.held_bytes = self.held_bytes.saturating_sub(held_bytes(&queued));
+        Some(queued)
+    }
+
+    /// Forgets what was held back for a connection that is over.
+    pub(super) fn clear_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// Takes back what was in flight when the last connection ended, in the order of sending.
@@ -133,18 +168,23 @@ impl Sending {
         self.service_waits = false;
     }
 
+    /// How many messages wait, in memory or in the store, and their bytes.
+    pub(crate) fn waiting_size(&self) -> (usize, usize) {
+        (self.rows.max(self.queue.len()), self.rows_bytes.max(self.queue_bytes))
+    }
+
     /// Whether a message of `bytes` finds room under the bounds of the session's queue.
     pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
-        let waiting = self.rows.max(self.queue.len());
-        waiting < messages_max && self.rows_bytes.max(self.queue_bytes) + bytes <= bytes_max
+        let (messages, waiting) = self.waiting_size();
+        messages < messages_max && waiting.saturating_add(bytes) <= bytes_max
     }
 
     /// Pushes out the oldest message that waits and was not sent; its row, if it had one.
-    pub(crate) fn drop_oldest(&mut self) -> Option<Option<Bytes>> {
+    pub(crate) fn drop_oldest(&mut self, counters: &Counters) -> Option<Option<Bytes>> {
         let index = self.queue.iter().position(|queued| queued.tag.is_none())?;
         let queued = self.queue.remove(index)?;
         self.queue_bytes = self.queue_bytes.saturating_sub(queued.message.size());
-        self.note_row_gone(&queued);
+        self.note_row_gone(&queued, counters);
         Some(queued.key)
     }
 
@@ -163,18 +203,31 @@ impl Sending {
     }
 
     /// Counts a row that the session's queue gets. Call it before [`Session::offer`].
-    pub(crate) fn note_row(&mut self, message: &Message) {
+    pub(crate) fn note_row(&mut self, message: &Message, counters: &Counters) {
+        counters.add(Metric::QueuedMessages, 1);
+        counters.add(Metric::QueuedBytes, message.size() as u64);
         self.rows += 1;
         self.rows_bytes += message.size();
     }
 
-    pub(super) fn note_row_gone(&mut self, queued: &Queued) {
+    pub(super) fn note_row_gone(&mut self, queued: &Queued, counters: &Counters) {
         if queued.key.is_some() {
+            counters.take(Metric::QueuedMessages, 1);
+            counters.take(Metric::QueuedBytes, queued.message.size() as u64);
             self.rows = self.rows.saturating_sub(1);
             self.rows_bytes = self.rows_bytes.saturating_sub(queued.message.size());
         }
     }
 }
+
+/// What it takes to hold a message back: a retained one is in memory anyway.
+fn held_bytes(queued: &Queued) -> usize {
+    let own = if queued.retain { 0 } else { queued.message.size() };
+    own + HELD_BYTES
+}
+
+/// The place of a message that is held back, a little more than it takes.
+const HELD_BYTES: usize = 256;
 
 /// More rows than are read at once must fit into the queue behind what it may hold.
 const _: () = assert!(QUEUE_ROWS_PER_READ <= QUEUE_IN_MEMORY_MAX);

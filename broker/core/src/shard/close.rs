@@ -7,8 +7,9 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, PropertiesBuf, Property, ReasonCode};
+use crate::codec::{Disconnect, Malformed, PropertiesBuf, Property, ReasonCode};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
+use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
@@ -37,8 +38,41 @@ impl Shard {
         if let Some(session) = self.sessions.get(&id) {
             Self::say_goodbye(session, reason_of(&cause), out);
         }
+        self.count_close(&cause);
         out.outputs.push(Output::Close { connection, cause });
         self.end_connection(id, Disconnection::Abrupt, now, out);
+    }
+
+    fn count_close(&self, cause: &CloseCause) {
+        let (closed, bound) = match cause {
+            CloseCause::Disconnected => (Metric::ClosedByClient, None),
+            CloseCause::Malformed(Malformed::PacketTooLarge { .. }) => {
+                (Metric::ClosedMalformed, Some(Metric::LimitPacketBytes))
+            }
+            CloseCause::Malformed(_) => (Metric::ClosedMalformed, None),
+            CloseCause::Protocol(error) => match error {
+                ProtocolError::ReceiveMaximumExceeded { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitReceiveMaximum))
+                }
+                ProtocolError::TopicAliasInvalid { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitTopicAlias))
+                }
+                ProtocolError::TooManyFilters { .. } => {
+                    (Metric::ClosedProtocol, Some(Metric::LimitFilters))
+                }
+                ProtocolError::Refused(_) => (Metric::ClosedRefused, None),
+                _ => (Metric::ClosedProtocol, None),
+            },
+            CloseCause::Refused(_) => (Metric::ClosedRefused, None),
+            CloseCause::RightsEnded(_) | CloseCause::LoginExpired => (Metric::ClosedRights, None),
+            CloseCause::KeepAliveTimedOut => (Metric::ClosedKeepAlive, None),
+            CloseCause::TakenOver => (Metric::ClosedTakenOver, None),
+            CloseCause::ShuttingDown => (Metric::ClosedShuttingDown, None),
+        };
+        self.counters.add(closed, 1);
+        if let Some(bound) = bound {
+            self.counters.add(bound, 1);
+        }
     }
 
     /// A DISCONNECT (§3.14).
@@ -71,6 +105,7 @@ impl Shard {
         };
         self.connections.remove(&connection);
         let cause = CloseCause::Disconnected;
+        self.count_close(&cause);
         out.outputs.push(Output::Close { connection, cause });
         self.end_connection(id, how, now, out);
         Ok(())
@@ -155,12 +190,14 @@ impl Shard {
         let mut in_flight = session.receiving.has_exactly_once();
         // A session that was still being read has all its rows as they were.
         let untouched = session.opening.as_ref().is_some_and(|opening| opening.reads > 0);
+        let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
         ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
             if entry.was_sent() {
                 in_flight = true;
+                in_flight_last = in_flight_last.max(entry.queued.number);
                 ops.push(rows::in_flight(session.slot, id, &entry));
             } else if entry.in_store {
                 // It goes back to the queue, where its row is; a service delivers its own again.
@@ -179,6 +216,8 @@ impl Shard {
             rows: sending.rows,
             rows_bytes: sending.rows_bytes,
             in_flight: in_flight || untouched,
+            in_flight_last,
+            dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
         };
@@ -199,7 +238,7 @@ impl Shard {
         // Services hear of a session when its first connection has its CONNACK.
         let known = session.opening.as_ref().is_none_or(|opening| opening.session_present);
         let Session { slot, user, client_id, subscriptions, sending, told, .. } = session;
-        let rows = sending.rows;
+        let (rows, rows_bytes) = (sending.rows, sending.rows_bytes);
         self.never_sent(id, slot, &sending, out);
         let offline = Offline {
             slot,
@@ -207,8 +246,10 @@ impl Shard {
             client_id,
             ends: now,
             rows,
-            rows_bytes: 0,
+            rows_bytes,
             in_flight: persistent,
+            in_flight_last: 0,
+            dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
         };
@@ -252,6 +293,9 @@ impl Shard {
         out: &mut Outbox,
     ) -> Position {
         self.index.remove(&index_key(&session.user, &session.client_id));
+        self.counters.take(Metric::Subscriptions, session.subscriptions.len() as u64);
+        self.counters.take(Metric::QueuedMessages, session.rows as u64);
+        self.counters.take(Metric::QueuedBytes, session.rows_bytes as u64);
         let mut ops = Vec::new();
         if has_rows {
             ops.push(rows::session_gone(session.slot, &session.user, &session.client_id));
@@ -314,6 +358,7 @@ impl Shard {
                 Self::say_goodbye_with(session, reason, properties, out);
             }
             let cause = CloseCause::ShuttingDown;
+            self.count_close(&cause);
             out.outputs.push(Output::Close { connection, cause });
             self.end_connection(id, Disconnection::Abrupt, now, out);
         }

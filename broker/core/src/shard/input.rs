@@ -9,6 +9,7 @@ use crate::output::ConnectionId;
 use crate::peer::PeerMessage;
 use crate::record::{Position, Row};
 use crate::slot::ShardId;
+use crate::system::SystemValue;
 use crate::time::Time;
 
 /// Which shard it is and what binds it.
@@ -95,6 +96,8 @@ pub enum Input<'a> {
         /// What.
         message: PeerMessage,
     },
+    /// The broker says this of itself, to whoever asks: told to every shard.
+    System(Arc<[SystemValue]>),
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
     /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of

@@ -3,11 +3,12 @@
 use super::{Shard, Waiter};
 use crate::codec::QoS;
 use crate::hook::{ServiceEvent, SessionId};
+use crate::limits::QUEUE_ROWS_PER_READ;
 use crate::message::BadRow;
 use crate::output::Outbox;
 use crate::record::{KeyRange, Op, Row, RowKind};
-use crate::session::Queued;
 use crate::session::rows::{self, InFlightRow};
+use crate::session::{InFlight, Queued};
 use crate::slot::Slot;
 use crate::time::Time;
 
@@ -15,12 +16,14 @@ use crate::time::Time;
 /// [`crate::session::Session::life`] says which answers are its own.
 #[derive(Debug)]
 pub(crate) enum ReadFor {
-    /// The identifiers of a session that is being resumed.
-    InFlight(SessionId, u64),
+    /// The identifiers of a session that is being resumed, with those that were read before.
+    InFlight(SessionId, u64, Vec<InFlight>),
     /// The first messages of the queue of a session that is being resumed.
     FirstQueued(SessionId, u64),
     /// More messages of a session's queue.
     Queue(SessionId, u64),
+    /// The oldest messages of a session without a connection, of which it has too many.
+    Oldest(SessionId),
     /// Identifiers of a session whose queue is to be deleted.
     Sent(Slot, KeyRange),
     /// Rows that are to be deleted.
@@ -44,10 +47,11 @@ impl Shard {
             Some(ReadFor::Service { service, token }) => {
                 self.call(service, ServiceEvent::Rows { token, rows, more }, now, out);
             }
+            Some(ReadFor::Oldest(id)) => self.drop_oldest(id, token, &rows, out),
             Some(ReadFor::Sent(slot, range)) => self.sweep_sent(slot, range, &rows, more, out),
             Some(ReadFor::Garbage(slot, range)) => self.sweep(slot, range, &rows, more, now, out),
             Some(
-                ReadFor::InFlight(id, life)
+                ReadFor::InFlight(id, life, _)
                 | ReadFor::FirstQueued(id, life)
                 | ReadFor::Queue(id, life),
             ) if self.sessions.get(&id).is_none_or(|session| session.life != life) => {}
@@ -59,8 +63,8 @@ impl Shard {
                 self.queue_rows(id, &rows, more);
                 self.loaded(id, now, out);
             }
-            Some(ReadFor::InFlight(id, _)) => {
-                self.in_flight_rows(id, &rows);
+            Some(ReadFor::InFlight(id, _, before)) => {
+                self.in_flight_rows(id, before, &rows, more, out);
                 self.loaded(id, now, out);
             }
         }
@@ -84,9 +88,32 @@ impl Shard {
         session.sending.take_rows(queued, more);
     }
 
-    fn in_flight_rows(&mut self, id: SessionId, rows: &[Row]) {
+    /// Asks for what a session was doing when it was put away: first all its identifiers, so that
+    /// what has one is passed over in the queue.
+    pub(super) fn load(&mut self, id: SessionId, in_flight: bool, out: &mut Outbox) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let mut window = Vec::new();
+        let (slot, life, queued) = (session.slot, session.life, session.sending.rows > 0);
+        let Some(opening) = &mut session.opening else { return };
+        if in_flight {
+            opening.reads += 1;
+            let range = rows::all(slot, RowKind::InFlight, id);
+            self.read_rows(ReadFor::InFlight(id, life, Vec::new()), range, IN_FLIGHT_PER_READ, out);
+        } else if queued {
+            opening.reads += 1;
+            let range = rows::queued_after(slot, id, 0);
+            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
+        }
+    }
+
+    fn in_flight_rows(
+        &mut self,
+        id: SessionId,
+        mut window: Vec<InFlight>,
+        rows: &[Row],
+        more: bool,
+        out: &mut Outbox,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let read: Vec<Result<InFlightRow, BadRow>> =
             rows.iter().map(rows::read_in_flight).collect();
         for row in read.into_iter().flatten() {
@@ -95,7 +122,17 @@ impl Shard {
                 InFlightRow::FromClient(packet_id) => session.receiving.restore(packet_id),
             }
         }
-        session.sending.restore(window);
+        let Some(last) = rows.last().filter(|_| more) else {
+            session.sending.restore(window);
+            self.load(id, false, out);
+            return;
+        };
+        let range = rows::all(session.slot, RowKind::InFlight, id).after(&last.key);
+        let what = ReadFor::InFlight(id, session.life, window);
+        if let Some(opening) = &mut session.opening {
+            opening.reads += 1;
+        }
+        self.read_rows(what, range, IN_FLIGHT_PER_READ, out);
     }
 
     /// Begins to delete every row in `range`; survives a crash.
@@ -230,6 +267,9 @@ pub(super) struct Sweep {
     /// How many messages are still to be taken over by others.
     waits: usize,
 }
+
+/// How many identifiers are read in one step; they come with their messages.
+const IN_FLIGHT_PER_READ: usize = 256;
 
 /// How many rows are deleted in one step.
 const SWEPT_ROWS_PER_READ: usize = 256;

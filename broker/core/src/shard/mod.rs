@@ -13,10 +13,12 @@ mod peers;
 mod publish;
 mod recover;
 mod rights;
+mod room;
 mod route;
 mod service;
 mod shared;
 mod subscribe;
+mod system;
 mod timers;
 mod wills;
 
@@ -31,6 +33,8 @@ use crate::collections::Map;
 use crate::hook::{Event, SessionId};
 use crate::ledger::Ledger;
 use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
+use crate::message::Message;
+use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
@@ -39,7 +43,7 @@ use crate::router::{Chosen, Copy, Router};
 use crate::session::{Cx, Link, Pumped, Session, State, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, TopicNames};
 use load::{ReadFor, Sweep};
 use recover::Offline;
 use service::{Services, ToService};
@@ -97,6 +101,9 @@ pub struct Shard {
     chosen: Vec<Chosen>,
     hands: Vec<Chosen>,
     interested: Vec<ShardId>,
+    counters: Arc<Counters>,
+    /// What the broker says of itself, for new subscriptions.
+    system: TopicNames<Arc<Message>>,
 }
 
 /// Who waits for what another shard says.
@@ -158,6 +165,8 @@ impl Shard {
             chosen: Vec::new(),
             hands: Vec::new(),
             interested: Vec::new(),
+            counters: Arc::default(),
+            system: TopicNames::new(),
         }
     }
 
@@ -167,8 +176,12 @@ impl Shard {
     pub fn handle(&mut self, input: Input<'_>, now: Time, out: &mut Outbox) {
         match input {
             Input::Started => self.start(now, out),
-            Input::Open(open) => self.open(&open, now, out),
+            Input::Open(open) => {
+                self.counters.add(Metric::PacketsReceived, 1);
+                self.open(&open, now, out);
+            }
             Input::Received { connection, packet } => {
+                self.counters.add(Metric::PacketsReceived, 1);
                 if let Err(cause) = self.receive(connection, packet, now, out) {
                     self.refuse(connection, cause, now, out);
                 }
@@ -189,18 +202,26 @@ impl Shard {
             Input::Stored(position) => self.stored(position, now, out),
             Input::Rows { token, rows, more } => self.rows(token, rows, more, now, out),
             Input::Peer { from, message } => self.peer(from, message, now, out),
+            Input::System(values) => self.tell_system(&values, now, out),
             Input::TimedOut => self.timed_out(now, out),
             Input::RightsChanged => self.rights_changed(now, out),
             Input::Revoked { user } => self.revoked(user, now, out),
             Input::Stop => self.stop(now, out),
         }
         self.run_services(now, out);
+        self.count(out);
+    }
+
+    /// What this shard has counted; adds up while it runs.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// When [`Input::TimedOut`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
         let services = self.services.next_timeout();
-        self.timers.next().into_iter().chain(services).min()
+        let retained = self.router.retained.next_expiry();
+        self.timers.next().into_iter().chain(services).chain(retained).min()
     }
 
     /// Whether so many answers to a Client wait for the store, for services or for other shards that
@@ -210,9 +231,21 @@ impl Shard {
         session.is_some_and(|session| session.receiving.is_full())
     }
 
-    /// How many sessions have a connection, and how many wait for their Client.
-    pub fn session_counts(&self) -> (usize, usize) {
-        (self.sessions.len(), self.offline.len())
+    /// Whether this Client's session has a connection, which a new one would take over.
+    pub fn is_connected(&self, user: &str, client_id: &str) -> bool {
+        let id = self.index.get(&open::index_key(user, client_id));
+        id.is_some_and(|id| self.sessions.contains_key(id))
+    }
+
+    /// Counts what is known at the end of an event.
+    fn count(&self, out: &mut Outbox) {
+        let counters = &self.counters;
+        counters.add(Metric::PacketsSent, std::mem::take(&mut out.packets));
+        counters.set(Metric::SessionsConnected, self.sessions.len() as u64);
+        counters.set(Metric::SessionsOffline, self.offline.len() as u64);
+        let (messages, bytes) = self.router.retained.size();
+        counters.set(Metric::RetainedMessages, messages as u64);
+        counters.set(Metric::RetainedBytes, bytes as u64);
     }
 
     /// Runs `f` on a session that is connected.
@@ -224,7 +257,7 @@ impl Shard {
         f: impl FnOnce(&mut Session, &mut Cx<'_>) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(&id)?;
-        let mut cx = Cx { now, out, ledger: &mut self.ledger };
+        let mut cx = Cx { now, out, ledger: &mut self.ledger, counters: &self.counters };
         Some(f(session, &mut cx))
     }
 
@@ -264,11 +297,8 @@ impl Shard {
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
-                let wait = self.with(id, now, out, |session, cx| {
-                    session.handle_pubrel(ack.packet_id, cx);
-                    session.release(cx)
-                });
-                self.after(id, Pumped { wait: wait == Some(true), ..Pumped::default() }, out);
+                self.with(id, now, out, |session, cx| session.handle_pubrel(ack.packet_id, cx));
+                self.release(id, now, out);
             }
             Packet::Pubcomp(ack) => {
                 let due = (QoS::ExactlyOnce, State::Pubrel);

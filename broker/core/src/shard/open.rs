@@ -6,37 +6,43 @@ use std::time::Duration;
 
 use super::Shard;
 use super::input::Open;
-use super::load::ReadFor;
 use super::timers::Timer;
 use crate::codec::{
     Connack, Connect, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
 use crate::hook::{Client, Disconnection, Event, ServiceEvent, SessionId};
-use crate::limits::QUEUE_ROWS_PER_READ;
+use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
-use crate::record::{Position, RowKind};
+use crate::record::Position;
 use crate::session::rows::SessionRow;
 use crate::session::{
-    Link, Opening, Receiving, Sending, Session, Will, keep_alive, rows, session_expiry,
+    Link, Opening, Receiving, Sending, Session, Takeovers, Will, keep_alive, rows, session_expiry,
 };
 use crate::time::Time;
 
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
+        let expiry = session_expiry(&open.connect, &self.limits);
         let allowed =
             if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
-        if let Err(reason) = allowed {
-            refuse(open, reason, out);
-            return;
+        if let Err(reason) = allowed.and_then(|()| self.may_be_told(open, expiry)) {
+            return self.refuse_open(open, reason, out);
         }
-        let expiry = session_expiry(&open.connect, &self.limits);
         let key = index_key(open.user, open.client_id);
         let id = match self.index.get(&key).copied() {
             None => self.new_session(open, expiry, Position::START, now, out),
             Some(id) if self.sessions.contains_key(&id) => {
-                self.take_over(id, open, expiry, now, out)
+                let Some(takeovers) = self.try_take_over(id, now) else {
+                    let reason = ReasonCode::ConnectionRateExceeded;
+                    return self.refuse_open(open, reason, out);
+                };
+                let id = self.take_over(id, open, expiry, now, out);
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.takeovers = takeovers;
+                }
+                id
             }
             // Its time may be over before anybody has looked at the clock. [MQTT-4.1.0-2]
             Some(id) if open.connect.clean_start || self.has_ended(id, now) => {
@@ -51,6 +57,24 @@ impl Shard {
             self.timers.set(open.expires, Timer::Login(open.connection));
         }
         self.advance(id, now, out);
+    }
+
+    /// Counts a takeover, unless there were too many of late: the session's count of them, for
+    /// whichever session comes of it.
+    fn try_take_over(&mut self, id: SessionId, now: Time) -> Option<Takeovers> {
+        let (max, window) = (self.limits.takeovers_max, self.limits.takeover_window);
+        let session = self.sessions.get_mut(&id)?;
+        if session.takeovers.try_take(max, window, now) {
+            return Some(std::mem::take(&mut session.takeovers));
+        }
+        self.counters.add(Metric::LimitTakeovers, 1);
+        None
+    }
+
+    /// Answers a CONNECT with a refusal. [MQTT-3.2.2-7]
+    fn refuse_open(&self, open: &Open<'_>, reason: ReasonCode, out: &mut Outbox) {
+        self.counters.add(Metric::refused_connect(reason), 1);
+        refuse_connect(open.connection, &open.connect, reason, out);
     }
 
     /// A number for each time that a session comes into memory.
@@ -69,7 +93,6 @@ impl Shard {
             let client = Client { user, client_id, version: open.connect.version };
             self.may_say(&client, will.topic)?;
         }
-        self.check_connack_fits(open)?;
         let key = index_key(open.user, open.client_id);
         if open.user.is_empty() || self.index.contains_key(&key) {
             return Ok(());
@@ -81,26 +104,25 @@ impl Shard {
             .take(self.limits.sessions_per_user_max)
             .count();
         if sessions >= self.limits.sessions_per_user_max {
+            self.counters.add(Metric::LimitSessions, 1);
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
     }
 
-    /// A Client that cannot be told what holds on its connection gets none. [MQTT-3.1.2-24]
-    fn check_connack_fits(&self, open: &Open<'_>) -> Result<(), ReasonCode> {
+    /// Whether the Client takes a CONNACK that says all it has to. [MQTT-3.1.2-24]
+    fn may_be_told(&self, open: &Open<'_>, expiry: Duration) -> Result<(), ReasonCode> {
         let Some(max) = open.connect.properties.maximum_packet_size() else { return Ok(()) };
         let mut properties = PropertiesBuf::new();
-        let expiry = session_expiry(&open.connect, &self.limits);
         self.connack_properties(open, expiry, &mut properties);
-        let connack = Connack {
-            session_present: false,
-            reason: ReasonCode::Success,
-            properties: properties.as_properties(),
-        };
+        let (session_present, reason) = (false, ReasonCode::Success);
+        let properties = properties.as_properties();
+        let connack = Packet::Connack(Connack { session_present, reason, properties });
         let mut bytes = Vec::new();
-        let fits = Packet::Connack(connack).encode(open.connect.version, &mut bytes).is_ok()
-            && u32::try_from(bytes.len()).is_ok_and(|length| length <= max);
-        if fits { Ok(()) } else { Err(ReasonCode::PacketTooLarge) }
+        match connack.encode(open.connect.version, &mut bytes) {
+            Ok(()) if u32::try_from(bytes.len()).is_ok_and(|bytes| bytes <= max) => Ok(()),
+            _ => Err(ReasonCode::PacketTooLarge),
+        }
     }
 
     /// A session that was not there before, once `after` is stored.
@@ -129,6 +151,7 @@ impl Shard {
             opening: None,
             told: None,
             life,
+            takeovers: Takeovers::default(),
         };
         // A session that ended a moment ago must not be there again after a crash.
         let mut ready = after.max(self.ended);
@@ -157,6 +180,7 @@ impl Shard {
         let old = session.link.connection;
         self.connections.remove(&old);
         Self::say_goodbye(session, ReasonCode::SessionTakenOver, out);
+        self.counters.add(Metric::ClosedTakenOver, 1);
         out.outputs.push(Output::Close { connection: old, cause: CloseCause::TakenOver });
         // Without an expiry the old session ends with its connection, whatever is asked for now.
         let outlives = session.is_persistent() && !session.link.ends_session;
@@ -217,27 +241,17 @@ impl Shard {
             opening: None,
             told: None,
             life,
+            takeovers: Takeovers::default(),
         };
+        session.sending.in_flight_last = offline.in_flight_last;
         // In memory, and without a connection as far as its groups know.
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
-        let slot = session.slot;
         self.sessions.insert(id, session);
-        let mut reads = 0;
-        if offline.in_flight {
-            let range = rows::all(slot, RowKind::InFlight, id);
-            self.read_rows(ReadFor::InFlight(id, life), range, IN_FLIGHT_ROWS_MAX, out);
-            reads += 1;
-        }
-        if offline.rows > 0 {
-            let range = rows::queued_after(slot, id, 0);
-            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
-            reads += 1;
-        }
-        let mut opening = self.opening(open, expiry, true, Position::START);
-        opening.reads = reads;
+        let opening = self.opening(open, expiry, true, Position::START);
         self.attach(id, open, expiry, opening, now, out);
+        self.load(id, offline.in_flight, out);
         id
     }
 
@@ -348,6 +362,7 @@ impl Shard {
         };
         out.send(connection, session.link.version, &Packet::Connack(connack));
         out.outputs.push(Output::Opened { connection });
+        self.counters.add(Metric::ConnectsAccepted, 1);
         if let Some(silence_max) = session.link.silence_max {
             let due = now + silence_max;
             session.link.silence_due = Some(due);
@@ -406,11 +421,6 @@ pub(super) fn index_key(user: &str, client_id: &str) -> Box<str> {
     format!("{user}\0{client_id}").into()
 }
 
-/// Answers a CONNECT with a refusal. [MQTT-3.2.2-7]
-fn refuse(open: &Open<'_>, reason: ReasonCode, out: &mut Outbox) {
-    refuse_connect(open.connection, &open.connect, reason, out);
-}
-
 /// Answers a CONNECT with a refusal, from before there is a session.
 pub fn refuse_connect(
     connection: ConnectionId,
@@ -452,6 +462,3 @@ pub fn refer_connect(
 
 /// What a CONNACK without properties takes.
 const REFUSAL_BYTES: u32 = 5;
-
-/// As many identifiers as there are, in both directions: Receive Maximum bounds them much earlier.
-const IN_FLIGHT_ROWS_MAX: usize = 2 * 65_535;

@@ -4,10 +4,12 @@ use super::service::ToService;
 use super::{Shard, Waiter};
 use crate::codec::{ReasonCode, Version};
 use crate::hook::SessionId;
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
 use crate::record::Position;
+use crate::router::RetainedFull;
 use crate::slot::ShardId;
 use crate::time::Time;
 
@@ -34,7 +36,13 @@ impl Shard {
                     }
                     // It was removed already, but perhaps not for good yet.
                     Ok(None) => (self.ledger.last(), ReasonCode::NoMatchingSubscribers),
-                    Err(_) => (Position::START, ReasonCode::QuotaExceeded),
+                    Err(RetainedFull(bound)) => {
+                        self.counters.add(bound, 1);
+                        if token.is_none() {
+                            self.counters.add(Metric::DroppedRetainedFull, 1);
+                        }
+                        (Position::START, ReasonCode::QuotaExceeded)
+                    }
                 };
                 self.owe(from, token, position, reason, out);
             }
@@ -95,6 +103,9 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
+        if reason.is_error() {
+            self.counters.add(Metric::refused_publish(reason), 1);
+        }
         if let Some(offline) = self.offline.get_mut(&id) {
             offline.taken(id, serial, reason, &mut self.ledger, out);
             return;
@@ -112,11 +123,12 @@ impl Shard {
         }
         let all = self
             .with(id, now, out, |session, _| session.receiving.done(serial, reason, None, ready));
+        // SUBACK goes first, as it does where no other shard is to be waited for.
+        self.release(id, now, out);
         if all == Some(true)
             && let Some(filters) = self.retained_after.remove(&(id, serial))
         {
             self.send_retained(id, &filters, now, out);
         }
-        self.release(id, now, out);
     }
 }

@@ -10,10 +10,12 @@ use crate::admission::payload_fits;
 use crate::codec::{Publish, QoS, ReasonCode, Version};
 use crate::hook::{AnswerToken, Event, ServiceEvent, SessionId, Verdict};
 use crate::message::{Message, MessageId};
+use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
 use crate::record::Position;
+use crate::router::RetainedFull;
 use crate::session::{Pumped, Received, ReplyKind, rows};
 use crate::time::Time;
 
@@ -26,6 +28,8 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
+        self.counters.add(Metric::PublishReceived, 1);
+        self.counters.add(Metric::PublishBytesReceived, publish.payload.len() as u64);
         let receive_maximum = self.limits.receive_maximum;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let topic = match session.receive(publish, receive_maximum)? {
@@ -43,6 +47,7 @@ impl Shard {
         if !payload_fits(&self.limits, is_text, publish.payload) {
             let reason = ReasonCode::PayloadFormatInvalid;
             if publish.qos == QoS::AtMostOnce {
+                self.counters.add(Metric::PublishRefusedFormat, 1);
                 return Err(ProtocolError::Refused(reason).into());
             }
             return self.answer_publish(id, publish, Err(reason), now, out);
@@ -64,7 +69,10 @@ impl Shard {
 
     /// Whether the bounds and the rights allow it.
     fn may_publish(&self, id: SessionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
-        if self.limits.topic.check(publish.topic).is_err() {
+        if let Err(error) = self.limits.topic.check(publish.topic) {
+            if let Some(bound) = Metric::topic_bound(&error) {
+                self.counters.add(bound, 1);
+            }
             return Err(ReasonCode::TopicNameInvalid);
         }
         let mut properties = 0_usize;
@@ -73,11 +81,16 @@ impl Shard {
             properties += 1;
             bytes += name.len() + value.len();
         }
-        if properties > self.limits.user_properties_max
-            || bytes > self.limits.user_property_bytes_max
-            || (publish.retain && publish.payload.len() > self.limits.retained_message_bytes_max)
-        {
-            return Err(ReasonCode::QuotaExceeded);
+        let retained = if publish.retain { publish.payload.len() } else { 0 };
+        for (found, max, bound) in [
+            (properties, self.limits.user_properties_max, Metric::LimitUserProperties),
+            (bytes, self.limits.user_property_bytes_max, Metric::LimitUserPropertyBytes),
+            (retained, self.limits.retained_message_bytes_max, Metric::LimitRetainedMessageBytes),
+        ] {
+            if found > max {
+                self.counters.add(bound, 1);
+                return Err(ReasonCode::QuotaExceeded);
+            }
         }
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         self.may_say(&session.client(), publish.topic)
@@ -159,7 +172,8 @@ impl Shard {
                 Ok(Some(op)) => ops.push(op),
                 // It was removed already, but perhaps not for good yet.
                 Ok(None) => ready = self.ledger.last(),
-                Err(_) => {
+                Err(RetainedFull(bound)) => {
+                    self.counters.add(bound, 1);
                     self.interested = others;
                     let refused = Err(ReasonCode::QuotaExceeded);
                     return self.answer_publish(id, publish, refused, now, out);
@@ -219,6 +233,9 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
+        if let Err(reason) = result {
+            self.counters.add(Metric::refused_publish(reason), 1);
+        }
         let Some(packet_id) = publish.packet_id else { return Ok(()) };
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let reason = result.err().unwrap_or(ReasonCode::Success);
@@ -233,11 +250,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Sends the answers of a session that are due.
+    /// Sends the answers of a session that are due, and the messages that waited for a SUBACK.
     pub(super) fn release(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
-        let wait = self.with(id, now, out, |session, cx| session.release(cx));
-        if wait == Some(true) {
-            self.after(id, Pumped { wait: true, ..Pumped::default() }, out);
+        let pumped = self.with(id, now, out, |session, cx| {
+            let held_back = session.receiving.awaits_suback();
+            let wait = session.release(cx);
+            let goes_on = held_back && !session.receiving.awaits_suback();
+            let mut pumped = if goes_on { session.pump(cx) } else { Pumped::default() };
+            pumped.wait |= wait;
+            pumped
+        });
+        if let Some(pumped) = pumped.filter(|pumped| *pumped != Pumped::default()) {
+            self.after(id, pumped, out);
         }
     }
 

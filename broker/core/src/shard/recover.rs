@@ -12,7 +12,8 @@ use super::timers::Timer;
 use crate::codec::{ReasonCode, Version};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::ledger::Ledger;
-use crate::message::BadRow;
+use crate::message::{BadRow, Message};
+use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Op, Position, Row, RowKind};
@@ -34,6 +35,11 @@ pub(super) struct Offline {
     pub(super) rows_bytes: usize,
     /// Whether Packet Identifiers are in use.
     pub(super) in_flight: bool,
+    /// The largest number among the messages in flight: rows up to it are not dropped when the
+    /// queue is full, for the Client may have seen them.
+    pub(super) in_flight_last: u64,
+    /// The read that finds the oldest messages of a queue that is too long.
+    pub(super) dropping: Option<u64>,
     /// QoS 2 messages of its last connection that other shards have still to take over.
     pub(super) receiving: Option<Box<Receiving>>,
     pub(super) subscriptions: Vec<(TopicFilter, Subscription)>,
@@ -98,15 +104,22 @@ impl Shard {
         // Rows of a session that is over are on their way out.
         let Some(offline) = self.offline.get_mut(&id) else { return Ok(()) };
         if kind == RowKind::Queued as u8 {
+            let bytes = size_of::<Message>() + row.value.len();
             offline.rows += 1;
-            offline.rows_bytes += row.value.len();
+            offline.rows_bytes += bytes;
+            self.counters.add(Metric::QueuedMessages, 1);
+            self.counters.add(Metric::QueuedBytes, bytes as u64);
         } else if kind == RowKind::InFlight as u8 {
             offline.in_flight = true;
+            if let Ok(rows::InFlightRow::ToClient(entry)) = rows::read_in_flight(row) {
+                offline.in_flight_last = offline.in_flight_last.max(entry.queued.number);
+            }
         } else if kind == RowKind::Subscription as u8 {
             let text = std::str::from_utf8(rest).map_err(|_| BadRow::Content)?;
             let filter = TopicFilter::parse(text).map_err(|_| BadRow::Content)?;
             let subscription = rows::read_subscription(&row.value)?;
             offline.subscriptions.push((filter, subscription));
+            self.counters.add(Metric::Subscriptions, 1);
         }
         Ok(())
     }
@@ -132,6 +145,8 @@ impl Shard {
                 rows: 0,
                 rows_bytes: 0,
                 in_flight: false,
+                in_flight_last: 0,
+                dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),
             },
@@ -241,10 +256,15 @@ impl Shard {
                 }
                 Timer::Will(id) => self.publish_pending_will(id, now, out),
                 Timer::Expiry(id) => {
+                    self.counters.add(Metric::SessionsExpired, 1);
                     self.end_offline(id, now, out);
                 }
                 Timer::Rights => self.recheck_some(now, out),
             }
+        }
+        let expired = self.router.retained.expire(now);
+        if !expired.is_empty() {
+            self.ledger.append(expired, false, out);
         }
         if self.services.next_timeout().is_some_and(|due| due <= now) {
             self.services.push_all(|| ToService::TimedOut);

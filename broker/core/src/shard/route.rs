@@ -12,11 +12,12 @@ use super::{Owed, Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Op, Position};
-use crate::router::Copy;
-use crate::session::{Queued, rows};
+use crate::router::{Copy, RetainedFull};
+use crate::session::Queued;
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 
@@ -34,10 +35,6 @@ impl Copy {
         Queued { number, message, qos, retain, subscription_id, ready, key, share, tag }
     }
 }
-
-/// A session whose queue is full, and nothing in it that could make room.
-#[derive(Debug, Clone, Copy)]
-struct NoRoom;
 
 /// What became of a message on this shard.
 #[derive(Debug)]
@@ -71,7 +68,13 @@ impl Shard {
     /// Whether one session alone was found, and has no room for the message.
     pub(super) fn is_full(&self, message: &Message) -> bool {
         match &self.copies[..] {
-            [copy] => copy.qos > QoS::AtMostOnce && !self.has_room(copy, message),
+            [copy] if copy.qos > QoS::AtMostOnce => {
+                let bound = self.full_by(copy, message);
+                if let Some(bound) = bound {
+                    self.counters.add(bound, 1);
+                }
+                bound.is_some()
+            }
             _ => false,
         }
     }
@@ -112,7 +115,7 @@ impl Shard {
         let mut keys = Vec::new();
         for copy in copies.drain(..) {
             let number = self.ledger.number(out);
-            if let Ok(key) = self.queue_row(&copy, number, message, &mut ops) {
+            if let Ok(key) = self.queue_row(&copy, number, message, &mut ops, out) {
                 keys.extend(key.clone());
                 routed.places.push((copy, number, key));
             }
@@ -166,55 +169,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn has_room(&self, copy: &Copy, message: &Message) -> bool {
-        let limits = &self.limits;
-        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
-        if let Some(session) = self.sessions.get(&copy.session) {
-            return session.sending.has_room(message.size(), messages, bytes);
-        }
-        self.offline
-            .get(&copy.session)
-            .is_none_or(|it| it.rows < messages && it.rows_bytes + message.size() <= bytes)
-    }
-
-    /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its
-    /// connection. A full queue loses its oldest message for it, where that is in memory.
-    fn queue_row(
-        &mut self,
-        copy: &Copy,
-        number: u64,
-        message: &Message,
-        ops: &mut Vec<Op>,
-    ) -> Result<Option<Bytes>, NoRoom> {
-        if copy.qos == QoS::AtMostOnce {
-            return Ok(None);
-        }
-        let full = !self.has_room(copy, message);
-        let slot = if let Some(session) = self.sessions.get_mut(&copy.session) {
-            if full {
-                let dropped = session.sending.drop_oldest().ok_or(NoRoom)?;
-                ops.extend(dropped.map(|key| Op::Delete { key }));
-            }
-            if !session.is_persistent() {
-                return Ok(None);
-            }
-            session.sending.note_row(message);
-            session.slot
-        } else {
-            let offline = self.offline.get_mut(&copy.session).ok_or(NoRoom)?;
-            if full {
-                return Err(NoRoom);
-            }
-            offline.rows += 1;
-            offline.rows_bytes += message.size();
-            offline.slot
-        };
-        let Copy { session, qos, retain, subscription_id, share } = copy;
-        let share = share.as_ref();
-        let key = rows::queued_key(slot, *session, number, *qos, *retain, *subscription_id, share);
-        Ok(Some(key))
-    }
-
     #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
     fn deliver(
         &mut self,
@@ -248,7 +202,7 @@ impl Shard {
         let mut deliveries = Vec::with_capacity(copies.len());
         for (copy, message) in copies {
             let number = self.ledger.number(out);
-            let Ok(key) = self.queue_row(&copy, number, &message, &mut ops) else { continue };
+            let Ok(key) = self.queue_row(&copy, number, &message, &mut ops, out) else { continue };
             ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
             deliveries.push((copy, number, key, message));
         }
@@ -270,7 +224,13 @@ impl Shard {
         let mut ops = Vec::new();
         if message.retain {
             if self.owns(&message.topic) {
-                ops.extend(self.router.retained.set(message, &self.limits).ok().flatten());
+                match self.router.retained.set(message, &self.limits) {
+                    Ok(op) => ops.extend(op),
+                    Err(RetainedFull(bound)) => {
+                        self.counters.add(bound, 1);
+                        self.counters.add(Metric::DroppedRetainedFull, 1);
+                    }
+                }
             } else {
                 let shard = self.owner(&message.topic);
                 let message = PeerMessage::Retain { message: Arc::clone(message), token: None };

@@ -8,6 +8,7 @@ use super::{Shard, Waiter};
 use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::message::Message;
+use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
@@ -49,9 +50,9 @@ pub(super) struct Asked {
 /// thread and back.
 const PASSED_MAX: usize = 4_096;
 
-/// The most that SUBACK and UNSUBACK take besides their Reason Codes: the length of a packet of so
-/// few filters takes two bytes.
-const ANSWER_HEAD_BYTES_MAX: usize = 6;
+/// What SUBACK and UNSUBACK take besides their codes: fixed header, Packet Identifier, Property
+/// Length. A Remaining Length above 127 takes a byte more.
+const ANSWER_BYTES: usize = 5;
 
 impl Shard {
     /// A SUBSCRIBE (§3.8).
@@ -118,9 +119,10 @@ impl Shard {
         if filters > max {
             return Err(ProtocolError::TooManyFilters { filters, max });
         }
-        let largest = self.sessions.get(&id).map(|session| session.link.packet_bytes_max);
-        let bytes = filters + ANSWER_HEAD_BYTES_MAX;
-        if let Some(max) = largest.filter(|max| bytes > *max) {
+        // [MQTT-3.1.2-24]
+        let bytes = ANSWER_BYTES + filters + usize::from(ANSWER_BYTES + filters > 129);
+        let max = self.sessions.get(&id).map_or(usize::MAX, |it| it.link.packet_bytes_max);
+        if bytes > max {
             return Err(ProtocolError::AnswerTooLarge { bytes, max });
         }
         Ok(())
@@ -136,7 +138,10 @@ impl Shard {
         let session = self.sessions.get(&id).ok_or(ReasonCode::UnspecifiedError)?;
         let filter =
             TopicFilter::parse(wanted.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        if self.limits.topic.check(filter.as_str()).is_err() {
+        if let Err(error) = self.limits.topic.check(filter.as_str()) {
+            if let Some(bound) = Metric::topic_bound(&error) {
+                self.counters.add(bound, 1);
+            }
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let shared = filter.share().is_some();
@@ -148,10 +153,13 @@ impl Shard {
         if new {
             let wildcards = || subscriptions.keys().filter(|it| it.has_wildcard()).count();
             let limits = &self.limits;
-            if subscriptions.len() >= limits.subscriptions_per_session_max
-                || (filter.has_wildcard()
-                    && wildcards() >= limits.wildcard_subscriptions_per_session_max)
+            if subscriptions.len() >= limits.subscriptions_per_session_max {
+                self.counters.add(Metric::LimitSubscriptions, 1);
+                return Err(ReasonCode::QuotaExceeded);
+            }
+            if filter.has_wildcard() && wildcards() >= limits.wildcard_subscriptions_per_session_max
             {
+                self.counters.add(Metric::LimitWildcards, 1);
                 return Err(ReasonCode::QuotaExceeded);
             }
         }
@@ -172,7 +180,9 @@ impl Shard {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Granted { filter, subscription, service, .. } = grant;
-        session.subscriptions.insert(filter.clone(), *subscription);
+        if session.subscriptions.insert(filter.clone(), *subscription).is_none() {
+            self.counters.add(Metric::Subscriptions, 1);
+        }
         if session.is_persistent() {
             ops.push(rows::subscription(session.slot, id, filter.as_str(), *subscription));
         }
@@ -250,6 +260,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         for filter in filters {
+            if self.send_system(id, filter, now, out) {
+                continue;
+            }
             let own = self.router.retained.matching(filter, now);
             self.retained_found(id, filter, own, now, out);
             let owner = self.owner(filter.as_str());
@@ -366,6 +379,7 @@ impl Shard {
         if session.subscriptions.remove(filter).is_none() {
             return false;
         }
+        self.counters.take(Metric::Subscriptions, 1);
         if session.is_persistent() {
             ops.push(rows::subscription_gone(session.slot, id, filter.as_str()));
         }

@@ -308,23 +308,6 @@ fn new_session_whose_client_never_had_connack_is_not_found_again() {
 }
 
 #[test]
-fn a_client_that_takes_no_packet_of_the_size_of_its_answers_is_refused() {
-    // [MQTT-3.1.2-24]
-    let small = |bytes| v5("bob").with(Property::MaximumPacketSize(bytes));
-    let mut broker = Cluster::new(1);
-    let bob = broker.connect(&small(17));
-    assert_eq!(broker.received(bob), ["CONNACK 95"]);
-    let bob = broker.connect(&small(4));
-    assert!(broker.received(bob).is_empty() && broker.closed(bob).is_some());
-    let bob = broker.connect(&small(100));
-    assert_eq!(broker.received(bob), ["CONNACK"]);
-    broker.subscribe(bob, 1, &vec![filter("a", 1); 94]);
-    assert_eq!(broker.received(bob), [format!("SUBACK 1 {:02x?}", [1; 94])]);
-    broker.subscribe(bob, 2, &vec![filter("a", 1); 95]);
-    assert_eq!(broker.received(bob), ["DISCONNECT 95"]);
-}
-
-#[test]
 fn clients_are_referred_to_another_server_when_there_is_one() {
     // §4.11
     let told = Told { server_reference: "b.example.org".to_owned(), ..Told::default() };

@@ -419,3 +419,81 @@ fn rows_of_a_session_are_counted_right_over_pubrec_and_reconnects() {
     broker.join(&lasting("bob", 100).clean());
     assert_eq!(broker.session_rows(), [1, 0, 0, 0, 0]);
 }
+
+#[test]
+fn large_messages_in_flight_are_all_found_again_under_their_identifiers() {
+    // [MQTT-4.4.0-1]: however many reads it takes.
+    let mut broker = Cluster::new(1);
+    let bob = broker.join(&lasting("bob", 100));
+    broker.listen(bob, "a", 2);
+    let alice = broker.join(&v5("alice"));
+    for number in 1..=9 {
+        let qos = if number % 2 == 0 { 1 } else { 2 };
+        let payload = format!("{number}{}", "x".repeat(100_000));
+        broker.publish(alice, &message("a", &payload, qos, number));
+    }
+    let head = |line: String| line.chars().take(22).collect::<String>();
+    let sent: Vec<_> = broker.received(bob).into_iter().map(head).collect();
+    assert_eq!(sent.len(), 9);
+    broker.pubrec(bob, 5);
+    assert_eq!(broker.received(bob), ["PUBREL 5"]);
+    broker.lose(bob);
+    let bob = broker.join(&lasting("bob", 100));
+    let again: Vec<_> = broker.received(bob).into_iter().map(head).collect();
+    let expected: Vec<_> = (1..=9)
+        .map(|number| match number {
+            5 => "PUBREL 5".to_owned(),
+            _ if number % 2 == 0 => format!("PUBLISH q1 {number} dup a={number}xx"),
+            _ => format!("PUBLISH q2 {number} dup a={number}xx"),
+        })
+        .collect();
+    assert_eq!(again, expected.into_iter().map(head).collect::<Vec<_>>());
+}
+
+#[test]
+fn suback_goes_before_what_was_subscribed_to() {
+    // §3.8.4 permits another order; Clients that read one packet for one request do not.
+    for shards in [1, 2, 4] {
+        for bob in [v5("bob"), lasting("bob", 100)] {
+            let mut broker = Cluster::new(shards);
+            let alice = broker.join(&v5("alice"));
+            let owner = broker.shard_of("", "bob");
+            let topic = broker.topic_on("a/", owner);
+            broker.publish(alice, &message(&topic, "kept", 0, 0).retained());
+            broker.publish(alice, &message("b", "kept", 1, 1).retained());
+            let bob = broker.join(&bob);
+            broker.lazy();
+            broker.hold_peers(true);
+            broker.subscribe(bob, 1, &[filter("a/+", 0)]);
+            broker.subscribe(bob, 2, &[filter("b", 1)]);
+            broker.publish(bob, &message(&topic, "own", 0, 0));
+            broker.publish(bob, &message("b", "own", 1, 3));
+            broker.send(bob, &Packet::Pingreq);
+            let mut early = broker.received(bob);
+            broker.hold_peers(false);
+            broker.sync();
+            broker.eager();
+            early.extend(broker.received(bob));
+            let at = |what: &str| early.iter().position(|line| line.starts_with(what)).unwrap();
+            assert!(at("SUBACK 1") < at("PUBLISH q0"), "{early:?}");
+            assert!(at("SUBACK 2") < at("PUBLISH q1"), "{early:?}");
+            let own = early.iter().filter(|line| line.ends_with("=own")).count();
+            let kept = early.iter().filter(|line| line.ends_with("=kept")).count();
+            assert_eq!((own, kept), (2, 2), "{early:?}");
+        }
+    }
+}
+
+#[test]
+fn message_of_qos_0_held_for_a_suback_is_not_held_by_the_window() {
+    // [MQTT-4.9.0-3]
+    let (mut broker, alice, bob) = pair(2, &v5("bob").with(Property::ReceiveMaximum(1)), 1);
+    broker.publish(alice, &message("a", "1", 1, 1));
+    broker.received(bob);
+    broker.hold_peers(true);
+    broker.subscribe(bob, 7, &[filter("b", 0)]);
+    broker.hold_peers(false);
+    broker.publish(alice, &message("a", "2", 1, 2));
+    broker.publish(alice, &message("b", "now", 0, 0));
+    assert_eq!(broker.received(bob), ["SUBACK 7 [00]", "PUBLISH q0 b=now"]);
+}

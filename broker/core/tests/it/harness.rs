@@ -26,6 +26,7 @@ use tidings_core::codec::{
 };
 use tidings_core::hook::Event;
 use tidings_core::limits::Limits;
+use tidings_core::metric::Snapshot;
 use tidings_core::output::{CloseCause, ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
 use tidings_core::record::{Op, Position, Query, Record, Row, RowKind};
@@ -33,6 +34,7 @@ use tidings_core::shard::{
     AuthStep, Hooks, Input, Open, Shard, ShardConfig, refuse_connect, session_slot,
 };
 use tidings_core::slot::{ShardId, Slot};
+use tidings_core::system::SystemValue;
 use tidings_core::time::Time;
 
 use crate::words::owned;
@@ -88,6 +90,8 @@ pub(crate) struct Cluster {
     auto_sync: bool,
     auto_peers: bool,
     auto_reads: bool,
+    auto_writes: bool,
+    records: usize,
     /// A digest of all that happened.
     pub(crate) trace: u64,
     verbose: bool,
@@ -114,6 +118,8 @@ impl Cluster {
             auto_sync: true,
             auto_peers: true,
             auto_reads: true,
+            auto_writes: true,
+            records: 0,
             trace: 0,
             verbose: std::env::var_os("TRACE").is_some(),
         };
@@ -142,6 +148,16 @@ impl Cluster {
     pub(crate) fn hold_reads(&mut self, hold: bool) {
         self.auto_reads = !hold;
         self.settle();
+    }
+
+    /// Nobody says from now on that what was sent is written.
+    pub(crate) fn hold_writes(&mut self, hold: bool) {
+        self.auto_writes = !hold;
+    }
+
+    /// How many records there were, safe or not.
+    pub(crate) fn records(&self) -> usize {
+        self.records
     }
 
     /// The shard of a session.
@@ -514,6 +530,28 @@ impl Cluster {
         self.now = end;
     }
 
+    /// What all shards have counted.
+    pub(crate) fn metrics(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for node in &self.nodes {
+            snapshot.add(node.shard.counters());
+        }
+        snapshot
+    }
+
+    /// The broker says this of itself, to every shard.
+    pub(crate) fn tell(&mut self, values: &[(&str, &str)]) {
+        let value = |(topic, payload): &(&str, &str)| SystemValue {
+            topic: (*topic).into(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+        };
+        let values: Arc<[SystemValue]> = values.iter().map(value).collect();
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::System(Arc::clone(&values)));
+        }
+        self.settle();
+    }
+
     /// When something is due next.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.nodes.iter().filter_map(|node| node.shard.next_timeout()).min()
@@ -687,6 +725,7 @@ impl Cluster {
                     peer.closed = Some(cause);
                 }
                 Output::Store(record) => {
+                    self.records += 1;
                     self.note(&("store", shard, &record));
                     apply(&mut self.rows, &record);
                     self.nodes[shard].unsynced.push_back(record);
@@ -714,7 +753,8 @@ impl Cluster {
             }
         }
         // Here everything is written at once, unless a test says that the Client does not read.
-        for connection in throttled {
+        let writes = self.auto_writes;
+        for connection in throttled.into_iter().filter(|_| writes) {
             self.input(shard, Input::Congested { connection, congested: false });
         }
     }

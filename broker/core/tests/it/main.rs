@@ -14,6 +14,7 @@ mod corpus;
 mod deadlines;
 mod deliver;
 mod harness;
+mod limits;
 mod publish;
 mod refused;
 mod retained;
@@ -23,6 +24,7 @@ mod sequence;
 mod service;
 mod shared;
 mod sim;
+mod system;
 #[path = "../fuzz_bodies/topic.rs"]
 mod topic;
 mod wills;

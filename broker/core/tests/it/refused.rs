@@ -159,3 +159,24 @@ fn payload_that_is_not_the_text_it_says_is_refused_where_that_is_checked() {
     broker.publish(alice, &text(0, 0));
     assert_eq!(broker.received(alice), ["PUBLISH q0 a=\u{fffd}"]);
 }
+
+#[test]
+fn answers_larger_than_the_client_takes_are_not_sent() {
+    // [MQTT-3.1.2-24]
+    let mut broker = Cluster::new(1);
+    for (largest, connack) in [(4, &[][..]), (5, &["CONNACK 95"]), (17, &["CONNACK 95"])] {
+        let bob = broker.connect(&v5("bob").with(Property::MaximumPacketSize(largest)));
+        assert_eq!(broker.received(bob), connack, "{largest}");
+        assert!(broker.closed(bob).is_some(), "{largest}");
+    }
+    let names: Vec<String> = (0..125).map(|number| format!("a/{number}")).collect();
+    for (largest, filters, suback) in [(130, 125, false), (131, 125, true), (129, 124, true)] {
+        let bob = broker.join(&v5("bob").with(Property::MaximumPacketSize(largest)));
+        let filters: Vec<_> = names.iter().take(filters).map(|name| filter(name, 0)).collect();
+        broker.subscribe(bob, 1, &filters);
+        let got = broker.received(bob);
+        assert_eq!(got.len(), 1, "{got:?}");
+        assert_eq!(got[0].starts_with("SUBACK 1"), suback, "{got:?}");
+        assert_eq!(got[0] == "DISCONNECT 95", !suback, "{got:?}");
+    }
+}

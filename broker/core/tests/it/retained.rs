@@ -1,6 +1,9 @@
 //! Retained messages: set, replaced, removed, and how subscribing asks for them.
 
 use tidings_core::codec::{Property, RetainHandling};
+use tidings_core::limits::Limits;
+use tidings_core::record::RowKind;
+use tidings_core::shard::Hooks;
 
 use crate::harness::{Cluster, filter, lasting, message, v5};
 
@@ -140,4 +143,53 @@ fn subscriber_never_ends_with_an_outdated_value() {
         orders += usize::from(got.len() > 2);
     }
     assert!(orders > 0, "no order in which both values came");
+}
+
+#[test]
+fn expired_retained_message_makes_room_and_leaves_no_row() {
+    let limits = Limits { retained_messages_max: 2, ..Limits::default() };
+    let mut broker = Cluster::with(1, limits, Hooks::default());
+    let alice = broker.join(&v5("alice"));
+    let expiring = |topic: &str, seconds| {
+        message(topic, "x", 1, 1).retained().with(Property::MessageExpiry(seconds))
+    };
+    broker.publish(alice, &expiring("a", 10));
+    broker.publish(alice, &expiring("b", 10));
+    // The newer one counts, also where it does not expire.
+    broker.publish(alice, &message("b", "y", 1, 1).retained());
+    broker.received(alice);
+    broker.publish(alice, &message("c", "z", 1, 1).retained());
+    assert_eq!(broker.received(alice), ["PUBACK 1 97"]);
+    broker.crash();
+    broker.advance(11);
+    assert_eq!(broker.rows_of(RowKind::Retained).len(), 1);
+    let alice = broker.join(&v5("alice"));
+    broker.publish(alice, &message("c", "z", 1, 1).retained());
+    assert_eq!(broker.received(alice), ["PUBACK 1 10"]);
+    broker.subscribe(alice, 2, &[filter("#", 0)]);
+    let expected = ["SUBACK 2 [00]", "PUBLISH q0 retain b=y", "PUBLISH q0 retain c=z"];
+    assert_eq!(broker.received(alice), expected);
+}
+
+#[test]
+fn many_and_large_retained_messages_all_come_with_qos_0() {
+    // [MQTT-3.3.1-9]
+    for shards in [1, 2] {
+        let mut broker = Cluster::new(shards);
+        let alice = broker.join(&v5("alice"));
+        let large = "x".repeat(60_000);
+        for number in 0..12_u16 {
+            broker.publish(alice, &message(&format!("l/{number}"), &large, 1, 1).retained());
+        }
+        for number in 0..300_u16 {
+            broker.publish(alice, &message(&format!("s/{number}"), "x", 1, 1).retained());
+        }
+        for (filters, count) in [("l/+", 12), ("s/+", 300)] {
+            for bob in [v5("bob"), lasting("bob", 100)] {
+                let bob = broker.join(&bob);
+                broker.subscribe(bob, 1, &[filter(filters, 0)]);
+                assert_eq!(broker.received(bob).len(), 1 + count, "{filters} on {shards} shards");
+            }
+        }
+    }
 }

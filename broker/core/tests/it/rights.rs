@@ -184,3 +184,112 @@ fn revoked_user_is_disconnected_everywhere_and_keeps_the_sessions() {
     broker.revoke(None);
     assert!(!broker.is_open(phone) && !broker.is_open(amy));
 }
+
+const TOPICS: [&str; 3] = ["a/x", "a/y", "b/x"];
+const FILTERS: [&str; 6] = ["a/#", "b/#", "+/x", "#", "a/x", "b/x"];
+
+/// Who must not hear which topic; a filter is allowed if that leaves all of it.
+#[derive(Debug, Default)]
+struct Hearing(Mutex<BTreeSet<(String, &'static str)>>);
+
+impl Hearing {
+    fn allows(&self, name: &str, topic: &'static str) -> bool {
+        !self.0.lock().unwrap().contains(&(name.to_owned(), topic))
+    }
+}
+
+impl Authorize for Hearing {
+    fn publish(&self, _: &Client<'_>, _: &str) -> Verdict {
+        Verdict::Allow
+    }
+
+    fn subscribe(&self, client: &Client<'_>, filter: &TopicFilter) -> Verdict {
+        let mut all = TOPICS.into_iter().filter(|topic| filter.matches(topic));
+        match all.all(|topic| self.allows(client.client_id, topic)) {
+            true => Verdict::Allow,
+            false => Verdict::Deny(ReasonCode::NotAuthorized),
+        }
+    }
+}
+
+/// One history of Clients that come, go and subscribe, of crashes, and of rights that change. Nobody
+/// hears a message who might not hear its topic when it was published. How many were heard.
+fn history_of_rights(seed: u64) -> usize {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut below = move |end: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random >> 33).unwrap() % end
+    };
+    let hearing = Arc::new(Hearing::default());
+    let authorize = Some(Arc::clone(&hearing) as Arc<dyn Authorize>);
+    let hooks = Hooks { authorize, ..Hooks::default() };
+    let mut broker = Cluster::with([1, 2, 3][below(3)], Limits::default(), hooks);
+    let names: Vec<String> = (0..4).map(|it| format!("client-{it}-{seed}")).collect();
+    let mut links = [None; 4];
+    // Who might hear the message of each number.
+    let mut allowed: Vec<Vec<bool>> = Vec::new();
+    let mut heard = 0;
+    let mut press = broker.join(&v5("press"));
+    for _ in 0..200 {
+        let which = below(4);
+        match below(12) {
+            0 if below(4) == 0 => {
+                broker.crash();
+                links = [None; 4];
+                press = broker.join(&v5("press"));
+            }
+            0 | 1 => {
+                if let Some(link) = links[which].take() {
+                    broker.lose(link);
+                }
+            }
+            2..=4 => {
+                let mut options = lasting(&names[which], 1_000);
+                options = if below(4) == 0 { options } else { options.resume() };
+                links[which] = Some(broker.join(&options));
+            }
+            5 | 6 => {
+                if let Some(link) = links[which] {
+                    broker.subscribe(link, 7, &[filter(FILTERS[below(6)], 1)]);
+                }
+            }
+            7 | 8 => {
+                let key = (names[which].clone(), TOPICS[below(3)]);
+                let mut denied = hearing.0.lock().unwrap();
+                if !denied.remove(&key) {
+                    denied.insert(key);
+                }
+                drop(denied);
+                broker.rights_changed();
+            }
+            _ => {
+                let topic = TOPICS[below(3)];
+                allowed.push(names.iter().map(|name| hearing.allows(name, topic)).collect());
+                let number = (allowed.len() - 1).to_string();
+                broker.publish(press, &message(topic, &number, 0, 0));
+                broker.publish(press, &message(topic, &number, 1, 9));
+            }
+        }
+        for (which, link) in links.iter_mut().enumerate() {
+            let Some(open) = *link else { continue };
+            for line in broker.received(open) {
+                let Some((_, number)) = line.split_once('=') else { continue };
+                let number: usize = number.split(' ').next().unwrap().parse().unwrap();
+                assert!(allowed[number][which], "{which} heard {line}; replay with seed {seed}");
+                heard += 1;
+            }
+            if !broker.is_open(open) {
+                *link = None;
+            }
+        }
+    }
+    heard
+}
+
+#[test]
+fn nobody_hears_what_rights_deny_whatever_changes() {
+    let heard: usize = (0..80).map(history_of_rights).sum();
+    assert!(heard > 1_000, "only {heard} messages were heard at all");
+}

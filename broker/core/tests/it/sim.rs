@@ -740,7 +740,9 @@ impl Sim {
                 // One from before the subscription may come when its publisher sends it again.
                 let owed = entry.owed.contains(&which)
                     || subscriber.shared && entry.grouped && !entry.left;
-                if entry.anew || entry.crashed || !owed {
+                // Sent again it is a new message, and may be another one's of the group.
+                let is_another = subscriber.shared && entry.sends > 1;
+                if entry.anew || entry.crashed || !owed || is_another {
                     continue;
                 }
                 let before = last.insert((entry.publisher, entry.topic, entry.qos), *number);

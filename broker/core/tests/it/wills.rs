@@ -160,3 +160,25 @@ fn a_session_that_hears_its_own_will_gets_nothing_on_the_connection_that_is_over
         }
     }
 }
+
+#[test]
+fn expiry_of_a_will_begins_when_it_is_published() {
+    // §3.1.3.2.4
+    let mut broker = Cluster::new(1);
+    let bob = broker.join(&lasting("bob", 1000));
+    broker.listen(bob, "will", 1);
+    broker.lose(bob);
+    let mut alice = lasting("alice", 1000).will("will", "gone", 1, 30);
+    alice.will.as_mut().unwrap().properties.push(Property::MessageExpiry(20));
+    let alice = broker.join(&alice);
+    broker.lose(alice);
+    broker.advance(30);
+    broker.advance(5);
+    let bob = broker.join(&lasting("bob", 1000));
+    assert_eq!(broker.received(bob), ["PUBLISH q1 1 expiry=15 will=gone"]);
+    broker.lose(bob);
+    broker.advance(16);
+    let bob = broker.join(&lasting("bob", 1000));
+    // It was sent before: what was begun is completed. [MQTT-4.3.2-1]
+    assert_eq!(broker.received(bob).len(), 1);
+}

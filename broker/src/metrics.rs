@@ -1,0 +1,77 @@
+//! The numbers of a whole broker: what its shards, its front and its store have counted, added up
+//! when somebody asks.
+//!
+//! Nothing here is written on the way of a message; see [`tidings_core::metric`] for who writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidings_core::metric::{Counters, Metric, Snapshot};
+use tidings_core::time::Time;
+
+use crate::clock::Clock;
+use crate::commit::Hub;
+
+/// All that counts.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    shards: Vec<Arc<Counters>>,
+    /// Of everybody who has no shard; by [`Counters::add_shared`].
+    pub(crate) others: Counters,
+    /// Clients that are connected, over all shards: the most at once is no sum.
+    connections: AtomicU64,
+    connections_max: AtomicU64,
+    store: Arc<Hub>,
+    clock: Clock,
+    begun: Time,
+}
+
+impl Metrics {
+    pub(crate) fn new(shards: Vec<Arc<Counters>>, store: Arc<Hub>, clock: Clock) -> Self {
+        Self {
+            shards,
+            others: Counters::default(),
+            connections: AtomicU64::new(0),
+            connections_max: AtomicU64::new(0),
+            store,
+            clock,
+            begun: clock.now(),
+        }
+    }
+
+    /// A Client is connected.
+    pub(crate) fn connected(&self) {
+        let now = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connections_max.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// A Client is not connected any more.
+    pub(crate) fn disconnected(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts what happens outside of shards.
+    pub(crate) fn count(&self, metric: Metric) {
+        self.others.add_shared(metric, 1);
+    }
+
+    /// Everything, as it is now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut all = Snapshot::default();
+        for counters in &self.shards {
+            all.add(counters);
+        }
+        all.add(&self.others);
+        all.set(Metric::Uptime, self.clock.now().since(self.begun).as_secs());
+        all.set(Metric::Connections, self.connections.load(Ordering::Relaxed));
+        all.set(Metric::ConnectionsMax, self.connections_max.load(Ordering::Relaxed));
+        let store = self.store.counters.read();
+        all.set(Metric::JournalGroups, store.groups);
+        all.set(Metric::JournalRecords, store.records);
+        all.set(Metric::JournalBytes, store.journal_bytes);
+        all.set(Metric::JournalSyncs, store.syncs);
+        all.set(Metric::Checkpoints, store.checkpoints);
+        all.set(Metric::StoreReads, store.reads);
+        all
+    }
+}
