@@ -26,6 +26,18 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+/// Whether the Client has said DISCONNECT: all that was asked before is answered first, also to a
+/// Client in haste.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// Not that we know.
+    No,
+    /// It waits in the input.
+    Waits,
+    /// It is to be heard at once.
+    Now,
+}
+
 /// A connection.
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
@@ -53,6 +65,7 @@ pub(crate) struct Connection {
     pub(crate) stuck_since: Option<Time>,
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
+    pub(crate) parting: Parting,
     /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
 }
@@ -85,6 +98,7 @@ impl Connection {
             congested: false,
             stuck_since: None,
             watched_until: None,
+            parting: Parting::No,
             stalled: false,
         }
     }

@@ -26,7 +26,7 @@ use tokio::sync::Notify as Wakeup;
 use tokio::task::LocalSet;
 
 use crate::clock::Clock;
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Parting, Phase};
 use crate::engine::{Notify, ShardStore, StoreEvent};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
@@ -312,7 +312,8 @@ impl Runtime {
         let Self { stalled, connections, shard, .. } = self;
         stalled.retain(|id| {
             let Some(connection) = connections.get_mut(id) else { return false };
-            if shard.is_behind(*id) {
+            let parting = connection.parting == Parting::Waits && shard.is_answering(*id);
+            if parting || shard.is_behind(*id) {
                 return true;
             }
             connection.stalled = false;
@@ -377,8 +378,7 @@ fn receive_mail(shared: &Shared, mail: Mail) {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            let takes_over =
-                runtime.shard.is_connected(&introduced.login.user, &introduced.login.client_id);
+            let takes_over = runtime.older_connection(&introduced).is_some();
             // Those behind one that waits do so as well: the newest connection has the session.
             if takes_over || runtime.introductions > 0 {
                 runtime.introductions += 1;
@@ -388,7 +388,12 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                     // DISCONNECT there is no will, and nothing to take over.
                     tokio::task::yield_now().await;
                     tokio::task::yield_now().await;
-                    this.borrow_mut().introductions -= 1;
+                    let mut runtime = this.borrow_mut();
+                    runtime.introductions -= 1;
+                    if let Some(older) = runtime.older_connection(&introduced) {
+                        runtime.hear_out(older);
+                    }
+                    drop(runtime);
                     introduce(&this, *introduced);
                 });
             } else {

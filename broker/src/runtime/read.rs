@@ -13,7 +13,7 @@ use tidings_core::time::Time;
 
 use super::Runtime;
 use super::authenticate::ByMethod;
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Parting, Phase};
 use crate::mail::{Introduced, Login};
 
 impl Runtime {
@@ -104,7 +104,10 @@ impl Runtime {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
-        if self.store.backlog().is_full() || self.shard.is_behind(id) {
+        if self.store.backlog().is_full()
+            || self.shard.is_behind(id)
+            || connection.parting == Parting::Waits && self.shard.is_answering(id)
+        {
             // Once each, however often its task is woken for something else.
             if !std::mem::replace(&mut connection.stalled, true) {
                 self.stalled.push(id);
@@ -170,6 +173,32 @@ impl Runtime {
         }
     }
 
+    /// The connection that this one would take over.
+    pub(super) fn older_connection(&self, introduced: &Introduced) -> Option<ConnectionId> {
+        let Login { user, client_id, .. } = &introduced.login;
+        self.shard.connection_of(user, client_id)
+    }
+
+    /// A DISCONNECT that waits for answers waits no longer: nobody is there any more to hear them.
+    pub(super) fn hear_out(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.parting == Parting::Waits {
+            connection.parting = Parting::Now;
+            let input = std::mem::take(&mut connection.input);
+            self.receive(id, input, 0);
+        }
+    }
+
+    /// Whether a DISCONNECT has to wait for the answers to what was asked before it.
+    fn must_wait(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        if connection.parting == Parting::Now || !self.shard.is_answering(id) {
+            return false;
+        }
+        connection.parting = Parting::Waits;
+        true
+    }
+
     /// Hands whole packets to the shard, as many as one connection may before the others have
     /// their turn; how many bytes they were, and whether there may be more of them.
     fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> (usize, bool) {
@@ -184,6 +213,10 @@ impl Runtime {
             }
             match decode(rest, version, self.packet_bytes_max) {
                 Ok(None) => break,
+                Ok(Some((Packet::Disconnect(_), _))) if self.must_wait(id) => {
+                    more = true;
+                    break;
+                }
                 Ok(Some((packet, length))) => {
                     used += length;
                     let input = Input::Received { connection: id, packet };

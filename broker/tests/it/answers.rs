@@ -110,3 +110,42 @@ fn client_is_heard_again_after_an_answer_that_was_longer_than_may_wait_for_it() 
     }
     bob.ping();
 }
+
+#[test]
+fn client_that_says_disconnect_at_once_gets_its_answers_first() {
+    let broker = builder().shards(1).service(Arc::new(MakeSlow)).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut alice = Wire::connect(address, &Connect::new("alice"));
+    let mut bytes = alice.publish_bytes("slow/question", b"", 1, false, 7);
+    bytes.extend([0xe0, 0]);
+    alice.send(&bytes).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let going = Arc::clone(&done);
+    let bob = thread::spawn(move || {
+        let mut bob = Wire::connect(address, &Connect::new("bob"));
+        while !going.load(Ordering::Acquire) {
+            bob.publish("slow/go", b"", 1, false);
+        }
+    });
+    assert_eq!(alice.next(), Packet::Ack(PUBACK, 7, 0));
+    alice.ends();
+    done.store(true, Ordering::Release);
+    bob.join().unwrap();
+}
+
+#[test]
+fn disconnect_that_waits_for_answers_is_one_for_whoever_takes_the_session_over() {
+    let broker = builder().shards(1).service(Arc::new(MakeSlow)).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("gone/+", 0);
+    let options = Connect::new("alice").persistent();
+    let mut alice = Wire::connect(address, &options.clone().will("gone/alice", "gone"));
+    let mut bytes = alice.publish_bytes("slow/question", b"", 1, false, 7);
+    bytes.extend([0xe0, 0]);
+    alice.send(&bytes).unwrap();
+    let (mut again, present) = Wire::resume(address, &options);
+    assert!(present);
+    again.publish("gone/nobody", b"", 0, false);
+    assert_eq!(bob.message().topic, "gone/nobody");
+}

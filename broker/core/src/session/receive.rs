@@ -233,6 +233,11 @@ impl Receiving {
         self.weight >= REPLIES_WEIGHT_MAX
     }
 
+    /// Whether any answer waits.
+    pub(crate) fn is_answering(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
     /// Whether a SUBSCRIBE was not answered yet. Messages wait for that: §3.8.4 permits them to come
     /// first, but many a Client takes what comes next for the answer.
     pub(crate) fn awaits_suback(&self) -> bool {

@@ -224,6 +224,13 @@ impl Shard {
         self.timers.next().into_iter().chain(services).chain(retained).min()
     }
 
+    /// Whether an answer to a Client waits: whoever says DISCONNECT behind its questions is heard out
+    /// first. Ends by itself.
+    pub fn is_answering(&self, connection: ConnectionId) -> bool {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
+        session.is_some_and(|session| session.receiving.is_answering())
+    }
+
     /// Whether so many answers to a Client wait for the store, for services or for other shards that
     /// nothing more should be read of it. Ends by itself: no answer waits for the Client.
     pub fn is_behind(&self, connection: ConnectionId) -> bool {
@@ -231,10 +238,10 @@ impl Shard {
         session.is_some_and(|session| session.receiving.is_full())
     }
 
-    /// Whether this Client's session has a connection, which a new one would take over.
-    pub fn is_connected(&self, user: &str, client_id: &str) -> bool {
-        let id = self.index.get(&open::index_key(user, client_id));
-        id.is_some_and(|id| self.sessions.contains_key(id))
+    /// The connection of this Client's session, which a new one would take over.
+    pub fn connection_of(&self, user: &str, client_id: &str) -> Option<ConnectionId> {
+        let id = self.index.get(&open::index_key(user, client_id))?;
+        self.sessions.get(id).map(|session| session.link.connection)
     }
 
     /// Counts what is known at the end of an event.
