@@ -298,7 +298,9 @@ impl Line {
 
 /// Whether a login can verify `hash`, and at a cost that a line of a file may cause.
 fn check_hash(hash: &str) -> Result<(), String> {
+    // What it shows of the line may be anything, a carriage return too.
     let found = |cause: &dyn std::fmt::Display| {
+        let cause = cause.to_string().replace(char::is_control, "\u{fffd}");
         format!("expected an argon2id hash that begins with `$argon2id$v=19$`, found {cause}")
     };
     let hash = PasswordHash::new(hash).map_err(|error| found(&error))?;

@@ -277,7 +277,7 @@ section! {
     /// WebSocket.
     WebSocket, "websocket." {
         /// Origins of web pages that may connect, besides those of the same host, such as
-        /// "https://chat.example"; "*" is all of them.
+        /// `https://chat.example`; `*` is all of them.
         origins: Vec<String> = Vec::new(), Kind::List(Item::Origin);
     }
 }

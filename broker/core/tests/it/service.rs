@@ -316,8 +316,8 @@ fn delivery_too_large_for_the_client_is_said_to_be() {
     stage.broker.listen(bob, "svc/#", 1);
     stage.told();
     stage.command(bob, "deliver 0 1 1 1");
-    stage.command(bob, "deliver 0 1 1000000 1");
-    assert_eq!(stage.told(), ["1000000 TooLarge"]);
+    stage.command(bob, "deliver 0 1 1000000000000000000 1");
+    assert_eq!(stage.told(), ["1000000000000000000 TooLarge"]);
     assert_eq!(stage.broker.received(bob), ["PUBLISH q1 1 svc/out=1"]);
 }
 

@@ -22,18 +22,20 @@
     reason = "helpers of tests, which fail where they panic"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidings_core::codec::{Property, ReasonCode};
+use tidings_core::limits::Limits;
 use tidings_core::output::CloseCause;
 use tidings_core::record::RowKind;
+use tidings_core::shard::Hooks;
 
 use crate::harness::{Cluster, Delivery, Got, Link, filter, lasting, line, message, v5};
 
 /// Where the choices come from: a seed, or the bytes of a fuzzer, and zeros behind them.
 enum Rng {
     Seed(u64),
-    Bytes(std::vec::IntoIter<u8>),
+    Bytes(VecDeque<u8>),
 }
 
 impl Rng {
@@ -41,7 +43,7 @@ impl Rng {
         let state = match self {
             Self::Seed(state) => state,
             // `below` takes the upper half.
-            Self::Bytes(bytes) => return u64::from(bytes.next().unwrap_or(0)) << 33,
+            Self::Bytes(bytes) => return u64::from(bytes.pop_front().unwrap_or(0)) << 33,
         };
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = *state;
@@ -182,7 +184,10 @@ impl Sim {
             on_this_link: BTreeSet::new(),
         });
         let subscribers = subscribers.collect();
-        let mut broker = Cluster::new(u16::try_from(shards).unwrap());
+        // Clients here take over from themselves as often as chance has it.
+        let limits = Limits { takeovers_max: usize::MAX, ..Limits::default() };
+        let shard_count = u16::try_from(shards).unwrap();
+        let mut broker = Cluster::with(shard_count, limits, Hooks::default());
         let lazy = rng.one_in(2);
         if lazy {
             broker.lazy();
@@ -431,6 +436,8 @@ impl Sim {
         let granted = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
         let (group, owed): (Vec<_>, Vec<_>) = granted.partition(|it| self.subscribers[*it].shared);
         let grouped = !group.is_empty();
+        // Nobody may be left of the group, and it is not known yet.
+        let group_owed = group.iter().any(|it| !self.subscribers[*it].may_be_gone);
         self.entries.push(Entry {
             publisher: which,
             topic,
@@ -441,7 +448,7 @@ impl Sim {
             retain: false,
             sends: 1,
             owed,
-            group_owed: grouped,
+            group_owed,
             grouped,
             left: false,
             group_heard: BTreeSet::new(),
@@ -796,7 +803,7 @@ impl Sim {
 /// Runs the history that a fuzzer's bytes choose, a choice each.
 pub(crate) fn any_bytes(data: &[u8]) {
     // Its own choices take as many as there are steps, or more.
-    Sim::new(Rng::Bytes(data.to_vec().into_iter())).run(data.len().min(500) / 3);
+    Sim::new(Rng::Bytes(data.iter().copied().collect())).run(data.len().min(500) / 3);
 }
 
 /// Runs one seed and says which it was if it fails. The digest of all that happened.
