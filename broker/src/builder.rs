@@ -22,8 +22,8 @@ use crate::store::StoreFailure;
 
 /// Puts a broker together.
 ///
-/// The defaults: no listener, rows in memory, one shard per core, everybody from this machine may
-/// come in under any user name.
+/// The defaults: no listener, rows in memory, one shard for two cores, everybody from this machine
+/// may come in under any user name.
 #[derive(Debug)]
 pub struct Builder {
     pub(crate) listeners: Vec<Listener>,
@@ -101,7 +101,9 @@ impl Builder {
         self
     }
 
-    /// How many shards, each a thread: 0 for one per core, at most 256.
+    /// How many shards, each a thread: 0 for one for two cores, at most 256. The journal, the
+    /// listeners and the system need the other half; and a hop between shards costs more than it
+    /// brings before a shard's thread is full.
     #[must_use]
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = shards;
@@ -239,7 +241,7 @@ impl Builder {
         match self.shards {
             0 => {
                 let cores = std::thread::available_parallelism().map_or(1, Into::into);
-                u16::try_from(cores).unwrap_or(SLOTS).min(SLOTS)
+                u16::try_from(cores / 2).unwrap_or(SLOTS).clamp(1, SLOTS)
             }
             shards => shards.min(SLOTS),
         }

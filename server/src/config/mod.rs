@@ -178,7 +178,8 @@ section! {
         listen_unix: String = String::new(), Kind::Text { may_be_empty: true };
         /// Who may use it: "0600" this user, "0660" the group too, "0666" everybody.
         unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
-        /// Threads that own sessions; 0 is one per core.
+        /// Threads that own sessions; 0 is one for two cores, because the journal, the listeners and
+        /// the system need the others.
         shards: u64 = 0, Kind::Number(0, 256);
         /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
         /// Information; `%c` is the Client Identifier, `%u` the user. Empty: nothing is told.

@@ -30,7 +30,12 @@ impl Server {
     /// Starts where one was before.
     pub(crate) fn start_at(directory: &Path, address: &str, args: &[&str]) -> Self {
         let mut command = tidings(directory, &["--listen", address]);
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Two shards on any machine, for what only happens between them.
+        command
+            .args(["--set", "shards=2"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         // Read all the time, so that the process never waits for a reader of its log.
