@@ -56,10 +56,11 @@ pub fn page(records: &[Record]) -> String {
     for record in records {
         let [passed, failed, skipped] = counts(record);
         let (broker, address) = (escape(&record.broker), escape(&record.address));
+        let class = if failed > 0 { "failed" } else { "" };
         let _in_memory = write!(
             body,
             "<tr><td>{broker}</td><td>{address}</td><td>{passed}</td><td \
-             class=\"failed\">{failed}</td><td>{skipped}</td></tr>"
+             class=\"{class}\">{failed}</td><td>{skipped}</td></tr>"
         );
     }
     let rows = differing(records);

@@ -16,7 +16,7 @@ pub fn page(record: &Record) -> String {
     let counts = counts(all.iter());
     body += &format!(
         "<header><h1>MQTT conformance</h1><p class=\"broker\">{}</p><p class=\"facts\">{} · {} · {} \
-         cases in {}</p></header>\n",
+         runs of cases in {}</p></header>\n",
         escape(&record.broker),
         escape(&record.address),
         date(record.began_s),
@@ -184,7 +184,7 @@ fn line(line: &str) -> String {
 }
 
 /// What the sections are about.
-const TITLES: [(&str, &str); 25] = [
+const TITLES: [(&str, &str); 26] = [
     ("1.5", "data"),
     ("2.1", "fixed header"),
     ("2.2", "identifiers, properties"),
@@ -200,6 +200,7 @@ const TITLES: [(&str, &str); 25] = [
     ("3.12", "PINGREQ"),
     ("3.14", "DISCONNECT"),
     ("3.15", "AUTH"),
+    ("4.1", "session state"),
     ("4.2", "network"),
     ("4.3", "QoS"),
     ("4.4", "delivery again"),

@@ -42,6 +42,10 @@ impl Target {
         let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let name = address.to_owned();
         // Of several addresses the IPv4 one: most test set-ups listen on nothing else.
+        if !address.contains(':') {
+            let text = format!("expected HOST:PORT, found {address:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut found: Vec<_> = address.to_socket_addrs()?.collect();
         found.sort();
         let address = found.first().copied().ok_or_else(none)?;

@@ -15,11 +15,17 @@ use crate::config::{Durability, Otherwise};
 pub(crate) struct Banner<'a> {
     /// Where it listens, with the real ports.
     pub(crate) endpoints: &'a [Endpoint],
-    /// The file of the TLS certificate.
-    pub(crate) certificate: &'a str,
+    /// The file of the authority that Clients are to believe.
+    pub(crate) authority: &'a str,
+    /// Whether nobody comes in over TLS without a certificate.
+    pub(crate) asks_for_certificates: bool,
+    /// The listeners, in the words of `proxy.listeners`, that only a proxy may use.
+    pub(crate) proxied: &'a [String],
     pub(crate) data: &'a Path,
     pub(crate) durability: Durability,
-    /// How many users there are; with none, access is open on loopback.
+    /// Whether anybody may come in, from this machine.
+    pub(crate) open: bool,
+    /// How many users there are.
     pub(crate) users: usize,
     /// Ways to log in besides the users file.
     pub(crate) logins: &'a [String],
@@ -54,6 +60,10 @@ impl Banner<'_> {
         for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
             row(if at == 0 { "listen" } else { "" }, line);
         }
+        for word in self.proxied_in_use() {
+            let proxies = format!("{word} only through a proxy, by the PROXY protocol, version 2");
+            row("", &paint("2", &proxies));
+        }
         row("data", &self.data.display().to_string());
         row(
             "",
@@ -66,7 +76,7 @@ impl Banner<'_> {
                 },
             ),
         );
-        let open = self.users == 0 && self.logins.is_empty();
+        let open = self.open;
         if open {
             row("access", &paint("33", "open, because there are no users"));
             row("", &paint("2", "this machine only: anyone is who they say, no rate limits"));
@@ -129,17 +139,18 @@ impl Banner<'_> {
         if let Some(near) = self.near(Transport::Mqtt) {
             ways.push((Way::Mosquitto, client_options(near, DEFAULT_PORT)));
         }
-        for endpoint in self.endpoints {
+        for endpoint in self.endpoints.iter().filter(|endpoint| !self.is_proxied(endpoint)) {
             if let (Transport::Mqtt, Place::Unix(path)) = (endpoint.transport, &endpoint.place) {
                 ways.push((Way::Mosquitto, format!(" --unix {}", quoted(&path.display()))));
             }
         }
         if let Some(near) = self.near(Transport::Mqtts) {
             // The name in the certificate is hardly that of an address.
-            let file = quoted(&self.certificate);
+            let file = quoted(&self.authority);
+            let own = self.own_certificate();
             ways.push((
                 Way::Mosquitto,
-                format!(" -h localhost -p {} --cafile {file}", near.port()),
+                format!(" -h localhost -p {} --cafile {file}{own}", near.port()),
             ));
         }
         if let Some(near) = self.near(Transport::Ws) {
@@ -147,21 +158,49 @@ impl Banner<'_> {
             ways.push((Way::MqttJs, format!(" -l ws -h {host} -p {}", near.port())));
         }
         if let Some(near) = self.near(Transport::Wss) {
-            let file = quoted(&self.certificate);
+            let file = quoted(&self.authority);
+            let own = self.own_certificate();
             ways.push((
                 Way::MqttJs,
-                format!(" -l wss -h localhost -p {} --ca {file}", near.port()),
+                format!(" -l wss -h localhost -p {} --ca {file}{own}", near.port()),
             ));
         }
         ways
     }
 
+    /// What a client has to show, in the words of both clients.
+    fn own_certificate(&self) -> &'static str {
+        if self.asks_for_certificates { " --cert CLIENT.pem --key CLIENT.key" } else { "" }
+    }
+
+    fn is_proxied(&self, endpoint: &Endpoint) -> bool {
+        self.proxied.iter().any(|word| word == kind(endpoint))
+    }
+
+    /// The listeners that are there and that only a proxy may use, in the words of `proxy.listeners`.
+    fn proxied_in_use(&self) -> Vec<&str> {
+        let is_used = |word: &&String| self.endpoints.iter().any(|it| kind(it) == word.as_str());
+        self.proxied.iter().filter(is_used).map(String::as_str).collect()
+    }
+
     /// Where this machine reaches it so; loopback if that is among the addresses.
     fn near(&self, transport: Transport) -> Option<SocketAddr> {
-        let these = self.endpoints.iter().filter(|endpoint| endpoint.transport == transport);
+        let is_such = |it: &&Endpoint| it.transport == transport && !self.is_proxied(it);
+        let these = self.endpoints.iter().filter(is_such);
         let addresses: Vec<_> = these.filter_map(Endpoint::address).collect();
         let local = |a: &&SocketAddr| a.ip().is_loopback() || a.ip().is_unspecified();
         addresses.iter().find(local).or_else(|| addresses.first()).copied()
+    }
+}
+
+/// An endpoint in the words of `proxy.listeners`.
+fn kind(endpoint: &Endpoint) -> &'static str {
+    match (endpoint.transport, &endpoint.place) {
+        (_, Place::Unix(_)) => "unix",
+        (Transport::Mqtts, _) => "tls",
+        (Transport::Ws, _) => "ws",
+        (Transport::Wss, _) => "wss",
+        _ => "tcp",
     }
 }
 
@@ -250,11 +289,18 @@ mod tests {
     }
 
     fn render_all(endpoints: &[Endpoint], users: usize, colours: bool) -> String {
+        banner(endpoints, users, colours).render()
+    }
+
+    fn banner(endpoints: &[Endpoint], users: usize, colours: bool) -> Banner<'_> {
         Banner {
             endpoints,
-            certificate: "my keys/cert.pem",
+            authority: "my keys/cert.pem",
+            asks_for_certificates: false,
+            proxied: &[],
             data: Path::new("tidings-data"),
             durability: Durability::Fsync,
+            open: users == 0,
             users,
             logins: &[],
             users_file: Path::new("tidings-data/users"),
@@ -263,7 +309,6 @@ mod tests {
             otherwise: Otherwise::Deny,
             colours,
         }
-        .render()
     }
 
     fn lines(text: &str) -> Vec<&str> {
@@ -329,6 +374,29 @@ mod tests {
         }
         let text = render_all(&endpoints[3..4], 0, false);
         assert!(text.contains("npx mqtt pub -l ws") && !text.contains("mosquitto"), "{text}");
+    }
+
+    #[test]
+    fn what_a_client_cannot_use_by_hand_is_not_offered() {
+        let tcp = |transport, port| {
+            let place = Place::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+            Endpoint { transport, place }
+        };
+        let endpoints = [tcp(Transport::Mqtt, 1883), tcp(Transport::Mqtts, 8883)];
+        let proxied = ["tcp".to_owned(), "wss".to_owned()];
+        let banner = Banner {
+            proxied: &proxied,
+            asks_for_certificates: true,
+            ..banner(&endpoints, 0, false)
+        };
+        let text = banner.render();
+        assert!(text.contains("tcp only through a proxy"), "{text}");
+        assert!(!text.contains("wss only"), "{text}");
+        assert!(!text.contains("cargo run") && !text.contains("mosquitto_sub -i"), "{text}");
+        assert!(
+            text.contains("--cafile 'my keys/cert.pem' --cert CLIENT.pem --key CLIENT.key"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{ConfigError, Durability, NamedOption, Settings};
 use crate::exit;
 
-/// An MQTT broker tuned for chat: durable ticks, presence and history for any MQTT client.
+/// An MQTT broker tuned for chat: durable ticks and presence for any MQTT client.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = exit::HELP)]
 pub(crate) struct Cli {
@@ -39,6 +39,10 @@ pub(crate) enum Command {
     },
 }
 
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:1883")
+}
+
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigArgs {
@@ -46,7 +50,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Listen here instead, for example 0.0.0.0:1883; may be repeated.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Keep the data in this folder.
     #[arg(long, value_name = "DIR")]

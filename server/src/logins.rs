@@ -42,6 +42,9 @@ fn by_password(config: &Config, users: Arc<UsersFile>) -> Result<Arc<dyn Authent
 pub(crate) fn names(config: &Config) -> Vec<String> {
     let auth = &config.auth;
     let mut names = Vec::new();
+    if config.tls.certificate_is_user {
+        names.push("client certificates, which name the user".to_owned());
+    }
     if !auth.jwt_keys.is_empty() || !auth.jwt_secret_file.is_empty() {
         names.push("JSON Web Tokens as password".to_owned());
     }
@@ -53,6 +56,7 @@ pub(crate) fn names(config: &Config) -> Vec<String> {
 
 fn tokens(config: &Config) -> Result<Option<Tokens>, Failure> {
     let auth = &config.auth;
+    let algorithms = algorithms(&auth.jwt_algorithms)?;
     let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
     let (keys, secret) = (filled(&auth.jwt_keys), filled(&auth.jwt_secret_file));
     if keys.is_none() && secret.is_none() {
@@ -61,14 +65,19 @@ fn tokens(config: &Config) -> Result<Option<Tokens>, Failure> {
     let options = TokenOptions {
         keys: keys.map(PathBuf::from),
         secret: secret.map(PathBuf::from),
-        algorithms: algorithms(&auth.jwt_algorithms)?,
+        algorithms,
         issuer: filled(&auth.jwt_issuer),
         audience: filled(&auth.jwt_audience),
         user_claim: auth.jwt_user_claim.clone(),
         leeway: Duration::from_secs(auth.jwt_leeway_s),
         ..TokenOptions::default()
     };
-    Tokens::open(options).map(Some).map_err(|error| Failure::new(Exit::Config, error))
+    Tokens::open(options).map(Some).map_err(|error| {
+        Failure::new(
+            Exit::Config,
+            format_args!("{error}; see auth.jwt_keys and auth.jwt_secret_file"),
+        )
+    })
 }
 
 fn algorithms(text: &str) -> Result<Vec<TokenAlgorithm>, Failure> {

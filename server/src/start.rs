@@ -15,7 +15,7 @@ use tidings_broker::core::limits::{Limits, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
-use tidings_broker::listener::{Listener, Place};
+use tidings_broker::listener::{Listener, Place, Tls};
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -56,11 +56,17 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let watch = Watch { users, rights, tls, open_until_users };
 
     let broker = start(&config, all, &watch)?;
+    let self_signed = watch.tls.as_ref().is_some_and(Tls::is_self_signed);
     let banner = Banner {
         endpoints: broker.endpoints(),
-        certificate: &config.tls.certificate,
+        // One that others signed has an authority that is not known here.
+        authority: if self_signed { &config.tls.certificate } else { "CA.pem" },
+        asks_for_certificates: config.tls.client_certificates
+            == config::ClientCertificates::Required,
+        proxied: &config.proxy.listeners,
         data: &config.data.dir,
         durability: config.data.durability,
+        open: user_count == 0 && open_until_users,
         users: user_count,
         logins: &logins::names(&config),
         users_file: &users_file,
@@ -70,7 +76,8 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         colours: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     exit::print(&banner.render())?;
-    tracing::info!(addresses = ?broker.addresses(), users = user_count, "started");
+    let endpoints: Vec<_> = broker.endpoints().iter().map(ToString::to_string).collect();
+    tracing::info!(endpoints = endpoints.join(" "), users = user_count, "started");
     runtime.block_on(run(broker, &watch, &mut signals, &mut hangup))
 }
 

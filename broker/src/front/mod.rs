@@ -174,6 +174,8 @@ impl Desk {
                 let _until_it_is_known = stranger;
                 let deadline = desk.front.connections.connect_timeout;
                 if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
+                    desk.front.metrics.count(Metric::LimitConnectTimeout);
+                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
                     tracing::debug!(%peer, "no complete CONNECT in time");
                 }
             });
@@ -211,7 +213,7 @@ impl Desk {
         if listener.is_behind_proxy() {
             match listener.ask_proxy(&mut socket, address).await {
                 Ok(source) => address = source,
-                Err(error) => return tracing::debug!(peer = %address, "closed: {error}"),
+                Err(error) => return self.turn_away(address, &error),
             }
             if !self.may_enter(stranger, address) {
                 return;
@@ -220,7 +222,17 @@ impl Desk {
         let message_bytes_max = message_bytes_max(&self.front.limits);
         match listener.open(socket, address, message_bytes_max).await {
             Ok((stream, peer)) => self.introduce(stream, &peer).await,
-            Err(error) => tracing::debug!(peer = %address, "no handshake: {error}"),
+            Err(error) => self.turn_away(address, &error),
+        }
+    }
+
+    /// Tells and counts whose handshake failed: of the PROXY protocol, TLS or WebSocket.
+    fn turn_away(&self, address: SocketAddr, error: &io::Error) {
+        tracing::debug!(peer = %address, "no handshake: {error}");
+        // Who says nothing and goes is most likely a check whether somebody is here.
+        use io::ErrorKind::{InvalidData, PermissionDenied};
+        if matches!(error.kind(), InvalidData | PermissionDenied) {
+            self.front.metrics.count(Metric::ConnectsRefusedProtocol);
         }
     }
 

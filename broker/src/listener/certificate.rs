@@ -1,4 +1,4 @@
-//! The Common Name of a certificate.
+//! What is read of a certificate: its Common Name, and whether it is its own issuer.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -12,6 +12,11 @@ pub(super) fn peer_certificate(certificate: &CertificateDer<'_>) -> PeerCertific
         common_name: parsed.and_then(|parsed| common_name(parsed.subject())),
         der: certificate.to_vec(),
     }
+}
+
+/// Whether it names itself as its issuer.
+pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    EndEntityCert::try_from(certificate).is_ok_and(|parsed| parsed.issuer() == parsed.subject())
 }
 
 /// The Common Name in the contents of a subject: sets of attributes, each an OID and a text.

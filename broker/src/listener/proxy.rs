@@ -72,7 +72,15 @@ pub(super) async fn read(
     proxy: IpAddr,
 ) -> io::Result<Option<SocketAddr>> {
     let mut start = [0; START_BYTES];
-    stream.read_exact(&mut start).await?;
+    let (signature, rest) = start.split_at_mut(SIGNATURE.len());
+    let (first, others) = signature.split_at_mut(1);
+    stream.read_exact(first).await?;
+    // A CONNECT may be shorter than what is read here, and would be waited for in vain.
+    if !matches!(first, [b'\r' | b'P']) {
+        return Err(bad("expected the PROXY protocol"));
+    }
+    stream.read_exact(others).await?;
+    stream.read_exact(rest).await?;
     let (command, family, length) = parse_start(&start)?;
     let mut rest = vec![0; length];
     stream.read_exact(&mut rest).await?;
@@ -198,7 +206,8 @@ mod tests {
     fn what_is_no_header_is_refused() {
         for (bytes, reason) in [
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n".to_vec(), "version 1"),
-            (b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0\0\0".to_vec(), "expected the PROXY"),
+            (b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0".to_vec(), "expected the PROXY"),
+            (b"\r\n\r\n\0\r\nQUIT!\x21\x11\0\x0c".to_vec(), "expected the PROXY"),
             (header(0x11, 0x11, &V4), "unknown version"),
             (header(0x22, 0x11, &V4), "unknown version"),
             (header(0x21, 0x11, &V4[..11]), "too short"),

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::certificate::peer_certificate;
+use super::certificate::{is_self_signed, peer_certificate};
 use super::{Socket, Stream};
 use crate::auth::PeerCertificate;
 
@@ -84,7 +84,7 @@ pub enum TlsError {
         found: String,
     },
     /// Certificate and key do not belong together, or are of an unknown kind.
-    #[error("{} and {} do not go together: {source}", .certificate.display(), .key.display())]
+    #[error("{} and {} do not go together: {}", .certificate.display(), .key.display(), why(.source))]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
@@ -134,6 +134,7 @@ struct Seen {
 struct Configs {
     mqtt: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    is_self_signed: bool,
 }
 
 /// What is spoken within TLS (RFC 7301).
@@ -173,6 +174,12 @@ impl Tls {
         current.looked = Instant::now();
         current.configs = configs?;
         Ok(())
+    }
+
+    /// Whether the certificate vouches for itself, so that Clients can be given it as the authority to
+    /// believe.
+    pub fn is_self_signed(&self) -> bool {
+        self.lock().configs.is_self_signed
     }
 
     /// Reads the files again if they changed; looks at most once in a while.
@@ -231,8 +238,8 @@ impl<S: Stream> Stream for TlsStream<S> {
 fn read(options: &TlsOptions) -> Result<Configs, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&options.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&contents(&options.key)?)
-        .map_err(|error| not_pem(&options.key, "a private key without a passphrase", &error))?;
+    let is_self_signed = chain.first().is_some_and(is_self_signed);
+    let key = private_key(&options.key)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?;
@@ -265,7 +272,31 @@ fn read(options: &TlsOptions) -> Result<Configs, TlsError> {
         config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config)
     };
-    Ok(Configs { mqtt: speaking(b"mqtt"), http: speaking(b"http/1.1") })
+    Ok(Configs { mqtt: speaking(b"mqtt"), http: speaking(b"http/1.1"), is_self_signed })
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let expected = "a private key without a passphrase";
+    let pem = contents(path)?;
+    // Both forms say so in a line of their own; what a parser makes of them explains nothing.
+    let is_encrypted = pem.split(|byte| *byte == b'\n').any(|line| {
+        line.starts_with(b"-----BEGIN ENCRYPTED ") || line.starts_with(b"Proc-Type: 4,ENCRYPTED")
+    });
+    if is_encrypted {
+        let found = "found one with a passphrase, which `openssl pkey` takes off".to_owned();
+        return Err(TlsError::NotPem { path: path.into(), expected, found });
+    }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| not_pem(path, expected, &error))
+}
+
+/// What the library only names.
+fn why(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
+            "the key is another certificate's".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

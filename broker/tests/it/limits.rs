@@ -12,7 +12,7 @@ use crate::shell::{builder, memory};
 use crate::wire::{Connect, PATIENCE, Wire};
 
 /// What is counted beside the way of a message is there soon.
-fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
+pub(crate) fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let begin = Instant::now();
     loop {
         let metrics = broker.metrics();

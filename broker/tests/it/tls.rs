@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{Authenticate, Credentials, Decision, Refusal};
+use tidings_broker::core::metric::Metric;
 use tidings_broker::listener::{
     ClientCertificates, Listener, Tls, TlsError, TlsOptions, Transport,
 };
@@ -17,6 +18,7 @@ use tokio_rustls::rustls::ALL_VERSIONS;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::keys::{Authority, Files, Identity, TlsClient};
+use crate::limits::eventually;
 use crate::wire::{Connect, PATIENCE, Packet, Wire};
 
 fn options(files: &Files, client_certificates: ClientCertificates) -> TlsOptions {
@@ -163,6 +165,17 @@ fn client_certificate_that_is_optional_is_verified_if_it_is_there() {
 }
 
 #[test]
+fn certificate_vouches_for_itself_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::new(dir.path(), &Authority::new());
+    assert!(!open(&files).is_self_signed());
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&files.certificate, own.cert.pem()).unwrap();
+    fs::write(&files.key, own.signing_key.serialize_pem()).unwrap();
+    assert!(open(&files).is_self_signed());
+}
+
+#[test]
 fn new_files_are_for_new_connections_and_bad_ones_for_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (Authority::new(), Authority::new());
@@ -216,7 +229,11 @@ fn files_that_cannot_be_used_are_told_apart() {
     assert!(text.contains("expected a private key"), "{text}");
     fs::write(&missing, authority.server().key).unwrap();
     let text = error(TlsOptions { key: missing, ..off() });
-    assert!(text.contains("do not go together"), "{text}");
+    assert!(text.contains("do not go together: the key is another certificate's"), "{text}");
+    let encrypted = dir.path().join("encrypted.pem");
+    fs::write(&encrypted, "-----BEGIN ENCRYPTED PRIVATE KEY-----\n").unwrap();
+    let text = error(TlsOptions { key: encrypted, ..off() });
+    assert!(text.contains("found one with a passphrase"), "{text}");
     let authorities = files.key.clone();
     let text = error(options(&files, ClientCertificates::Required { authorities }));
     assert!(text.contains("key.pem: expected certificates"), "{text}");
@@ -257,5 +274,6 @@ fn what_is_no_tls_or_speaks_another_protocol_within_is_closed() {
     assert!(said.is_empty() || said[0] == 0x15, "{said:02x?}");
     let other = crate::keys::tls(address(&broker), &authority, None, ALL_VERSIONS, &["http/1.1"]);
     assert_eq!(answer(other, "bob"), None);
+    eventually(&broker, |all| all.get(Metric::ConnectsRefusedProtocol) == 2);
     Wire::connect_over(client(&broker, &authority, None), &Connect::new("bob")).ping();
 }

@@ -7,9 +7,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tidings_broker::auth::{Authenticate, Credentials, Decision};
+use tidings_broker::core::metric::Metric;
 use tidings_broker::listener::{Listener, Network};
 use tidings_broker::{Broker, Builder, ConnectionLimits};
 
+use crate::limits::eventually;
 use crate::shell::builder;
 use crate::wire::{Connect, PATIENCE, Wire};
 
@@ -96,12 +98,15 @@ fn who_is_no_trusted_proxy_or_names_nobody_is_closed() {
         let _closed_already = wire.send(&Connect::new("x").bytes());
         wire.ends();
     };
-    let (broker, doorman) = proxied("127.0.0.1", ConnectionLimits::default());
+    // Whoever is closed is not closed for being late, with a CONNECT shorter than a header either.
+    let limits = ConnectionLimits { connect_timeout: 2 * PATIENCE, ..ConnectionLimits::default() };
+    let (broker, doorman) = proxied("127.0.0.1", limits);
     closes(&broker, b"");
     closes(&broker, b"PROXY TCP4 192.0.2.7 10.0.0.1 50000 1883\r\n");
     let mut nowhere = header(0x21);
     nowhere[13] = 0;
     closes(&broker, &nowhere);
+    eventually(&broker, |all| all.get(Metric::ConnectsRefusedProtocol) == 3);
     let (broker, stranger) = proxied("192.0.2.0/24", ConnectionLimits::default());
     closes(&broker, &header(0x21));
     assert!(doorman.0.lock().unwrap().is_empty() && stranger.0.lock().unwrap().is_empty());

@@ -124,7 +124,10 @@ impl Config {
     /// Whether there are ways to log in besides the users file: then nobody comes in without one.
     pub(crate) fn has_other_logins(&self) -> bool {
         let auth = &self.auth;
-        [&auth.jwt_keys, &auth.jwt_secret_file, &auth.webhook_url].iter().any(|it| !it.is_empty())
+        self.tls.certificate_is_user
+            || [&auth.jwt_keys, &auth.jwt_secret_file, &auth.webhook_url]
+                .iter()
+                .any(|it| !it.is_empty())
     }
 }
 
@@ -278,7 +281,7 @@ section! {
     /// WebSocket.
     WebSocket, "websocket." {
         /// Origins of web pages that may connect, besides those of the same host, such as
-        /// `https://chat.example`; `*` is all of them.
+        /// `"https://chat.example"`; `"*"` is all of them.
         origins: Vec<String> = Vec::new(), Kind::List(Item::Origin);
     }
 }
