@@ -159,6 +159,11 @@ impl Going {
         Self { exchange, deadline: Instant::now() + time_max, steps: 0 }
     }
 
+    /// When it is to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Takes a step. An exchange that is late, or came to no end, is refused.
     pub(crate) async fn step(mut self, data: &[u8]) -> (Step, Option<Self>) {
         self.steps += 1;
