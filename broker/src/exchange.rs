@@ -72,7 +72,7 @@ pub(crate) async fn introduce<S: AsyncRead + AsyncWrite + Unpin + ?Sized>(
             return Err(Unknown::Refused(refusal.reason()));
         };
         let auth = encode(method, data, largest).ok_or_else(|| {
-            tracing::warn!(method, bytes = data.len(), "authentication data is too large to send");
+            tracing::debug!(method, bytes = data.len(), "authentication data is too large to send");
             Unknown::Refused(ReasonCode::PacketTooLarge)
         })?;
         if let Step::Accept { user, expires, data } = step {
@@ -83,7 +83,7 @@ pub(crate) async fn introduce<S: AsyncRead + AsyncWrite + Unpin + ?Sized>(
         stream.write_all(&auth).await.map_err(|_| Unknown::Gone)?;
         said = answer(stream, input, method, packet_bytes_max).await?;
     }
-    tracing::warn!(method, "an exchange came to no end in {STEPS_MAX} steps");
+    tracing::debug!(method, "an exchange came to no end in {STEPS_MAX} steps");
     Err(Unknown::Refused(ReasonCode::NotAuthorized))
 }
 
@@ -157,6 +157,11 @@ impl Going {
     pub(crate) fn begin(who: &Reauthenticator, time_max: Duration) -> Self {
         let exchange = Arc::clone(&who.offer).begin(who.introduction.clone());
         Self { exchange, deadline: Instant::now() + time_max, steps: 0 }
+    }
+
+    /// When it is to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Takes a step. An exchange that is late, or came to no end, is refused.

@@ -21,6 +21,7 @@ mod builder;
 mod clock;
 pub mod commit;
 mod connection;
+mod descriptors;
 pub mod engine;
 mod exchange;
 mod front;

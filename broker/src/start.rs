@@ -13,6 +13,7 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
+use crate::descriptors::Descriptors;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
@@ -159,7 +160,8 @@ impl Drop for Broker {
 }
 
 impl Builder {
-    /// Opens the store, recovers what it holds, and begins to serve on threads of its own.
+    /// Opens the store, recovers what it holds, and begins to serve on threads of its own. Raises the
+    /// process's soft limit of open files to the hard one: every connection is a file.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
@@ -177,6 +179,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     }
     let shards = engine_options.shards;
     let durability = engine_options.durability;
+    let descriptors = Descriptors::ask_for_all();
     // Listening comes first: a taken port should not cost a recovery to find out. Nothing is
     // accepted before the shards are ready.
     let listeners = listen(&builder.listeners)?;
@@ -242,6 +245,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         shards,
         limits,
         connections,
+        descriptors,
         authenticate: builder.authenticate,
         methods: builder.methods,
         health: Arc::clone(&health),

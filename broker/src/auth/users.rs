@@ -238,13 +238,15 @@ impl UsersFile {
             password,
             address,
             now,
-            hash,
+            hash: hash.clone(),
             answer,
         }) {
             return Err(Busy);
         }
         let outcome = outcome.await.map_err(|_| Busy)?;
-        Ok((user, outcome))
+        // Who was removed while the hash was computed must not get in behind the word that it was.
+        let still = hash.as_ref() == self.state().users.get(&user).map(|secrets| &secrets.hash);
+        Ok((user, if still { outcome } else { Outcome::Wrong }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -548,6 +550,21 @@ mod tests {
         remove(&path, "bob");
         next_look().await;
         assert_eq!(users.authenticate(login("bob", b"pw")).await, WRONG);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_removed_while_the_hash_is_computed_does_not_get_in() {
+        let (_directory, path) = users_file(&[("bob", b"pw")]);
+        let users = UsersFile::open(&path, LoginLimits::OFF).unwrap();
+        let mut login = users.authenticate(login("bob", b"pw"));
+        std::future::poll_fn(|cx| {
+            assert!(login.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        remove(&path, "bob");
+        assert_eq!(users.look(), Revoked::Users(vec!["bob".into()]));
+        assert_eq!(login.await, WRONG);
     }
 
     #[tokio::test(start_paused = true)]

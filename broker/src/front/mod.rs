@@ -4,6 +4,7 @@
 //! A thread of its own, so that a flood of strangers costs those inside nothing but a core's share.
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,9 +22,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::descriptors::Descriptors;
 use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
 use crate::limits::ConnectionLimits;
@@ -44,6 +46,7 @@ pub(crate) struct Front {
     pub(crate) shards: u16,
     pub(crate) limits: Arc<Limits>,
     pub(crate) connections: ConnectionLimits,
+    pub(crate) descriptors: Descriptors,
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
@@ -95,7 +98,12 @@ impl Front {
     async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
         let guests = std::mem::replace(&mut self.guests, mpsc::channel(1).1);
-        let desk = Rc::new(Desk { front: self, strangers: Rc::default(), stage: stage.clone() });
+        let desk = Rc::new(Desk {
+            front: self,
+            strangers: Rc::default(),
+            stage: stage.clone(),
+            told: Cell::default(),
+        });
         desk.spawn(Rc::clone(&desk).welcome(guests));
         for listener in listeners {
             match listener.attach() {
@@ -116,6 +124,8 @@ struct Desk {
     front: Front,
     strangers: Rc<Strangers>,
     stage: watch::Receiver<Stage>,
+    /// When the log was last told that descriptors are short.
+    told: Cell<Option<Instant>>,
 }
 
 impl Desk {
@@ -140,6 +150,12 @@ impl Desk {
                     continue;
                 }
             };
+            if self.front.descriptors.is_reserved(socket.descriptor()) {
+                drop(socket);
+                self.tell_descriptors_are_short();
+                sleep(PAUSE_AFTER_ERROR).await;
+                continue;
+            }
             let mut stranger = self.strangers.enter();
             // Who comes through a proxy is counted once the proxy has said who it is.
             if !listener.is_behind_proxy() && !self.may_enter(&mut stranger, address) {
@@ -155,6 +171,18 @@ impl Desk {
                     tracing::debug!(peer = %address, "no complete CONNECT in time");
                 }
             });
+        }
+    }
+
+    fn tell_descriptors_are_short(&self) {
+        self.front.metrics.count(Metric::ConnectsRefusedBusy);
+        if self.told.get().is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told.set(Some(Instant::now()));
+            let limit = self.front.descriptors.limit();
+            tracing::warn!(
+                limit,
+                "connections are turned away: file descriptors are short; raise the limit (ulimit -Hn)"
+            );
         }
     }
 
@@ -443,6 +471,7 @@ async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
 /// By how much a message of WebSocket may be larger than the largest packet.
 const MESSAGE_BYTES_MORE: usize = 64 * 1024;
 const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
+const TELL_EVERY: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::auth::network;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
@@ -33,9 +35,11 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
-    /// Counts it for its address; `false`: there are too many from there already.
+    /// Counts it for its address, or its IPv6 network, of which one customer has all addresses;
+    /// `false`: there are too many from there already.
     pub(super) fn comes_from(&mut self, address: IpAddr, per_address_max: usize) -> bool {
         self.forget_address();
+        let address = network(address);
         let mut by_address = self.strangers.by_address.borrow_mut();
         let count = by_address.entry(address).or_insert(0);
         if *count >= per_address_max {
@@ -84,5 +88,19 @@ mod tests {
         let third = enter().unwrap();
         drop((second, third));
         assert!(strangers.by_address.borrow().is_empty() && strangers.count() == 0);
+    }
+
+    #[test]
+    fn strangers_of_one_ipv6_network_count_together() {
+        let strangers = Rc::new(Strangers::default());
+        let enter = |address: &str| {
+            let mut stranger = strangers.enter();
+            stranger.comes_from(address.parse().unwrap(), 1).then_some(stranger)
+        };
+        let _first = enter("2001:db8::1").unwrap();
+        assert!(enter("2001:db8::2").is_none());
+        let _other_network = enter("2001:db8:0:1::1").unwrap();
+        let _mapped = enter("::ffff:192.0.2.7").unwrap();
+        assert!(enter("192.0.2.7").is_none());
     }
 }

@@ -4,6 +4,7 @@
 //! socket from the runtime that accepted it, [`Socket::attach`] gives it to the one it is on then.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -25,6 +26,17 @@ enum State {
 }
 
 impl Socket {
+    /// The number that the system knows it by; -1 after a move that failed.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        match &self.0 {
+            State::Tcp(stream) => stream.as_raw_fd(),
+            State::Unix(stream) => stream.as_raw_fd(),
+            State::DetachedTcp(stream) => stream.as_raw_fd(),
+            State::DetachedUnix(stream) => stream.as_raw_fd(),
+            State::Gone => -1,
+        }
+    }
+
     /// Takes the socket from its runtime. It cannot be read or written until it is attached.
     pub(crate) fn detach(&mut self) -> io::Result<()> {
         self.0 = match std::mem::replace(&mut self.0, State::Gone) {

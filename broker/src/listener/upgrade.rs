@@ -94,7 +94,11 @@ fn check(head: &[u8], origins: &[String], peer: IpAddr) -> Result<String, Refusa
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        // What follows would be a request to some, and frames to others.
+        Ok(httparse::Status::Complete(_)) => {
+            return refused(BAD_REQUEST, "expected lines that end with CR LF");
+        }
         Ok(httparse::Status::Partial) => return refused(BAD_REQUEST, "the request is cut off"),
         Err(error) => return refused(BAD_REQUEST, format!("this is not HTTP: {error}")),
     }
@@ -111,6 +115,10 @@ fn check(head: &[u8], origins: &[String], peer: IpAddr) -> Result<String, Refusa
         let text = "this is MQTT over WebSocket: connect with a WebSocket client";
         let extra = "Upgrade: websocket\r\n";
         return Err(Refusal { status: UPGRADE_REQUIRED, text: text.into(), extra });
+    }
+    let has_length = |header: &&Header<'_>| is(header, "content-length") && header.value != b"0";
+    if headers.iter().any(|it| is(it, "transfer-encoding") || has_length(&it)) {
+        return refused(BAD_REQUEST, "expected a request without a body");
     }
     if value(headers, "sec-websocket-version") != Some("13") {
         let text = "expected Sec-WebSocket-Version 13";
@@ -254,6 +262,9 @@ mod tests {
             ("Host: broker.example:8083\r\n", "", "400", "Host"),
             ("mqttv3.1, mqtt", "mqttv3.1", "400", "Sec-WebSocket-Protocol mqtt"),
             ("mqttv3.1, mqtt", "MQTT", "400", "Sec-WebSocket-Protocol mqtt"),
+            ("Host:", "Content-Length: 5\r\nHost:", "400", "without a body"),
+            ("Host:", "Transfer-Encoding: chunked\r\nHost:", "400", "without a body"),
+            ("mqtt\r\n\r\n", "mqtt\n\nGET / HTTP/1.1\r\n\r\n", "400", "CR LF"),
             ("Host:", "Origin: null\r\nHost:", "403", "\"null\""),
             ("Host:", "Origin: https://evil.example\r\nHost:", "403", "websocket.origins"),
             ("Host:", "Origin: a\r\nOrigin: b\r\nHost:", "400", "one Origin"),

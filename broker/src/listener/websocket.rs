@@ -123,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        loop {
+        for _ in 0..READS_WITHOUT_DATA_MAX {
             if !this.is_within_frame()
                 && let Poll::Ready(Err(error)) = this.poll_control(cx)
             {
@@ -168,6 +168,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 return Poll::Ready(Ok(()));
             }
         }
+        // Who sends nothing but pings or empty frames takes turns with the others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -236,6 +239,9 @@ impl<S: Stream> Stream for WebSocket<S> {
 /// The largest frame that is sent: a pong waits for its end.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
+/// How often frames without data are read before others have their turn.
+const READS_WITHOUT_DATA_MAX: usize = 4;
+
 /// What is read and thrown away of what was sent behind the last frame.
 const UNREAD_MAX: usize = 64 * 1024;
 
@@ -278,6 +284,25 @@ mod tests {
         read.unwrap();
         let expected = [&[0x82, 20][..], &data, &[0x8a, 1, b'2'], &[0x88, 2, 3, 0xe8]].concat();
         assert_eq!(received, expected);
+    }
+
+    #[tokio::test]
+    async fn frames_without_data_end_the_turn_and_not_the_connection() {
+        let (mut client, server) = duplex(4096);
+        let mut server = WebSocket::new(server, Vec::new(), 1000);
+        let pongs = [0x8a, 0x80, 0, 0, 0, 0].repeat(100);
+        client.write_all(&pongs).await.unwrap();
+        client.write_all(&[0x82, 0x81, 0, 0, 0, 0, b'1']).await.unwrap();
+        let mut turns = 0;
+        // One frame a read: it would all be read in one turn if nothing ended that.
+        let read = poll_fn(|cx| {
+            turns += 1;
+            let mut memory = [0; 6];
+            let mut memory = ReadBuf::new(&mut memory);
+            Pin::new(&mut server).poll_read(cx, &mut memory)
+        });
+        read.await.unwrap();
+        assert!(turns > 100 / READS_WITHOUT_DATA_MAX, "{turns}");
     }
 
     #[tokio::test]

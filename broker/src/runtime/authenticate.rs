@@ -1,7 +1,8 @@
 //! Authentication again (§4.12.1): the steps of exchanges with connected Clients.
 //!
 //! A step is a task of its own and answers by mail, so that the shard goes on and a step that panics
-//! costs its own connection only. It ends with its connection.
+//! costs its own connection only. So is the wait for the Client's answer, which is refused when it
+//! does not come in time. Both end with the connection.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tidings_core::output::ConnectionId;
 use tidings_core::shard::{AuthStep, Input};
 use tidings_core::time::Time;
 use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::sleep_until;
 
 use super::Runtime;
 use crate::auth::{Refusal, Step};
@@ -21,20 +23,26 @@ pub(super) struct ByMethod {
     who: Arc<Reauthenticator>,
     /// The exchange that waits for the Client.
     going: Option<Going>,
-    step: Option<AbortHandle>,
+    /// The step that is being taken, or what waits for the end of the Client's time.
+    task: Option<AbortHandle>,
 }
 
 impl ByMethod {
     pub(super) fn new(who: Arc<Reauthenticator>) -> Self {
-        Self { who, going: None, step: None }
+        Self { who, going: None, task: None }
+    }
+
+    /// Ends the task that there is, for another one.
+    fn replace(&mut self, task: Option<AbortHandle>) {
+        if let Some(old) = std::mem::replace(&mut self.task, task) {
+            old.abort();
+        }
     }
 }
 
 impl Drop for ByMethod {
     fn drop(&mut self) {
-        if let Some(step) = &self.step {
-            step.abort();
-        }
+        self.replace(None);
     }
 }
 
@@ -49,7 +57,7 @@ impl Runtime {
             let going = going.filter(|_| !begins).unwrap_or_else(|| Going::begin(&who, time_max));
             going.step(&data).await
         });
-        method.step = Some(step.abort_handle());
+        method.replace(Some(step.abort_handle()));
         spawn_local(async move {
             let panicked = (Step::Refuse(Refusal::NotAuthorized), None);
             let (step, going) = step.await.unwrap_or(panicked);
@@ -61,8 +69,17 @@ impl Runtime {
     pub(super) fn authenticated(&mut self, answer: Answer) {
         let Answer { connection, step, going } = answer;
         let Some(method) = self.methods.get_mut(&connection) else { return };
+        let post = self.posts.get(usize::from(self.id.0)).cloned();
+        let task = going.as_ref().map(Going::deadline).zip(post).map(|(deadline, post)| {
+            let late = async move {
+                sleep_until(deadline).await;
+                let step = Step::Refuse(Refusal::NotAuthorized);
+                post.send(Mail::Authenticated(Box::new(Answer { connection, step, going: None })));
+            };
+            spawn_local(late).abort_handle()
+        });
         method.going = going;
-        method.step = None;
+        method.replace(task);
         let step = match &step {
             Step::Continue { data } => AuthStep::Continue { data },
             Step::Accept { user, expires, data } => {

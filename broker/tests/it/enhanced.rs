@@ -256,6 +256,24 @@ fn refused_again_is_the_end_of_the_connection() {
 }
 
 #[test]
+fn exchange_that_the_client_does_not_finish_ends_the_connection() {
+    let (_broker, address) = broker_with(Duration::from_millis(100));
+    let mut bob = connected(address, "bob");
+    // One that is finished leaves nothing behind that could end it later.
+    bob.send(&auth(0x19, "PLAY", b"ask more")).unwrap();
+    assert_eq!(bob.next(), asked(0x18, "more"));
+    bob.send(&auth(0x18, "PLAY", b"as bob")).unwrap();
+    let finished = bob.next();
+    if finished != Packet::Disconnect(0x87) {
+        assert_eq!(finished, asked(0, "hello bob"));
+        bob.send(&auth(0x19, "PLAY", b"ask more")).unwrap();
+        assert_eq!(bob.next(), asked(0x18, "more"));
+        assert_eq!(bob.next(), Packet::Disconnect(0x87));
+    }
+    bob.ends();
+}
+
+#[test]
 fn login_ends_when_it_said_it_would() {
     let (_broker, address) = broker();
     // On a machine that is busy it may be over before it began.

@@ -11,7 +11,9 @@ use base64ct::{Base64, Encoding};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use tidings_broker::Broker;
-use tidings_broker::auth::{LoginLimits, OpenUntilUsers, ScramSha256, UserList, UsersFile};
+use tidings_broker::auth::{
+    LoginLimits, OpenUntilUsers, Revoked, ScramSha256, UserList, UsersFile,
+};
 
 use crate::shell::builder;
 use crate::wire::{Connect, Packet, Wire, auth};
@@ -263,6 +265,31 @@ fn connected_client_proves_itself_again() {
     let Packet::Auth(0x18, _, challenge) = wire.next() else { panic!() };
     wire.send(&auth(0x18, METHOD, &scram.last(&challenge))).unwrap();
     assert_eq!(wire.next(), Packet::Disconnect(0x87));
+}
+
+#[test]
+fn who_is_removed_or_gets_another_password_meanwhile_does_not_get_in() {
+    let (_directory, path) = users();
+    let limits = LoginLimits { failure_delay: Duration::ZERO, ..LoginLimits::default() };
+    let users = UsersFile::open(&path, limits).unwrap();
+    let scram = ScramSha256::new(users.clone());
+    let broker = builder().enhanced_authenticate(Arc::new(scram)).start().unwrap();
+    let [bob, carol] = ["bob", "carol"].map(|user| {
+        let scram = Scram::new(user, "pw");
+        let (wire, challenge) = begin(broker.addresses()[0], Connect::new("phone"), &scram);
+        (wire, scram, challenge.unwrap())
+    });
+    UserList::edit(&path, |list| {
+        list.remove("bob")?;
+        list.add("carol", b"other", true)
+    })
+    .unwrap();
+    // From here on whoever is connected has been told.
+    assert_eq!(users.look(), Revoked::Users(vec!["bob".into(), "carol".into()]));
+    for (mut wire, mut scram, challenge) in [bob, carol] {
+        wire.send(&auth(0x18, METHOD, &scram.last(&challenge))).unwrap();
+        assert_eq!(wire.next(), NOT_AUTHORIZED);
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "auth",
             "rights",
             "clock",
+            "descriptors",
             "exchange",
             "limits",
             "listener",

@@ -75,3 +75,23 @@ fn thousand_connections_leave_no_descriptors_behind() {
     Wire::connect(server.address, &Connect::new("after")).ping();
     server.stop();
 }
+
+#[test]
+fn connections_leave_the_store_the_descriptors_it_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = ["--set", "data.segment_bytes=1048576", "--set", "data.checkpoint_bytes=2097152"];
+    let files = 80;
+    let server = Server::start_with_files(directory.path(), files, &small);
+    let mut wire = Wire::connect(server.address, &Connect::new("phone"));
+    // As many as one address may have, and more than there are files for.
+    let strangers: Vec<_> =
+        (0..64).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
+    // The journal goes on to new files, and they into the store.
+    for number in 0..80 {
+        let topic = format!("t/{number}");
+        wire.publish(&topic, &[b'x'; 60_000], 1, true);
+    }
+    assert!(descriptors(&server) < files, "{}", descriptors(&server));
+    drop(strangers);
+    server.stop();
+}

@@ -31,11 +31,21 @@ impl Server {
     pub(crate) fn start_at(directory: &Path, address: &str, args: &[&str]) -> Self {
         let mut command = tidings(directory, &["--listen", address]);
         // Two shards on any machine, for what only happens between them.
-        command
-            .args(["--set", "shards=2"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["--set", "shards=2"]).args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts with a limit of open files.
+    pub(crate) fn start_with_files(directory: &Path, files: usize, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_tidings"), "--listen", "127.0.0.1:0"]);
+        command.args(args).current_dir(directory).stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         // Read all the time, so that the process never waits for a reader of its log.

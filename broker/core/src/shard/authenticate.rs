@@ -51,8 +51,11 @@ impl Shard {
         let session = self.connections.get(&connection).and_then(|id| self.sessions.get_mut(id));
         let Some(session) = session else { return };
         let link = &mut session.link;
-        if link.reauthentication != Reauthentication::Asked {
-            return;
+        match (link.reauthentication, &step) {
+            (Reauthentication::Asked, _) => {}
+            // The Client has not answered in time.
+            (Reauthentication::Answering, AuthStep::Refuse(_)) => {}
+            _ => return,
         }
         let refused = match step {
             AuthStep::Continue { data } | AuthStep::Accept { data, .. }

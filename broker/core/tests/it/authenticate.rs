@@ -125,6 +125,19 @@ fn refusal_ends_the_connection_and_its_will_is_published() {
 }
 
 #[test]
+fn exchange_that_the_client_does_not_finish_can_be_refused() {
+    let mut broker = Cluster::new(1);
+    let bob = known(&mut broker, "bob");
+    auth(&mut broker, bob, BEGIN, "M", "");
+    broker.authenticated(bob, AuthStep::Continue { data: b"" });
+    assert_eq!(broker.received(bob).len(), 1);
+    broker.authenticated(bob, accept("bob", ""));
+    assert!(broker.received(bob).is_empty(), "nobody has proved anything");
+    broker.authenticated(bob, AuthStep::Refuse(ReasonCode::NotAuthorized));
+    assert_eq!(broker.received(bob), ["DISCONNECT 87"]);
+}
+
+#[test]
 fn data_that_the_client_would_not_take_is_not_sent() {
     // [MQTT-3.1.2-24]
     let mut broker = Cluster::new(1);

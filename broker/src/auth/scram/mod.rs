@@ -49,15 +49,11 @@ impl ScramSha256 {
         Self { users, fallback: ScramSecret::random() }
     }
 
-    /// The keys of `user`; of one that has none, keys that no password has, and false.
-    fn keys(&self, user: &str) -> (ScramKeys, bool) {
+    /// The keys of `user`, if it has some, and keys that no password has for one that has none.
+    fn keys(&self, user: &str) -> (Option<ScramKeys>, ScramKeys) {
         let (keys, secret) = self.users.scram(user);
         // Made in any case, or the time would tell.
-        let made_up = secret.as_ref().unwrap_or(&self.fallback).keys(user);
-        match keys {
-            Some(keys) => (keys, true),
-            None => (made_up, false),
-        }
+        (keys, secret.as_ref().unwrap_or(&self.fallback).keys(user))
     }
 }
 
@@ -90,7 +86,8 @@ struct ScramExchange {
 struct Challenged {
     user: String,
     challenge: Challenge,
-    has_keys: bool,
+    /// `None`: those that were made up.
+    keys: Option<ScramKeys>,
 }
 
 impl ScramExchange {
@@ -111,17 +108,20 @@ impl ScramExchange {
         if self.scram.users.is_limited(first.user, self.address, now) {
             return Err(Refusal::ServerBusy);
         }
-        let (keys, has_keys) = self.scram.keys(first.user);
-        let challenge = Challenge::new(&first, &nonce(), &keys);
+        let (keys, made_up) = self.scram.keys(first.user);
+        let challenge = Challenge::new(&first, &nonce(), keys.as_ref().unwrap_or(&made_up));
         let data = challenge.message.clone().into_bytes();
-        self.challenged = Some(Challenged { user: first.user.to_owned(), challenge, has_keys });
+        self.challenged = Some(Challenged { user: first.user.to_owned(), challenge, keys });
         Ok(data)
     }
 
     /// client-final-message.
     fn verify(&self, it: Challenged, data: &[u8], now: Instant) -> Result<Step, Refusal> {
         let verified = it.challenge.verify(data);
-        let right = verified.is_ok() && it.has_keys;
+        // A Client may take its time: who was removed meanwhile, or has another password, was told
+        // to whoever is connected, and does not get in behind that.
+        let still = it.keys.is_some() && it.keys == self.scram.users.scram(&it.user).0;
+        let right = verified.is_ok() && still;
         match (self.scram.users.proved(&it.user, self.address, now, right), verified) {
             (Outcome::Right, Ok(last)) => {
                 Ok(Step::Accept { user: it.user, expires: None, data: last.into_bytes() })
@@ -139,13 +139,13 @@ impl Exchange for ScramExchange {
     fn step<'a>(&'a mut self, data: &'a [u8]) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
         Box::pin(async move {
             let now = Instant::now();
+            self.scram.users.refresh().await;
             let step = if let Some(challenged) = self.challenged.take() {
                 self.verify(challenged, data, now)
             } else if data.is_empty() {
                 // The Client waits to be asked (RFC 4422, section 3): there is nothing to ask.
                 return Step::Continue { data: Vec::new() };
             } else {
-                self.scram.users.refresh().await;
                 self.challenge(data, now).map(|data| Step::Continue { data })
             };
             match step {
