@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::codec::QoS;
+use tidings_broker::core::limits::{Limits, Offers};
 use tidings_broker::core::metric::{Metric, Snapshot};
 use tidings_broker::{Broker, ConnectionLimits};
 
@@ -99,6 +100,19 @@ fn session_is_taken_over_ten_times_and_then_kept() {
     clients.last_mut().unwrap().ping();
     let all = broker.metrics();
     assert_eq!((all.get(Metric::LimitTakeovers), all.get(Metric::ClosedTakenOver)), (1, 10));
+}
+
+#[test]
+fn will_that_is_not_offered_is_refused_and_counted() {
+    let offers = Offers { maximum_qos: QoS::AtMostOnce, ..Offers::default() };
+    let limits = Limits { offers, ..Limits::default() };
+    let broker = builder().limits(limits).start().unwrap();
+    let connect = Connect::new("bob").will("t", "gone").v5();
+    let (_, code, _) = Wire::try_connect(broker.addresses()[0], &connect).unwrap();
+    assert_eq!(code, 0x9b);
+    let all = broker.metrics();
+    let counted = (all.get(Metric::LimitMaximumQoS), all.get(Metric::ConnectsRefusedOffer));
+    assert_eq!(counted, (1, 1));
 }
 
 #[test]

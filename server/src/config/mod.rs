@@ -360,6 +360,18 @@ section! {
         /// UTF-8 and refuse others with 0x99.
         payload_format: PayloadFormat = PayloadFormat::Trust,
             Kind::Choice(&["trust", "check"]);
+        /// Highest QoS; announced if below 2. A PUBLISH above it: DISCONNECT 0x9B, a will: CONNACK
+        /// 0x9B; subscriptions are granted at most it. Chat needs 1.
+        maximum_qos: u64 = 2, Kind::Number(0, 2);
+        /// Whether messages may be retained; announced if not. Then a retained message: DISCONNECT 0x9A,
+        /// a retained will: CONNACK 0x9A.
+        retain_available: bool = true, Kind::Flag;
+        /// Whether filters may have wildcards; announced if not. Then: 0xA2.
+        wildcard_subscriptions_available: bool = true, Kind::Flag;
+        /// Whether subscriptions may have identifiers; announced if not. Then: 0xA1.
+        subscription_identifiers_available: bool = true, Kind::Flag;
+        /// Whether subscriptions may be shared; announced if not. Then: 0x9E.
+        shared_subscriptions_available: bool = true, Kind::Flag;
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.
