@@ -187,6 +187,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     let limits = &config.limits;
     ConnectionLimits {
         connect_bytes_max: size(limits.connect_bytes_max),
+        connections_max: size(limits.connections_max),
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),

@@ -176,6 +176,7 @@ metrics! {
         LimitConnectTimeout "connect_timeout_s";
         LimitUnauthenticated "unauthenticated_connections_max";
         LimitUnauthenticatedPerAddress "unauthenticated_per_address_max";
+        LimitConnections "connections_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

@@ -372,6 +372,8 @@ section! {
         subscription_identifiers_available: bool = true, Kind::Flag;
         /// Whether subscriptions may be shared; announced if not. Then: 0x9E.
         shared_subscriptions_available: bool = true, Kind::Flag;
+        /// Most Clients connected at once; 0 is no bound. More: CONNACK 0x97.
+        connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.

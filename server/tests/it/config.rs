@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use super::run;
 use crate::support::Server;
-use crate::wire::{Connect, PATIENCE};
+use crate::wire::{Connect, PATIENCE, Wire};
 
 #[test]
 fn printed_file_is_a_configuration_that_prints_the_same_values() {
@@ -46,12 +46,13 @@ fn wrong_configuration_ends_with_78_and_one_line() {
 fn server_that_offers_less_says_so() {
     let directory = tempfile::tempdir().unwrap();
     for (set, told) in [
-        ("maximum_qos=1", [0x24, 1]),
-        ("maximum_qos=0", [0x24, 0]),
-        ("retain_available=false", [0x25, 0]),
-        ("wildcard_subscriptions_available=false", [0x28, 0]),
-        ("subscription_identifiers_available=false", [0x29, 0]),
-        ("shared_subscriptions_available=false", [0x2a, 0]),
+        ("maximum_qos=1", Some([0x24, 1])),
+        ("maximum_qos=0", Some([0x24, 0])),
+        ("retain_available=false", Some([0x25, 0])),
+        ("wildcard_subscriptions_available=false", Some([0x28, 0])),
+        ("subscription_identifiers_available=false", Some([0x29, 0])),
+        ("shared_subscriptions_available=false", Some([0x2a, 0])),
+        ("connections_max=1", None),
     ] {
         let server = Server::start(directory.path(), &["--set", &format!("limits.{set}")]);
         let mut first = TcpStream::connect(server.address).unwrap();
@@ -64,7 +65,9 @@ fn server_that_offers_less_says_so() {
         // Receive Maximum and Maximum Packet Size come first, then what is not offered.
         let offers =
             connack[13..].chunks(2).filter(|it| matches!(it[0], 0x24 | 0x25 | 0x28..=0x2a));
-        assert_eq!(offers.collect::<Vec<_>>(), [&told[..]], "{set}");
+        assert_eq!(offers.collect::<Vec<_>>(), told.iter().collect::<Vec<_>>(), "{set}");
+        let (_, code, _) = Wire::try_connect(server.address, &Connect::new("more").v5()).unwrap();
+        assert_eq!(code, if set == "connections_max=1" { 0x97 } else { 0 }, "{set}");
         server.crash();
     }
 }
