@@ -299,7 +299,7 @@ section! {
     /// The bounds of everything that Clients can make grow.
     Limits, "limits." {
         /// Largest packet; announced to MQTT 5 Clients. Larger: DISCONNECT 0x95.
-        packet_bytes_max: u64 = 256 * KIB, Kind::Number(KIB, 16 * MIB);
+        packet_bytes_max: u64 = 256 * KIB, Kind::Number(20, 16 * MIB);
         /// Longest Client Identifier.
         client_id_bytes_max: u64 = 128, Kind::Number(23, U16);
         /// Longest user name.
