@@ -45,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// It had its CONNACK, and counts among those that are connected.
     pub(crate) connected: bool,
+    /// It has a place among the connections that may be.
+    pub(crate) placed: bool,
     /// The beginning of a packet whose end has not come yet.
     pub(crate) input: Vec<u8>,
     /// `input` was looked at and holds no whole packet.
@@ -87,6 +89,7 @@ impl Connection {
             version,
             phase: Phase::Opening,
             connected: false,
+            placed: false,
             input,
             waits_for_more: false,
             output: Vec::new(),

@@ -10,6 +10,9 @@ pub struct ConnectionLimits {
     /// The largest CONNECT, and AUTH before CONNACK, whatever larger packets are taken later. More:
     /// CONNACK 0x95 and closed.
     pub connect_bytes_max: usize,
+    /// Clients that are connected at once; 0: no bound. One that would be one more: CONNACK 0x97 (MQTT
+    /// 3.1.1: 3). Who takes its own session over is not one more.
+    pub connections_max: usize,
     /// From accept to a complete and accepted CONNECT, enhanced authentication included; no byte
     /// makes it longer. Then: closed. A connected Client has as long to be authenticated again.
     pub connect_timeout: Duration,
@@ -31,6 +34,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             connect_bytes_max: 64 * 1024,
+            connections_max: 0,
             connect_timeout: Duration::from_secs(10),
             unauthenticated_max: 1024,
             unauthenticated_per_address_max: 64,

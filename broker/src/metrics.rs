@@ -4,7 +4,7 @@
 //! Nothing here is written on the way of a message; see [`tidings_core::metric`] for who writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tidings_core::metric::{Counters, Metric, Snapshot};
 use tidings_core::time::Time;
@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     /// Clients that are connected, over all shards: the most at once is no sum.
     connections: AtomicU64,
     connections_max: AtomicU64,
+    /// Connections that have a place among those that may be, with a CONNACK or about to get one.
+    places: AtomicUsize,
     store: Arc<Hub>,
     clock: Clock,
     begun: Time,
@@ -33,6 +35,7 @@ impl Metrics {
             others: Counters::default(),
             connections: AtomicU64::new(0),
             connections_max: AtomicU64::new(0),
+            places: AtomicUsize::new(0),
             store,
             clock,
             begun: clock.now(),
@@ -48,6 +51,17 @@ impl Metrics {
     /// A Client is not connected any more.
     pub(crate) fn disconnected(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place among the connections, of which there are at most `max`.
+    pub(crate) fn try_enter(&self, max: usize) -> bool {
+        let enter = |taken: usize| (taken < max).then_some(taken + 1);
+        self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok()
+    }
+
+    /// Gives it back.
+    pub(crate) fn leave(&self) {
+        self.places.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts what happens outside of shards.

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
+use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
-use tidings_broker::core::limits::{Limits, Told};
+use tidings_broker::core::limits::{Limits, Offers, Told};
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -162,6 +163,7 @@ fn limits(config: &Config) -> Limits {
         retained_message_bytes_max: size(limits.retained_message_bytes_max),
         retained_bytes_max: size(limits.retained_bytes_max),
         payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
+        offers: offers(config),
         told: Told {
             response_information: config.top.response_information.clone(),
             server_reference: config.drain.server_reference.clone(),
@@ -171,11 +173,28 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// What of MQTT may be used, as configured.
+fn offers(config: &Config) -> Offers {
+    let limits = &config.limits;
+    Offers {
+        maximum_qos: match limits.maximum_qos {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        },
+        retain: limits.retain_available,
+        wildcard_subscriptions: limits.wildcard_subscriptions_available,
+        subscription_identifiers: limits.subscription_identifiers_available,
+        shared_subscriptions: limits.shared_subscriptions_available,
+    }
+}
+
 /// The bounds of connections, as configured.
 fn connection_limits(config: &Config) -> ConnectionLimits {
     let limits = &config.limits;
     ConnectionLimits {
         connect_bytes_max: size(limits.connect_bytes_max),
+        connections_max: size(limits.connections_max),
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),

@@ -32,6 +32,7 @@ pub fn admit(
         return Err(ReasonCode::BadUserNameOrPassword);
     }
     if let Some(will) = &connect.will {
+        limits.offers.allow_message(will.qos, will.retain)?;
         if limits.topic.check(will.topic).is_err() || will.topic.starts_with('$') {
             return Err(ReasonCode::TopicNameInvalid);
         }

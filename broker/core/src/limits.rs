@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::topic::TopicLimits;
+use crate::codec::{PropertiesBuf, Property, QoS, ReasonCode};
+use crate::topic::{TopicFilter, TopicLimits};
 
 /// The bounds of a broker. Each is one number; [`Limits::default`] suits a public server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +64,86 @@ pub struct Limits {
     pub retained_bytes_max: usize,
     /// Whether a payload that is said to be text has to be (§3.3.2.3.2); if not: 0x99.
     pub payload_format_checked: bool,
+    /// Which parts of MQTT Clients may use.
+    pub offers: Offers,
     /// What MQTT 5 Clients are told besides.
     pub told: Told,
+}
+
+/// The parts of MQTT that a server may leave out. MQTT 5 Clients are told in CONNACK which those are;
+/// what sessions had before they were left out they keep. Default: everything is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offers {
+    /// The highest QoS (§3.2.2.3.4): a PUBLISH above it is answered by DISCONNECT with 0x9B, a will
+    /// by CONNACK 0x9B, and a subscription is granted at most it.
+    pub maximum_qos: QoS,
+    /// Retained messages (§3.2.2.3.5); if not: DISCONNECT or, for a will, CONNACK with 0x9A.
+    pub retain: bool,
+    /// Subscriptions with wildcards (§3.2.2.3.11); if not: 0xA2 in SUBACK.
+    pub wildcard_subscriptions: bool,
+    /// Subscription Identifiers (§3.2.2.3.12); if not: 0xA1 in SUBACK.
+    pub subscription_identifiers: bool,
+    /// Shared Subscriptions (§3.2.2.3.13); if not: 0x9E in SUBACK.
+    pub shared_subscriptions: bool,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self {
+            maximum_qos: QoS::ExactlyOnce,
+            retain: true,
+            wildcard_subscriptions: true,
+            subscription_identifiers: true,
+            shared_subscriptions: true,
+        }
+    }
+}
+
+impl Offers {
+    /// Whether a PUBLISH, or a will, may be of this kind. [MQTT-3.2.2-12], [MQTT-3.2.2-13]
+    pub(crate) fn allow_message(&self, qos: QoS, retain: bool) -> Result<(), ReasonCode> {
+        if qos > self.maximum_qos {
+            Err(ReasonCode::QoSNotSupported)
+        } else if retain && !self.retain {
+            Err(ReasonCode::RetainNotSupported)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether a subscription may be of this kind, of whatever QoS. [MQTT-3.2.2-10]
+    pub(crate) fn allow_subscription(
+        &self,
+        filter: &TopicFilter,
+        identifier: Option<u32>,
+    ) -> Result<(), ReasonCode> {
+        if !self.shared_subscriptions && filter.share().is_some() {
+            Err(ReasonCode::SharedSubscriptionsNotSupported)
+        } else if !self.wildcard_subscriptions && filter.has_wildcard() {
+            Err(ReasonCode::WildcardSubscriptionsNotSupported)
+        } else if !self.subscription_identifiers && identifier.is_some() {
+            Err(ReasonCode::SubscriptionIdentifiersNotSupported)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Adds to CONNACK what is left out. [MQTT-3.2.2-9]
+    pub(crate) fn announce(&self, to: &mut PropertiesBuf) {
+        if self.maximum_qos < QoS::ExactlyOnce {
+            to.push(Property::MaximumQoS(self.maximum_qos.as_u8()));
+        }
+        for (offered, property) in [
+            (self.retain, Property::RetainAvailable(false)),
+            (self.wildcard_subscriptions, Property::WildcardSubscriptionAvailable(false)),
+            (self.subscription_identifiers, Property::SubscriptionIdentifiersAvailable(false)),
+            (self.shared_subscriptions, Property::SharedSubscriptionAvailable(false)),
+        ] {
+            if !offered {
+                to.push(property);
+            }
+        }
+    }
 }
 
 /// What MQTT 5 Clients are told of the world around the broker. Empty: nothing.
@@ -119,6 +198,7 @@ impl Default for Limits {
             retained_message_bytes_max: 64 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
             payload_format_checked: false,
+            offers: Offers::default(),
             told: Told::default(),
         }
     }

@@ -95,6 +95,7 @@ metrics! {
         ConnectsRefusedBusy "server_busy";
         ConnectsRefusedQuota "quota";
         ConnectsRefusedRate "rate";
+        ConnectsRefusedOffer "not_offered";
         ConnectsRefusedOther "other";
     }
     Counter "tidings_connections_closed_total" "Connections that ended, by why." "cause" {
@@ -137,6 +138,7 @@ metrics! {
         PublishRefusedRights "not_authorized";
         PublishRefusedTopic "topic_name";
         PublishRefusedFormat "payload_format";
+        PublishRefusedOffer "not_offered";
         PublishRefusedOther "other";
     }
     Counter "tidings_dropped_messages_total" "Messages that one recipient did not get, by why." "cause" {
@@ -174,6 +176,12 @@ metrics! {
         LimitConnectTimeout "connect_timeout_s";
         LimitUnauthenticated "unauthenticated_connections_max";
         LimitUnauthenticatedPerAddress "unauthenticated_per_address_max";
+        LimitConnections "connections_max";
+        LimitMaximumQoS "maximum_qos";
+        LimitRetain "retain_available";
+        LimitWildcardSubscriptions "wildcard_subscriptions_available";
+        LimitSubscriptionIdentifiers "subscription_identifiers_available";
+        LimitSharedSubscriptions "shared_subscriptions_available";
     }
     Counter "tidings_journal_groups_total" "Groups of records written to the journal." "" {
         JournalGroups "";
@@ -201,6 +209,9 @@ impl Metric {
             ReasonCode::ServerBusy => Self::ConnectsRefusedBusy,
             ReasonCode::QuotaExceeded => Self::ConnectsRefusedQuota,
             ReasonCode::ConnectionRateExceeded => Self::ConnectsRefusedRate,
+            ReasonCode::QoSNotSupported | ReasonCode::RetainNotSupported => {
+                Self::ConnectsRefusedOffer
+            }
             ReasonCode::MalformedPacket
             | ReasonCode::ProtocolError
             | ReasonCode::PacketTooLarge
@@ -216,7 +227,24 @@ impl Metric {
             ReasonCode::NotAuthorized => Self::PublishRefusedRights,
             ReasonCode::TopicNameInvalid => Self::PublishRefusedTopic,
             ReasonCode::PayloadFormatInvalid => Self::PublishRefusedFormat,
+            ReasonCode::QoSNotSupported | ReasonCode::RetainNotSupported => {
+                Self::PublishRefusedOffer
+            }
             _ => Self::PublishRefusedOther,
+        }
+    }
+
+    /// The key of a part of MQTT that is not offered, if that is what `reason` says.
+    pub const fn not_offered(reason: ReasonCode) -> Option<Self> {
+        match reason {
+            ReasonCode::QoSNotSupported => Some(Self::LimitMaximumQoS),
+            ReasonCode::RetainNotSupported => Some(Self::LimitRetain),
+            ReasonCode::WildcardSubscriptionsNotSupported => Some(Self::LimitWildcardSubscriptions),
+            ReasonCode::SubscriptionIdentifiersNotSupported => {
+                Some(Self::LimitSubscriptionIdentifiers)
+            }
+            ReasonCode::SharedSubscriptionsNotSupported => Some(Self::LimitSharedSubscriptions),
+            _ => None,
         }
     }
 

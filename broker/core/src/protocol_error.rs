@@ -72,6 +72,10 @@ pub enum ProtocolError {
         /// What the Client takes.
         max: usize,
     },
+    /// A part of MQTT that this server does not offer, and said so: see
+    /// [`Offers`](crate::limits::Offers).
+    #[error("{0} by this server, as its CONNACK says")]
+    NotOffered(ReasonCode),
     /// A message to be refused that has no acknowledgement to say so: of MQTT 3.1.1, or QoS 0.
     #[error("message refused: {0}")]
     Refused(ReasonCode),
@@ -86,7 +90,7 @@ impl ProtocolError {
             Self::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
             Self::AnswerTooLarge { .. } => ReasonCode::PacketTooLarge,
             Self::TooManyFilters { .. } => ReasonCode::QuotaExceeded,
-            Self::Refused(reason) => *reason,
+            Self::NotOffered(reason) | Self::Refused(reason) => *reason,
             Self::SecondConnect
             | Self::NotForClients(_)
             | Self::TopicAliasUnknown { .. }

@@ -290,6 +290,9 @@ impl Desk {
             Err(Unknown::Gone) => {}
             Err(Unknown::Refused(reason)) => {
                 self.front.metrics.count(Metric::refused_connect(reason));
+                if let Some(left_out) = Metric::not_offered(reason) {
+                    self.front.metrics.count(left_out);
+                }
                 tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
                 goodbye(stream, &refusal(&connect, reason)).await;
             }

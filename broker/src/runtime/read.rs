@@ -5,10 +5,10 @@
 
 use std::task::{Context, Poll};
 
-use tidings_core::codec::{Packet, Version, decode};
+use tidings_core::codec::{Packet, ReasonCode, Version, decode};
 use tidings_core::metric::Metric;
 use tidings_core::output::ConnectionId;
-use tidings_core::shard::{Input, Open};
+use tidings_core::shard::{Input, Open, refuse_connect};
 use tidings_core::time::Time;
 
 use super::Runtime;
@@ -20,8 +20,6 @@ impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
         let Introduced { mut stream, mut bytes, login } = introduced;
-        let Login { user, client_id, assigned, expires, authentication_data, reauthenticator } =
-            login;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -32,7 +30,23 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        self.connections.insert(id, Connection::new(stream, version, input));
+        let mut connection = Connection::new(stream, version, input);
+        // Who takes its session over gets a place beside the older connection, which goes.
+        let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
+        let max = self.limits.connections_max;
+        connection.placed =
+            self.metrics.try_enter(if max == 0 || takes_over { usize::MAX } else { max });
+        let placed = connection.placed;
+        self.connections.insert(id, connection);
+        if !placed {
+            self.counters.add(Metric::LimitConnections, 1);
+            self.counters.add(Metric::refused_connect(ReasonCode::QuotaExceeded), 1);
+            refuse_connect(id, &connect, ReasonCode::QuotaExceeded, &mut self.out);
+            self.carry_out();
+            return Some(id);
+        }
+        let Login { user, client_id, assigned, expires, authentication_data, reauthenticator } =
+            login;
         tracing::debug!(connection = id.0, user, client_id, "opening");
         let expires = expires.map_or(Time::NEVER, |expires| self.clock.time(expires));
         let (user, client_id) = (&user[..], &client_id[..]);

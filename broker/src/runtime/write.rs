@@ -29,6 +29,9 @@ impl Runtime {
         if let Some(connection) = self.connections.get_mut(&id) {
             tracing::debug!(connection = id.0, "closing: {cause}");
             connection.phase = Phase::Closing;
+            if std::mem::take(&mut connection.placed) {
+                self.metrics.leave();
+            }
             if std::mem::take(&mut connection.connected) {
                 self.metrics.disconnected();
             }
@@ -119,6 +122,9 @@ impl Runtime {
     /// Drops a connection; always `false`.
     pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
         if let Some(connection) = self.connections.remove(&id) {
+            if connection.placed {
+                self.metrics.leave();
+            }
             if connection.connected {
                 self.metrics.disconnected();
             }

@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use tidings_broker::core::limits::Limits;
+use tidings_broker::core::codec::QoS;
+use tidings_broker::core::limits::{Limits, Offers};
 use tidings_broker::core::metric::{Metric, Snapshot};
 use tidings_broker::{Broker, ConnectionLimits};
 
@@ -99,6 +100,53 @@ fn session_is_taken_over_ten_times_and_then_kept() {
     clients.last_mut().unwrap().ping();
     let all = broker.metrics();
     assert_eq!((all.get(Metric::LimitTakeovers), all.get(Metric::ClosedTakenOver)), (1, 10));
+}
+
+#[test]
+fn client_too_many_is_refused_until_another_goes() {
+    let limits = ConnectionLimits { connections_max: 2, ..ConnectionLimits::default() };
+    let broker = builder().connection_limits(limits).start().unwrap();
+    let address = broker.addresses()[0];
+    let join = |connect: &Connect| {
+        Wire::try_connect(address, connect).map(|(wire, code, _)| (wire, code)).unwrap()
+    };
+    let first = join(&Connect::new("a").v5());
+    let second = join(&Connect::new("b"));
+    assert_eq!((first.1, second.1), (0, 0));
+    assert_eq!(join(&Connect::new("c").v5()).1, 0x97);
+    assert_eq!(join(&Connect::new("d")).1, 3);
+    // Who takes its own session over is not one more.
+    let again = join(&Connect::new("a").v5());
+    assert_eq!(again.1, 0);
+    assert_eq!(join(&Connect::new("c").v5()).1, 0x97);
+    let all = broker.metrics();
+    assert_eq!((all.get(Metric::Connections), all.get(Metric::LimitConnections)), (2, 3));
+    assert_eq!(all.get(Metric::ConnectsRefusedQuota), 3);
+    // Each place is there again, however its Client went, and only once: the first has not even closed
+    // its end yet.
+    second.0.disconnect();
+    eventually(&broker, |all| all.get(Metric::Connections) == 1);
+    let third = join(&Connect::new("c"));
+    assert_eq!(third.1, 0);
+    drop((first, again, third));
+    eventually(&broker, |all| all.get(Metric::Connections) == 0);
+    let names = ["e", "f", "g"];
+    let joined: Vec<_> = names.iter().map(|name| join(&Connect::new(name).v5())).collect();
+    let codes: Vec<_> = joined.iter().map(|it| it.1).collect();
+    assert_eq!(codes, [0, 0, 0x97]);
+}
+
+#[test]
+fn will_that_is_not_offered_is_refused_and_counted() {
+    let offers = Offers { maximum_qos: QoS::AtMostOnce, ..Offers::default() };
+    let limits = Limits { offers, ..Limits::default() };
+    let broker = builder().limits(limits).start().unwrap();
+    let connect = Connect::new("bob").will("t", "gone").v5();
+    let (_, code, _) = Wire::try_connect(broker.addresses()[0], &connect).unwrap();
+    assert_eq!(code, 0x9b);
+    let all = broker.metrics();
+    let counted = (all.get(Metric::LimitMaximumQoS), all.get(Metric::ConnectsRefusedOffer));
+    assert_eq!(counted, (1, 1));
 }
 
 #[test]

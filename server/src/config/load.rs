@@ -553,7 +553,7 @@ mod tests {
             }
             Kind::Text { .. } => "other".into(),
             Kind::Addresses => "127.0.0.1:1,[::1]:2".into(),
-            Kind::Flag => "true".into(),
+            Kind::Flag => (!default.as_bool().unwrap()).to_string(),
             Kind::List(Item::Word(words)) => words.join(","),
             Kind::List(Item::Origin) => "https://a.example,*".into(),
             Kind::List(Item::Network) => "10.0.0.0/8,::1".into(),

@@ -302,7 +302,7 @@ section! {
     /// The bounds of everything that Clients can make grow.
     Limits, "limits." {
         /// Largest packet; announced to MQTT 5 Clients. Larger: DISCONNECT 0x95.
-        packet_bytes_max: u64 = 256 * KIB, Kind::Number(KIB, 16 * MIB);
+        packet_bytes_max: u64 = 256 * KIB, Kind::Number(20, 16 * MIB);
         /// Longest Client Identifier.
         client_id_bytes_max: u64 = 128, Kind::Number(23, U16);
         /// Longest user name.
@@ -363,6 +363,20 @@ section! {
         /// UTF-8 and refuse others with 0x99.
         payload_format: PayloadFormat = PayloadFormat::Trust,
             Kind::Choice(&["trust", "check"]);
+        /// Highest QoS; announced if below 2. A PUBLISH above it: DISCONNECT 0x9B, a will: CONNACK
+        /// 0x9B; subscriptions are granted at most it. Chat needs 1.
+        maximum_qos: u64 = 2, Kind::Number(0, 2);
+        /// Whether messages may be retained; announced if not. Then a retained message: DISCONNECT 0x9A,
+        /// a retained will: CONNACK 0x9A.
+        retain_available: bool = true, Kind::Flag;
+        /// Whether filters may have wildcards; announced if not. Then: 0xA2.
+        wildcard_subscriptions_available: bool = true, Kind::Flag;
+        /// Whether subscriptions may have identifiers; announced if not. Then: 0xA1.
+        subscription_identifiers_available: bool = true, Kind::Flag;
+        /// Whether subscriptions may be shared; announced if not. Then: 0x9E.
+        shared_subscriptions_available: bool = true, Kind::Flag;
+        /// Most Clients connected at once; 0 is no bound. More: CONNACK 0x97.
+        connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
         /// Most of them from one address.

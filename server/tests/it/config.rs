@@ -1,8 +1,12 @@
 //! `tidings config print`, and a configuration that is wrong.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use super::run;
+use crate::support::Server;
+use crate::wire::{Connect, PATIENCE, Wire};
 
 #[test]
 fn printed_file_is_a_configuration_that_prints_the_same_values() {
@@ -36,4 +40,34 @@ fn wrong_configuration_ends_with_78_and_one_line() {
         run(directory.path(), &["--set", "shards=many"]).failed(78),
         "--set: shards: expected an integer from 0 to 256, found \"many\""
     );
+}
+
+#[test]
+fn server_that_offers_less_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    for (set, told) in [
+        ("maximum_qos=1", Some([0x24, 1])),
+        ("maximum_qos=0", Some([0x24, 0])),
+        ("retain_available=false", Some([0x25, 0])),
+        ("wildcard_subscriptions_available=false", Some([0x28, 0])),
+        ("subscription_identifiers_available=false", Some([0x29, 0])),
+        ("shared_subscriptions_available=false", Some([0x2a, 0])),
+        ("connections_max=1", None),
+    ] {
+        let server = Server::start(directory.path(), &["--set", &format!("limits.{set}")]);
+        let mut first = TcpStream::connect(server.address).unwrap();
+        first.set_read_timeout(Some(PATIENCE)).unwrap();
+        first.write_all(&Connect::new("first").v5().bytes()).unwrap();
+        let mut connack = [0; 64];
+        let read = first.read(&mut connack).unwrap();
+        let connack = &connack[..read];
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "{set}: {connack:02x?}");
+        // Receive Maximum and Maximum Packet Size come first, then what is not offered.
+        let offers =
+            connack[13..].chunks(2).filter(|it| matches!(it[0], 0x24 | 0x25 | 0x28..=0x2a));
+        assert_eq!(offers.collect::<Vec<_>>(), told.iter().collect::<Vec<_>>(), "{set}");
+        let (_, code, _) = Wire::try_connect(server.address, &Connect::new("more").v5()).unwrap();
+        assert_eq!(code, if set == "connections_max=1" { 0x97 } else { 0 }, "{set}");
+        server.crash();
+    }
 }

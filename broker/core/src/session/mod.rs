@@ -30,7 +30,7 @@ use crate::codec::{
 };
 use crate::hook::{Client, SessionId};
 use crate::ledger::Ledger;
-use crate::limits::Limits;
+use crate::limits::{Limits, Offers};
 use crate::message::{Message, MessageId};
 use crate::metric::Counters;
 use crate::output::{ConnectionId, Outbox};
@@ -251,6 +251,11 @@ impl Subscription {
     pub(crate) fn new(options: SubscriptionOptions, id: Option<u32>) -> Self {
         let SubscriptionOptions { qos, no_local, retain_as_published, .. } = options;
         Self { qos, no_local, retain_as_published, id }
+    }
+
+    /// The same, with a QoS that is offered.
+    pub(crate) fn at_most(self, offers: &Offers) -> Self {
+        Self { qos: self.qos.min(offers.maximum_qos), ..self }
     }
 
     /// Whether retained messages are to be sent now. [MQTT-3.3.1-9] to [MQTT-3.3.1-11]

@@ -60,6 +60,9 @@ impl Shard {
                 ProtocolError::TooManyFilters { .. } => {
                     (Metric::ClosedProtocol, Some(Metric::LimitFilters))
                 }
+                ProtocolError::NotOffered(reason) => {
+                    (Metric::ClosedRefused, Metric::not_offered(*reason))
+                }
                 ProtocolError::Refused(_) => (Metric::ClosedRefused, None),
                 _ => (Metric::ClosedProtocol, None),
             },

@@ -312,6 +312,7 @@ impl Shard {
         to.push(Property::MaximumPacketSize(
             u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX),
         ));
+        limits.offers.announce(to);
         if open.assigned {
             to.push(Property::AssignedClientId(open.client_id));
         }

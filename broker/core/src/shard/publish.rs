@@ -30,6 +30,10 @@ impl Shard {
     ) -> Result<(), CloseCause> {
         self.counters.add(Metric::PublishReceived, 1);
         self.counters.add(Metric::PublishBytesReceived, publish.payload.len() as u64);
+        if let Err(reason) = self.limits.offers.allow_message(publish.qos, publish.retain) {
+            self.counters.add(Metric::refused_publish(reason), 1);
+            return Err(ProtocolError::NotOffered(reason).into());
+        }
         let receive_maximum = self.limits.receive_maximum;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let topic = match session.receive(publish, receive_maximum)? {

@@ -117,7 +117,8 @@ impl Shard {
         } else if kind == RowKind::Subscription as u8 {
             let text = std::str::from_utf8(rest).map_err(|_| BadRow::Content)?;
             let filter = TopicFilter::parse(text).map_err(|_| BadRow::Content)?;
-            let subscription = rows::read_subscription(&row.value)?;
+            // Granted when more may have been offered.
+            let subscription = rows::read_subscription(&row.value)?.at_most(&self.limits.offers);
             offline.subscriptions.push((filter, subscription));
             self.counters.add(Metric::Subscriptions, 1);
         }

@@ -144,6 +144,13 @@ impl Shard {
             }
             return Err(ReasonCode::TopicFilterInvalid);
         }
+        let offers = &self.limits.offers;
+        if let Err(reason) = offers.allow_subscription(&filter, identifier) {
+            if let Some(left_out) = Metric::not_offered(reason) {
+                self.counters.add(left_out, 1);
+            }
+            return Err(reason);
+        }
         let shared = filter.share().is_some();
         if shared && self.services.owner(filter.pattern()).is_some() {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
@@ -167,7 +174,7 @@ impl Shard {
         let handling: RetainHandling = wanted.options.retain_handling;
         // No retained messages for a Shared Subscription (§4.8.2).
         let retained = !shared && Subscription::wants_retained(handling, new);
-        let subscription = Subscription::new(wanted.options, identifier);
+        let subscription = Subscription::new(wanted.options, identifier).at_most(offers);
         Ok(Granted { filter, subscription, new, retained, service })
     }
 
@@ -261,6 +268,10 @@ impl Shard {
     ) {
         for filter in filters {
             if self.send_system(id, filter, now, out) {
+                continue;
+            }
+            // There may be some, from a time when they were offered.
+            if !self.limits.offers.retain {
                 continue;
             }
             let own = self.router.retained.matching(filter, now);

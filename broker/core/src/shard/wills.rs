@@ -79,7 +79,9 @@ impl Shard {
             return;
         }
         let id = MessageId(self.ledger.number(out));
-        let message = will.into_message(id, now);
+        let mut message = will.into_message(id, now);
+        // Taken when more may have been offered. Of its QoS nobody gets more than is granted now.
+        message.retain &= self.limits.offers.retain;
         let Some(service) = self.services.owner(&message.topic) else {
             self.publish_own(&Arc::new(message), session, now, out);
             return;

@@ -576,6 +576,12 @@ impl Cluster {
         self.crash();
     }
 
+    /// Dies and comes back with other limits.
+    pub(crate) fn crash_into(&mut self, limits: Limits) {
+        self.limits = Arc::new(limits);
+        self.crash();
+    }
+
     /// Dies and comes back with another number of shards.
     pub(crate) fn restart(&mut self, shards: u16) {
         self.note(&"crash");
