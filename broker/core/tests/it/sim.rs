@@ -99,8 +99,6 @@ struct Entry {
     owed: Vec<usize>,
     /// Some member of the group is owed it.
     group_owed: bool,
-    /// The group had a member when it was sent.
-    grouped: bool,
     /// The session of a member ended since it was sent.
     left: bool,
     /// The members that heard it.
@@ -435,7 +433,6 @@ impl Sim {
         };
         let granted = (0..self.subscribers.len()).filter(|it| self.subscribers[*it].granted);
         let (group, owed): (Vec<_>, Vec<_>) = granted.partition(|it| self.subscribers[*it].shared);
-        let grouped = !group.is_empty();
         // Nobody may be left of the group, and it is not known yet.
         let group_owed = group.iter().any(|it| !self.subscribers[*it].may_be_gone);
         self.entries.push(Entry {
@@ -449,7 +446,6 @@ impl Sim {
             sends: 1,
             owed,
             group_owed,
-            grouped,
             left: false,
             group_heard: BTreeSet::new(),
         });
@@ -744,12 +740,10 @@ impl Sim {
             let mut last = BTreeMap::new();
             for number in &subscriber.order {
                 let entry = &self.entries[*number];
-                // One from before the subscription may come when its publisher sends it again.
-                let owed = entry.owed.contains(&which)
-                    || subscriber.shared && entry.grouped && !entry.left;
-                // Sent again it is a new message, and may be another one's of the group.
-                let is_another = subscriber.shared && entry.sends > 1;
-                if entry.anew || entry.crashed || !owed || is_another {
+                // One from before the subscription may come when its publisher sends it again. A group
+                // has no order: what one member returns comes to another behind later ones.
+                // [MQTT-4.6.0-6]
+                if entry.anew || entry.crashed || !entry.owed.contains(&which) {
                     continue;
                 }
                 let before = last.insert((entry.publisher, entry.topic, entry.qos), *number);
