@@ -1,8 +1,8 @@
 //! An embeddable, durable MQTT broker.
 //!
 //! What is decided is decided in `tidings-core`; this crate moves the bytes: it listens
-//! ([`Builder::listen`], [`listener`]), authenticates ([`auth`]), looks up [`rights`], runs each shard on a thread of its own, and makes
-//! records durable ([`engine`]).
+//! ([`Builder::listen`], [`listener`]), authenticates ([`auth`]), looks up [`rights`], runs each shard
+//! on a thread of its own, and makes records durable ([`engine`]).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -60,9 +60,10 @@ impl Banner<'_> {
         for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
             row(if at == 0 { "listen" } else { "" }, line);
         }
-        for word in self.proxied_in_use() {
-            let proxies = format!("{word} only through a proxy, by the PROXY protocol, version 2");
-            row("", &paint("2", &proxies));
+        let proxied = self.proxied_in_use().join(", ");
+        if !proxied.is_empty() {
+            let text = format!("{proxied}: only through a proxy, by the PROXY protocol, version 2");
+            row("", &paint("2", &text));
         }
         row("data", &self.data.display().to_string());
         row(
@@ -81,8 +82,12 @@ impl Banner<'_> {
             row("access", &paint("33", "open, because there are no users"));
             row("", &paint("2", "this machine only: anyone is who they say, no rate limits"));
         } else {
-            let plural = if self.users == 1 { "" } else { "s" };
-            row("access", &format!("{} user{plural} with a password", self.users));
+            let access = match self.users {
+                0 => "no user with a password".to_owned(),
+                1 => "1 user with a password".to_owned(),
+                users => format!("{users} users with a password"),
+            };
+            row("access", &access);
             row("", &paint("2", &self.users_file.display().to_string()));
             for login in self.logins {
                 row("", login);
@@ -390,8 +395,7 @@ mod tests {
             ..banner(&endpoints, 0, false)
         };
         let text = banner.render();
-        assert!(text.contains("tcp only through a proxy"), "{text}");
-        assert!(!text.contains("wss only"), "{text}");
+        assert!(text.contains("  tcp: only through a proxy"), "{text}");
         assert!(!text.contains("cargo run") && !text.contains("mosquitto_sub -i"), "{text}");
         assert!(
             text.contains("--cafile 'my keys/cert.pem' --cert CLIENT.pem --key CLIENT.key"),

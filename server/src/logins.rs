@@ -25,11 +25,12 @@ pub(crate) fn authenticate(
 }
 
 fn by_password(config: &Config, users: Arc<UsersFile>) -> Result<Arc<dyn Authenticate>, Failure> {
+    let tokens = tokens(config)?;
     if !config.has_other_logins() {
         return Ok(Arc::new(OpenUntilUsers::new(users)));
     }
     let mut logins = Logins::new(users);
-    if let Some(tokens) = tokens(config)? {
+    if let Some(tokens) = tokens {
         logins = logins.tokens(tokens);
     }
     if let Some(webhook) = webhook(config)? {
@@ -56,6 +57,7 @@ pub(crate) fn names(config: &Config) -> Vec<String> {
 
 fn tokens(config: &Config) -> Result<Option<Tokens>, Failure> {
     let auth = &config.auth;
+    // Also where no token is taken yet: it would be found out on the day one is.
     let algorithms = algorithms(&auth.jwt_algorithms)?;
     let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
     let (keys, secret) = (filled(&auth.jwt_keys), filled(&auth.jwt_secret_file));

@@ -57,6 +57,25 @@ fn every_listener_is_in_the_banner_and_answers() {
 }
 
 #[test]
+fn certificates_that_name_users_are_a_way_to_log_in() {
+    let directory = tempfile::tempdir().unwrap();
+    write_keys(directory.path());
+    let sets = [
+        "tls.client_certificates=optional",
+        "tls.client_ca=cert.pem",
+        "tls.certificate_is_user=true",
+    ];
+    let sets = sets.into_iter().flat_map(|set| ["--set", set]);
+    let args: Vec<_> = TLS.into_iter().chain(sets).collect();
+    let server = Server::start(directory.path(), &args);
+    assert!(!server.banner.contains("open"), "{}", server.banner);
+    assert!(server.banner.contains("client certificates, which name the user"));
+    // Who shows none is nobody, although there are no users.
+    let (_, code, _) = Wire::try_connect(server.address, &Connect::new("stranger")).unwrap();
+    assert_eq!(code, 4);
+}
+
+#[test]
 fn wrong_keys_of_the_configuration_are_told_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     write_keys(directory.path());
@@ -78,6 +97,7 @@ fn wrong_keys_of_the_configuration_are_told_in_one_line() {
     let client = with(&["tls.key=key.pem", "tls.client_certificates=required"]);
     fails(&client, 78, "tls.client_ca: expected a PEM file");
     fails(&["tls.certificate_is_user=true"], 78, "tls.client_certificates");
+    fails(&["auth.jwt_algorithms=none"], 78, "auth.jwt_algorithms: expected some of EdDSA");
     for key in ["listen", "listen_tls", "listen_ws", "listen_wss"] {
         let open = format!("{key}=0.0.0.0:0");
         let args: Vec<_> = ["--set", "log.level=off", "--set", &open].into();
