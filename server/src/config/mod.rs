@@ -361,7 +361,7 @@ section! {
             Kind::Choice(&["trust", "check"]);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
-        /// Most of them from one address.
+        /// Most of them from one address, or one IPv6 network (/64).
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
     }
 }
