@@ -379,7 +379,7 @@ section! {
         connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
-        /// Most of them from one address.
+        /// Most of them from one address, or one IPv6 network (/64).
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
     }
 }
