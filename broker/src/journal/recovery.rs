@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn sum_of_any_part_is_that_of_its_bytes() {
-        let bytes: Vec<u8> = (0..5_000_u32).map(|at| (at * at >> 3).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..5_000_u32).map(|at| ((at * at) >> 3).to_le_bytes()[0]).collect();
         let sums = Sums::new(&bytes);
         let places = [0, 1, 24, 1_023, 1_024, 1_025, 2_048, 3_333, 4_096, 4_999, 5_000];
         for from in places {

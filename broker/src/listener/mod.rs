@@ -1,7 +1,7 @@
 //! Where Clients come in: ordered bytes and who is at the other end, nothing of MQTT.
 //!
 //! A [`Listener`] says where, and which layers the bytes come through: the PROXY protocol, TLS,
-//! WebSocket, in this order. What it makes of a connection is one boxed [`Stream`], whatever the
+//! WebSocket, in this order. What it makes of a connection is one boxed `Stream`, whatever the
 //! layers, which the front reads CONNECT from and which then moves to the thread of its shard.
 //!
 //! ```
