@@ -198,6 +198,28 @@ pub(super) fn check(bytes: &[u8], salt: u32) -> Option<Result<Whole<'_>, Header>
     })
 }
 
+/// The same, found by the checksum of a body of some length; without a look at those that no writer
+/// made.
+pub(super) fn check_by(
+    bytes: &[u8],
+    salt: u32,
+    sum: impl FnOnce(usize) -> u32,
+) -> Option<Whole<'_>> {
+    let (room, tail) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let header = Header::decode(room);
+    let body = tail.get(..header.length as usize)?;
+    if header.encode() != *room
+        || u64::from(header.group_index) > header.sequence
+        || body.len() > ENTRY_BYTES_MAX
+    {
+        return None;
+    }
+    let [_, _, _, _, covered @ ..] = room;
+    let of_header = crc32c::crc32c_append(salt, covered);
+    let whole = crc32c::crc32c_combine(of_header, sum(body.len()), body.len());
+    (whole == header.checksum).then_some(Whole { header, body })
+}
+
 /// The sequence number in the header that `bytes` begin with, if they do.
 pub(super) fn sequence(bytes: &[u8]) -> Option<u64> {
     bytes.get(8..16)?.first_chunk().map(|number| u64::from_le_bytes(*number))

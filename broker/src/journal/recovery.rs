@@ -145,6 +145,7 @@ fn torn_tail(
         }
         _ => 0,
     };
+    let sums = Sums::new(tail);
     let mut offset = 0;
     while let Some(rest) = tail.get(offset..).filter(|rest| rest.len() >= HEADER_BYTES) {
         // Most of a tail was never written: whole pages of zeros.
@@ -156,10 +157,12 @@ fn torn_tail(
         offset += 1;
         // The number first: it is cheap, and lets almost nothing through.
         let Some(sequence) = entry::sequence(rest) else { break };
-        if sequence < next || sequence - next > SEARCH_RECORDS_MAX {
+        // So many records find room in front of it.
+        if sequence < next || sequence - next > (here / HEADER_BYTES) as u64 {
             continue;
         }
-        let Some(Ok(whole)) = entry::check(rest, header.salt) else { continue };
+        let sum = |length| sums.of(here + HEADER_BYTES, length);
+        let Some(whole) = entry::check_by(rest, header.salt, sum) else { continue };
         if header.synced && whole.header.group_first() > next {
             let why = format!("record {next} does not check, but record {sequence} behind it does");
             let file = path.to_path_buf();
@@ -172,8 +175,41 @@ fn torn_tail(
 
 static ZEROS: [u8; 4_096] = [0; 4_096];
 
-/// No segment holds more records than this: each has a header.
-const SEARCH_RECORDS_MAX: u64 = 1 << 32;
+/// Checksums of any part of a tail, at about the same cost each.
+///
+/// A tail is what a former segment left, payloads and all. What looks like a header in it may claim
+/// any length, at every byte: to sum up all of that for each would take hours.
+struct Sums<'a> {
+    bytes: &'a [u8],
+    /// Of the first bytes, for each multiple of [`SUM_EVERY`].
+    sums: Vec<u32>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let mut sums = vec![0];
+        let mut sum = 0;
+        for chunk in bytes.chunks_exact(SUM_EVERY) {
+            sum = crc32c::crc32c_append(sum, chunk);
+            sums.push(sum);
+        }
+        Self { bytes, sums }
+    }
+
+    /// Of `length` bytes from `from` on; they have to be there.
+    fn of(&self, from: usize, length: usize) -> u32 {
+        // That of all up to the end is made of that of what is before and this one.
+        self.up_to(from + length) ^ crc32c::crc32c_combine(self.up_to(from), 0, length)
+    }
+
+    fn up_to(&self, end: usize) -> u32 {
+        let sum = self.sums.get(end / SUM_EVERY).copied().unwrap_or_default();
+        let rest = self.bytes.get(end - end % SUM_EVERY..end).unwrap_or_default();
+        crc32c::crc32c_append(sum, rest)
+    }
+}
+
+const SUM_EVERY: usize = 1_024;
 
 /// Ends the file behind its last record. Syncs it whole: a process that was killed may have left
 /// records that are in the system's memory only, and what was replayed counts as stored.
@@ -182,4 +218,22 @@ fn cut(directory: &Path, path: &Path, end: usize) -> Result<(), ReplayError> {
     file.set_len(end as u64).context("truncate", path)?;
     file.sync_all().context("sync", path)?;
     Ok(sync_directory(directory)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sum_of_any_part_is_that_of_its_bytes() {
+        let bytes: Vec<u8> = (0..5_000_u32).map(|at| ((at * at) >> 3).to_le_bytes()[0]).collect();
+        let sums = Sums::new(&bytes);
+        let places = [0, 1, 24, 1_023, 1_024, 1_025, 2_048, 3_333, 4_096, 4_999, 5_000];
+        for from in places {
+            for to in places.into_iter().filter(|to| *to >= from) {
+                let expected = crc32c::crc32c(&bytes[from..to]);
+                assert_eq!(sums.of(from, to - from), expected, "{from}..{to}");
+            }
+        }
+    }
 }
