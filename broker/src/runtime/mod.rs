@@ -403,7 +403,18 @@ fn receive_mail(shared: &Shared, mail: Mail) {
         }
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
-        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
+        Mail::Revoked(user) => {
+            runtime.handle(Input::Revoked { user: user.as_deref() });
+            if runtime.introductions > 0 {
+                // Those that were put off logged in before: theirs is taken back behind them.
+                let this = Rc::clone(shared);
+                spawn(shared, async move {
+                    tokio::task::yield_now().await;
+                    tokio::task::yield_now().await;
+                    this.borrow_mut().handle(Input::Revoked { user: user.as_deref() });
+                });
+            }
+        }
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);
