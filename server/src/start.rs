@@ -167,6 +167,7 @@ fn limits(config: &Config) -> Limits {
         told: Told {
             response_information: config.top.response_information.clone(),
             server_reference: config.drain.server_reference.clone(),
+            reason_strings: config.top.reason_strings,
         },
         // The broker takes it from the bounds of connections.
         ..Limits::default()

@@ -154,6 +154,9 @@ pub struct Told {
     pub response_information: String,
     /// The server to use instead when this one stops (§4.11).
     pub server_reference: String,
+    /// Whether a DISCONNECT says in words why (§3.14.2.2.3), where the Client takes packets of that
+    /// size.
+    pub reason_strings: bool,
 }
 
 impl Told {

@@ -187,6 +187,8 @@ section! {
         /// The beginning of topics for responses, told to MQTT 5 Clients that request Response
         /// Information; `%c` is the Client Identifier, `%u` the user. Empty: nothing is told.
         response_information: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Whether MQTT 5 Clients that are disconnected are told in words why, besides the code.
+        reason_strings: bool = false, Kind::Flag;
     }
 }
 

@@ -36,7 +36,17 @@ impl Shard {
     ) {
         let Some(id) = self.connections.remove(&connection) else { return };
         if let Some(session) = self.sessions.get(&id) {
-            Self::say_goodbye(session, reason_of(&cause), out);
+            let text = self.limits.told.reason_strings.then(|| cause.to_string());
+            let mut properties = PropertiesBuf::new();
+            // [MQTT-3.14.2-3]
+            if let Some(text) = text.filter(|text| {
+                text.len() <= REASON_BYTES_MAX
+                    && text.len() + GOODBYE_BYTES_MAX <= session.link.packet_bytes_max
+            }) {
+                properties.push(Property::ReasonString(&text));
+            }
+            let properties = properties.as_properties();
+            Self::say_goodbye_with(session, reason_of(&cause), properties, out);
         }
         self.count_close(&cause);
         out.outputs.push(Output::Close { connection, cause });
@@ -368,8 +378,11 @@ impl Shard {
     }
 }
 
-/// More than a DISCONNECT takes besides the text of its Server Reference.
+/// More than a DISCONNECT takes besides the text of its Server Reference or Reason String.
 const GOODBYE_BYTES_MAX: usize = 16;
+
+/// The longest Reason String: some name a filter.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// The Reason Code that a cause is told with.
 fn reason_of(cause: &CloseCause) -> ReasonCode {

@@ -1,7 +1,7 @@
 //! What Clients must not do, and what they hear of it: DISCONNECT in MQTT 5, nothing in 3.1.1.
 
 use tidings_core::codec::{Packet, Property};
-use tidings_core::limits::Limits;
+use tidings_core::limits::{Limits, Told};
 use tidings_core::shard::Hooks;
 
 use crate::harness::{Cluster, Options, filter, message, v5, v311};
@@ -178,5 +178,23 @@ fn answers_larger_than_the_client_takes_are_not_sent() {
         assert_eq!(got.len(), 1, "{got:?}");
         assert_eq!(got[0].starts_with("SUBACK 1"), suback, "{got:?}");
         assert_eq!(got[0] == "DISCONNECT 95", !suback, "{got:?}");
+    }
+}
+
+#[test]
+fn disconnect_says_why_in_words_where_that_is_wanted_and_fits() {
+    // [MQTT-3.14.2-3]
+    for (told, largest, expected) in [
+        (false, 200, "DISCONNECT 82"),
+        (true, 200, "DISCONNECT 82 protocol error: second CONNECT on one network connection"),
+        (true, 60, "DISCONNECT 82"),
+    ] {
+        let told = Told { reason_strings: told, ..Told::default() };
+        let limits = Limits { told, ..Limits::default() };
+        let mut broker = Cluster::with(1, limits, Hooks::default());
+        let options = v5("bob").with(Property::MaximumPacketSize(largest));
+        let bob = broker.join(&options);
+        broker.raw(bob, b"\x10\x10\0\x04MQTT\x05\x02\0\0\0\0\x03bob".to_vec());
+        assert_eq!(broker.received(bob), [expected]);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Got {
     Pingresp,
     Disconnect(ReasonCode),
     Auth(ReasonCode, PropertiesBuf),
-    /// With Server Reference.
+    /// With Server Reference, or a Reason String.
     Elsewhere(ReasonCode, String),
 }
 
@@ -262,10 +262,12 @@ pub(crate) fn owned(packet: &Packet<'_>) -> Got {
         Packet::Suback(it) => Got::Suback(it.packet_id.get(), it.reasons.to_vec()),
         Packet::Unsuback(it) => Got::Unsuback(it.packet_id.get(), it.reasons.to_vec()),
         Packet::Pingresp => Got::Pingresp,
-        Packet::Disconnect(it) => match it.properties.server_reference() {
-            Some(server) => Got::Elsewhere(it.reason, server.to_owned()),
-            None => Got::Disconnect(it.reason),
-        },
+        Packet::Disconnect(it) => {
+            match it.properties.server_reference().or_else(|| it.properties.reason_string()) {
+                Some(server) => Got::Elsewhere(it.reason, server.to_owned()),
+                None => Got::Disconnect(it.reason),
+            }
+        }
         Packet::Auth(it) => Got::Auth(it.reason, kept(it.properties)),
         other => panic!("not for a server to send: {other:?}"),
     }
