@@ -50,14 +50,12 @@ impl FileJournal {
     }
 
     fn begin_segment(&mut self) -> Result<(), JournalError> {
-        let header = SegmentHeader {
-            first: self.next,
-            salt: self.disk.salt(),
-            synced: self.options.sync,
-        };
+        let header =
+            SegmentHeader { first: self.next, salt: self.disk.salt(), synced: self.options.sync };
         let spare = self.spares.pop();
         let directory = &self.options.directory;
-        let segment = Segment::create(&*self.disk, directory, header, self.options.segment_bytes, spare)?;
+        let segment =
+            Segment::create(&*self.disk, directory, header, self.options.segment_bytes, spare)?;
         // The one before may have been empty and have had the same name.
         if self.segments.back().is_some_and(|(first, _)| *first == self.next) {
             self.segments.pop_back();
