@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of a crate may import only the modules before it. `lib.rs` and `main.rs` stand above.
-const LADDERS: [(&str, &[&str]); 6] = [
+const LADDERS: [(&str, &[&str]); 7] = [
     (
         "broker/core",
         &[
@@ -89,6 +89,13 @@ const LADDERS: [(&str, &[&str]); 6] = [
         &["config", "exit", "banner", "cli", "listeners", "users", "logins", "rights", "start"],
     ),
     (
+        "sim",
+        &[
+            "rng", "trace", "faults", "wire", "disk", "store", "network", "process", "promises",
+            "chat", "cast", "driver", "report",
+        ],
+    ),
+    (
         "conformance",
         &[
             "log",
@@ -137,12 +144,13 @@ const LADDERS: [(&str, &[&str]); 6] = [
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
-const DEPENDENCIES: [(&str, &[&str]); 5] = [
+const DEPENDENCIES: [(&str, &[&str]); 6] = [
     ("broker/core", &[]),
     ("broker", &["tidings-core"]),
     ("chat-plugin", &["tidings-core"]),
     ("client-sdk", &[]),
     ("server", &["tidings-core", "tidings-broker", "tidings-chat"]),
+    ("sim", &["tidings-core", "tidings-broker", "tidings-chat"]),
 ];
 
 /// Libraries: what they have to say, they say to their caller.
