@@ -164,6 +164,10 @@ impl Cast {
                 self.promises.entries[pending.number].crashed = true;
             }
         }
+        // Nothing answers DISCONNECT: the crash may have taken it.
+        for entry in &mut self.promises.entries {
+            entry.cancelled = false;
+        }
         for subscriber in &mut self.subscribers {
             subscriber.link = None;
             subscriber.open = false;
