@@ -276,7 +276,12 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
         state.burn()?;
-        // Also in place of one that is there: a file that a crash brought back is another one.
+        // One that is there stays the same file under its name, and is emptied.
+        if let Ok(file) = state.find(path) {
+            state.files[file].bytes.clear();
+            state.files[file].dirty.clear();
+            return Ok(Box::new(Handle { disk: self.clone(), file }));
+        }
         let file = state.files.len();
         state.files.push(File::default());
         state.change(Change::Create(path.to_path_buf(), file));
@@ -377,7 +382,13 @@ impl DiskFile for Handle {
         state.burn()?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let file = &mut state.files[self.file];
+        let before = file.bytes.len();
         file.bytes.resize(length, 0);
+        // Where there was something else before.
+        let end = length.min(file.safe.len());
+        if before < end {
+            file.dirty.extend(before / SECTOR..=(end - 1) / SECTOR);
+        }
         file.dirty.retain(|sector| sector * SECTOR < length);
         Ok(())
     }
