@@ -18,6 +18,7 @@ mod journal;
 mod keys;
 mod limits;
 mod login_panics;
+mod rates;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;

@@ -381,8 +381,33 @@ section! {
         connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
-        /// Most of them from one address, or one IPv6 network (/64).
+        /// Most of them from one address, or one IPv6 network (/64). Where it is less than all there
+        /// may be, nobody is kept out by a few addresses that take all places.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+        /// Whether the bounds below, and those of `chat.` that are rates, are in force: "on", "off", or
+        /// "auto", which is off where every listener is a loopback address or a Unix socket and behind
+        /// no proxy.
+        rates: Rates = Rates::Auto, Kind::Choice(&["auto", "on", "off"]);
+        /// PUBLISH packets a second of one connection, of any QoS; 0 is no bound. Faster: it is read
+        /// more slowly.
+        publish_rate: u64 = 50, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        publish_burst: u64 = 200, Kind::Number(2, 1_000_000);
+        /// Seconds a connection may be faster without a break; 0 is no bound. Then: DISCONNECT 0x96.
+        publish_over_max_s: u64 = 30, Kind::Number(0, 3600);
+        /// Connections a second from one address, or one IPv6 network (/64); 0 is no bound. More are
+        /// closed at once.
+        connect_rate_per_address: u64 = 20, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        connect_burst_per_address: u64 = 200, Kind::Number(1, 1_000_000);
+        /// Most connections from one address at a time, authenticated or not; 0 is no bound. More are
+        /// closed at once.
+        connections_per_address_max: u64 = 256, Kind::Number(0, 1_000_000);
+        /// Connections a second that are accepted in the first time after a start; 0 is no bound. The
+        /// others wait.
+        start_connect_rate: u64 = 500, Kind::Number(0, 1_000_000);
+        /// Seconds of that time.
+        start_connect_s: u64 = 60, Kind::Number(1, 3600);
     }
 }
 
@@ -456,6 +481,16 @@ pub(crate) enum PayloadFormat {
     Trust,
     /// Text is text.
     Check,
+}
+
+/// A word of `limits.rates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rates {
+    /// On, unless only this machine comes in.
+    Auto,
+    On,
+    Off,
 }
 
 /// A word of `tls.client_certificates`.
