@@ -182,6 +182,8 @@ metrics! {
         LimitConnectRate "connect_rate_per_address";
         LimitConnectionsPerAddress "connections_per_address_max";
         LimitStartConnectRate "start_connect_rate";
+        LimitChatSends "chat.send_rate";
+        LimitNewChats "chat.new_chats_per_minute";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

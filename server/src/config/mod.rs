@@ -424,6 +424,13 @@ section! {
     Chat, "chat." {
         /// Largest payload of a chat message.
         payload_bytes_max: u64 = 64 * KIB, Kind::Number(1, 16 * MIB);
+        /// Messages a second that a user sends, from all devices together; 0 is no bound. More: `limit`,
+        /// and when to try again. A rate: see `limits.rates`.
+        send_rate: u64 = 2, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        send_burst: u64 = 60, Kind::Number(1, 1_000_000);
+        /// Chats that a user may begin within a minute; 0 is no bound. More: `limit`. A rate as well.
+        new_chats_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
