@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
+use tidings_broker::auth::{ScramSha256, UsersFile};
 use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
@@ -46,7 +46,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     };
 
     let users_file = config.users_file();
-    let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let users = UsersFile::open(&users_file, logins::limits(&config)).map_err(users::failure)?;
     let users = Arc::new(users);
     let user_count = users.len();
     let open_until_users = !config.has_other_logins();

@@ -39,11 +39,13 @@ use crate::visitors::{Visitor, Visitors};
 mod answers;
 mod arrivals;
 mod gate;
+mod refusals;
 mod strangers;
 
 use answers::{answer, goodbye, refusal, refuse_malformed};
 use arrivals::Arrivals;
 use gate::TooMany;
+use refusals::Refusals;
 use strangers::{Stranger, Strangers};
 
 /// What the front is made of.
@@ -116,6 +118,7 @@ impl Front {
             ),
             arrivals: Arrivals::new(limits, now).into(),
             visitors: Arc::default(),
+            refusals: RefCell::default(),
             front: self,
             stage: stage.clone(),
             told: Cell::default(),
@@ -141,6 +144,7 @@ struct Desk {
     strangers: Rc<Strangers>,
     arrivals: RefCell<Arrivals>,
     visitors: Arc<Visitors>,
+    refusals: RefCell<Refusals>,
     stage: watch::Receiver<Stage>,
     /// When the log was last told that descriptors are short.
     told: Cell<Option<Instant>>,
@@ -305,8 +309,10 @@ impl Desk {
         else {
             return;
         };
-        // It has done its part: whoever keeps it waiting now is no fault of its own.
-        stranger.has_introduced_itself();
+        // It has done its part, and waits for us now; by a method it has still more to say.
+        if connect.properties.authentication_method().is_none() {
+            stranger.has_introduced_itself();
+        }
         let elsewhere = &self.front.limits.told.server_reference;
         if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
             let connection = ConnectionId(0);
@@ -321,7 +327,8 @@ impl Desk {
                 if let Some(left_out) = Metric::not_offered(reason) {
                     self.front.metrics.count(left_out);
                 }
-                tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
+                let (user, now) = (connect.user_name.unwrap_or_default(), self.front.clock.now());
+                self.refusals.borrow_mut().tell(user, connect.client_id, peer.address, reason, now);
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
             Ok(login) => {

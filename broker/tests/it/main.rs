@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod abuse;
 mod answers;
 mod corpus;
 mod enhanced;

@@ -384,6 +384,11 @@ section! {
         /// Most of them from one address, or one IPv6 network (/64). Where it is less than all there
         /// may be, nobody is kept out by a few addresses that take all places.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+        /// Logins that may fail within a minute, for one user and from one address; 0 is no bound. More:
+        /// CONNACK 0x89, unless the user logged in from there before.
+        login_failures_per_minute: u64 = 10, Kind::Number(0, 100_000);
+        /// Milliseconds after which a login that failed is answered.
+        login_failure_delay_ms: u64 = 1000, Kind::Number(0, 10_000);
         /// Whether the bounds below, and those of `chat.` that are rates, are in force: "on", "off", or
         /// "auto", which is off where every listener is a loopback address or a Unix socket and behind
         /// no proxy.
@@ -549,6 +554,9 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
+    const CHAT_RATES: [&str; 3] =
+        ["chat.send_rate", "chat.send_burst", "chat.new_chats_per_minute"];
+
     /// The cells of the row of a page that begins with `key`.
     fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
         let begins = format!("| `{key}` |");
@@ -578,8 +586,16 @@ mod tests {
             }
         }
         // And none that is gone.
-        let all = page.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, all);
+        let all = page.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
+        // The rates of chat have a table of their own.
+        for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
+            let cells = row(page, key.name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{}", key.name);
+            let counted = cells[4].trim_matches('`');
+            assert!(labels.iter().any(|label| label == counted), "{}: {counted}", key.name);
+        }
         for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
             assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
         }
