@@ -82,7 +82,6 @@ fn tokens(config: &Config) -> Result<Option<Tokens>, Failure> {
         user_claim: auth.jwt_user_claim.clone(),
         leeway: Duration::from_secs(auth.jwt_leeway_s),
         failure_delay: limits(config).failure_delay,
-        ..TokenOptions::default()
     };
     Tokens::open(options).map(Some).map_err(|error| {
         Failure::new(
