@@ -29,6 +29,7 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod upkeep;
 mod webhook;
 mod websocket;
 mod wire;
