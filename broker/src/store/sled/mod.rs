@@ -12,14 +12,13 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tidings_core::record::KeyRange;
 
 use self::tree::{Note, Tree};
 use super::{Store, StoreFailure, Visitor, Wanted};
-use crate::commit::lock;
 
 pub(crate) use self::tree::panic_text;
 
@@ -129,6 +128,10 @@ impl SledStore {
         Ok(bytes > reasonable.max(fresh).saturating_add(self.waste_bytes))
     }
 
+    fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read<T>(&self, f: impl FnOnce(&Tree) -> T) -> T {
         f(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -202,7 +205,7 @@ impl Visitor for Batch {
 
 impl Store for SledStore {
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreFailure> {
-        let mut upkeep = lock(&self.upkeep);
+        let mut upkeep = self.upkeep();
         let bytes = (key.len() + value.len()) as u64;
         let took = self.read(|tree| tree.put(key, value))?;
         upkeep.live_bytes = (upkeep.live_bytes + bytes).saturating_sub(took);
@@ -214,7 +217,7 @@ impl Store for SledStore {
     }
 
     fn delete(&self, key: &[u8]) -> Result<bool, StoreFailure> {
-        let mut upkeep = lock(&self.upkeep);
+        let mut upkeep = self.upkeep();
         let took = self.read(|tree| tree.delete(key))?;
         upkeep.live_bytes = upkeep.live_bytes.saturating_sub(took.unwrap_or(0));
         if let Some(moving) = upkeep.moving.as_mut().filter(|moving| *key < moving.before[..]) {
@@ -234,7 +237,7 @@ impl Store for SledStore {
     }
 
     fn flush(&self, complete_to: u64) -> Result<(), StoreFailure> {
-        let mut upkeep = lock(&self.upkeep);
+        let mut upkeep = self.upkeep();
         upkeep.complete_to = complete_to;
         self.read(|tree| {
             // Twice: the number must never be durable before what it speaks of.
@@ -246,11 +249,11 @@ impl Store for SledStore {
     }
 
     fn complete_to(&self) -> Result<u64, StoreFailure> {
-        Ok(lock(&self.upkeep).complete_to)
+        Ok(self.upkeep().complete_to)
     }
 
     fn tidy(&self) -> Result<bool, StoreFailure> {
-        let mut upkeep = lock(&self.upkeep);
+        let mut upkeep = self.upkeep();
         let Some(mut moving) = upkeep.moving.take() else {
             if !self.is_wasteful(&upkeep)? {
                 return Ok(false);
