@@ -97,6 +97,8 @@ pub(crate) struct Hub {
     pub(crate) uncovered_bytes: AtomicU64,
     /// Records up to here may leave the journal; the committer does it.
     pub(crate) forget: AtomicU64,
+    /// A checkpoint is to begin, whatever the journal's size.
+    pub(crate) wanted: AtomicBool,
     /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
     pub(crate) behind: AtomicBool,
     failure: OnceLock<StoreFailure>,
@@ -173,6 +175,7 @@ impl Hub {
             synced: AtomicU64::new(synced),
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             failure: OnceLock::new(),
             urgent: AtomicBool::new(false),
@@ -193,6 +196,12 @@ impl Hub {
             lane.wake();
         }
         self.stir();
+        self.gate.changed();
+    }
+
+    /// Begins a checkpoint soon.
+    pub(crate) fn want_checkpoint(&self) {
+        self.wanted.store(true, Ordering::Release);
         self.gate.changed();
     }
 

@@ -9,7 +9,7 @@
 //! Each is a [`Stage`] that says when it can be taken and never waits: its thread waits, or
 //! whoever takes the steps by hand does something else.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::commit::{Frozen, Hub, Lane, count, lock};
@@ -21,9 +21,10 @@ pub(super) struct Checkpointer {
     pub(super) hub: Arc<Hub>,
     pub(super) store: Arc<dyn Store>,
     pub(super) at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
-    pub(super) checkpoint_wanted: Arc<AtomicBool>,
     pub(super) checkpoint_bytes: u64,
     pub(super) stage: Stage,
+    /// The store may have something to put in order.
+    pub(super) untidy: bool,
 }
 
 /// How far a checkpoint is.
@@ -76,10 +77,7 @@ impl Checkpointer {
     pub(super) fn is_ready(&self) -> bool {
         let hub = &self.hub;
         match &self.stage {
-            Stage::Idle => {
-                self.checkpoint_wanted.load(Ordering::Acquire)
-                    || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
-            }
+            Stage::Idle => self.untidy || self.is_due(),
             Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
                 let desk = lock(&lane.desk);
                 desk.left.is_some() || desk.frozen.is_some()
@@ -94,6 +92,11 @@ impl Checkpointer {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.hub.wanted.load(Ordering::Acquire)
+            || self.hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+    }
+
     /// Takes the next step, which is ready.
     ///
     /// # Errors
@@ -101,7 +104,11 @@ impl Checkpointer {
     /// As [`Store::put`]; no step may be taken then.
     pub(super) fn step(&mut self) -> Result<(), StoreFailure> {
         self.stage = match std::mem::take(&mut self.stage) {
-            Stage::Idle => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle if self.is_due() => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle => {
+                self.untidy = self.store.tidy()?;
+                Stage::Idle
+            }
             Stage::Freezing(span) => {
                 let shards = self.hub.lanes.iter().map(|lane| frozen_by(lane)).collect();
                 // Records may be frozen that wait for company: they need not find it.
@@ -122,6 +129,7 @@ impl Checkpointer {
             Stage::Flushing(span, shards) => {
                 flush(&self.hub, &*self.store, span.through)?;
                 self.release(span, &shards);
+                self.untidy = true;
                 Stage::Releasing(shards)
             }
             // Freeing a million rows takes a while: here, and not in a shard's thread.
@@ -131,8 +139,8 @@ impl Checkpointer {
     }
 
     fn ask_to_freeze(&self) -> Span {
-        self.checkpoint_wanted.store(false, Ordering::Release);
         let hub = &self.hub;
+        hub.wanted.store(false, Ordering::Release);
         let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
         // Before the freeze: each record up to here is in its shard's rows already.
         let through = hub.synced.load(Ordering::Acquire);

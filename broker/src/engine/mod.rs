@@ -111,7 +111,7 @@ impl EngineOptions {
             durability: Durability::Fsync,
             shards: 1,
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 32 << 20,
             lazy_flush: Duration::from_millis(100),
             cache_bytes: 16 << 20,
             disk_reserve_bytes: 1 << 30,
@@ -133,7 +133,6 @@ pub struct Engine {
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
-    checkpoint_wanted: Arc<AtomicBool>,
     disk_low: AtomicBool,
     disk_reserve_bytes: u64,
     /// Last: unlocked when everything else is closed.
@@ -241,7 +240,6 @@ impl Engine {
             .collect();
 
         let at_start = Arc::new(Mutex::new(layers));
-        let checkpoint_wanted = Arc::new(AtomicBool::new(false));
         let checkpoint_bytes = options.checkpoint_bytes.max(1);
         let syncs = options.durability == Durability::Fsync;
         let workers = Workers {
@@ -251,9 +249,9 @@ impl Engine {
                 hub: Arc::clone(&hub),
                 store: Arc::clone(&store),
                 at_start: Arc::clone(&at_start),
-                checkpoint_wanted: Arc::clone(&checkpoint_wanted),
                 checkpoint_bytes,
                 stage: Stage::Idle,
+                untidy: true,
             },
             committer: Committer::new(Arc::clone(&hub), journal, checkpoint_bytes, syncs),
         };
@@ -265,7 +263,6 @@ impl Engine {
             committer: None,
             checkpointer: None,
             reader: None,
-            checkpoint_wanted,
             disk_low: AtomicBool::new(false),
             disk_reserve_bytes: options.disk_reserve_bytes,
             directory,
@@ -319,8 +316,7 @@ impl Engine {
 
     /// Begins a checkpoint soon, whatever the journal's size. It needs the shards to poll.
     pub fn checkpoint(&self) {
-        self.checkpoint_wanted.store(true, Ordering::Release);
-        self.hub.gate.changed();
+        self.hub.want_checkpoint();
     }
 
     /// Free bytes of the disk that the store is on, and its size. `None` in memory.
@@ -469,7 +465,7 @@ fn shard_of(key: &[u8], shards: u16) -> ShardId {
 
 fn first_key(op: &Op) -> &[u8] {
     match op {
-        Op::Put { key, .. } | Op::Delete { key } => key,
+        Op::Put { key, .. } | Op::Delete { key } | Op::Forget { key } => key,
         Op::PutAll { keys, .. } => keys.first().map(AsRef::as_ref).unwrap_or_default(),
     }
 }

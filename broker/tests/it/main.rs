@@ -31,6 +31,7 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod upkeep;
 mod webhook;
 mod websocket;
 mod wire;
