@@ -95,9 +95,6 @@ pub struct EngineOptions {
     pub lazy_flush: Duration,
     /// What the store may cache, in bytes; it takes up to four times as much memory.
     pub cache_bytes: u64,
-    /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
-    /// full; see [`Engine::disk_low`].
-    pub disk_reserve_bytes: u64,
 }
 
 impl EngineOptions {
@@ -111,7 +108,6 @@ impl EngineOptions {
             checkpoint_bytes: 64 << 20,
             lazy_flush: Duration::from_millis(100),
             cache_bytes: 16 << 20,
-            disk_reserve_bytes: 1 << 30,
         }
     }
 }
@@ -131,8 +127,6 @@ pub struct Engine {
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
     checkpoint_wanted: Arc<AtomicBool>,
-    disk_low: AtomicBool,
-    disk_reserve_bytes: u64,
     /// Last: unlocked when everything else is closed.
     directory: Option<Directory>,
 }
@@ -226,8 +220,6 @@ impl Engine {
             checkpointer: None,
             reader: None,
             checkpoint_wanted: Arc::clone(&checkpoint_wanted),
-            disk_low: AtomicBool::new(false),
-            disk_reserve_bytes: options.disk_reserve_bytes,
             directory,
         };
         let reads = (Arc::clone(&hub), Arc::clone(&store));
@@ -313,28 +305,12 @@ impl Engine {
     ///
     /// What the system says.
     pub fn disk_free(&self) -> io::Result<Option<DiskSpace>> {
-        let Some(directory) = &self.directory else { return Ok(None) };
-        let space = rustix::fs::statvfs(directory.path())?;
-        Ok(Some(DiskSpace {
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-        }))
+        self.disk().space()
     }
 
-    /// Whether the disk is nearly full: new messages must be refused before the store fails.
-    ///
-    /// Becomes true below the reserve and false again above twice as much.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn disk_low(&self) -> io::Result<bool> {
-        let Some(space) = self.disk_free()? else { return Ok(false) };
-        let reserve = self.disk_reserve_bytes.max(space.total_bytes / 20);
-        let was_low = self.disk_low.load(Ordering::Relaxed);
-        let low = space.free_bytes < if was_low { reserve.saturating_mul(2) } else { reserve };
-        self.disk_low.store(low, Ordering::Relaxed);
-        Ok(low)
+    /// The disk that the store is on, for whoever looks at it while it runs.
+    pub(crate) fn disk(&self) -> Disk {
+        Disk(self.directory.as_ref().map(|directory| directory.path().to_path_buf()))
     }
 
     /// Commits everything handed over and closes the store, after a last checkpoint if every
@@ -377,6 +353,22 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end(Stop::Abandoned);
+    }
+}
+
+/// The disk that a store is on; none in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk(Option<PathBuf>);
+
+impl Disk {
+    /// Its room; `None` in memory.
+    pub(crate) fn space(&self) -> io::Result<Option<DiskSpace>> {
+        let Some(path) = &self.0 else { return Ok(None) };
+        let space = rustix::fs::statvfs(path)?;
+        Ok(Some(DiskSpace {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        }))
     }
 }
 
