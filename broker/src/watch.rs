@@ -122,7 +122,8 @@ impl Watcher {
             }
         };
         let reserve = &self.watched.reserve;
-        let low = self.disk.look(free_bytes, total_bytes, reserve);
+        let spare_bytes = self.watched.disk.spare_bytes();
+        let low = self.disk.look(free_bytes, spare_bytes, total_bytes, reserve);
         self.watched.hub.growth.expect(DiskMark::until_next_look(total_bytes, reserve));
         let pressure = &self.watched.metrics.pressure;
         pressure.disk_free.store(free_bytes, Ordering::Relaxed);
@@ -131,12 +132,13 @@ impl Watcher {
             if low {
                 tracing::warn!(
                     free_bytes,
+                    spare_bytes,
                     reserve_bytes,
                     "the disk is nearly full: what would be kept is refused with 0x97 until twice \
                      the reserve is free; make room, or lower data.reserve_bytes and _percent"
                 );
             } else {
-                tracing::info!(free_bytes, reserve_bytes, "the disk has room again");
+                tracing::info!(free_bytes, spare_bytes, reserve_bytes, "the disk has room again");
             }
             self.tell(|| Mail::Disk { low });
         }

@@ -35,9 +35,23 @@ pub struct DiskMark {
 impl DiskMark {
     /// What holds now that so much is free: nearly full below the reserve, and from there on until
     /// twice as much is free.
-    pub fn look(&mut self, free_bytes: u64, total_bytes: u64, reserve: &DiskReserve) -> bool {
+    ///
+    /// `spare_bytes` are in the store's own files and count like free ones, or a disk that the store
+    /// has filled would never be free again. The store may be wrong about them: below three eighths
+    /// of the reserve, and until half of it is free, they do not help.
+    pub fn look(
+        &mut self,
+        free_bytes: u64,
+        spare_bytes: u64,
+        total_bytes: u64,
+        reserve: &DiskReserve,
+    ) -> bool {
         let reserve = reserve.of(total_bytes);
-        self.low = free_bytes < if self.low { reserve.saturating_mul(2) } else { reserve };
+        let (mark, floor) = match self.low {
+            true => (reserve.saturating_mul(2), reserve / 2),
+            false => (reserve, reserve / 8 * 3),
+        };
+        self.low = free_bytes < floor || free_bytes.saturating_add(spare_bytes) < mark;
         self.low
     }
 
@@ -203,17 +217,19 @@ mod tests {
         let looks =
             [(100, false), (99, true), (100, true), (199, true), (200, false), (100, false)];
         for (free, low) in looks {
-            assert_eq!(mark.look(free, 1_000, &reserve), low, "{free}");
+            assert_eq!(mark.look(free, 0, 1_000, &reserve), low, "{free}");
+        }
+        // Room in the store's own files helps, but not all the way down.
+        let looks = [(99, 100, false), (99, 0, true), (60, 139, true), (50, 150, false)];
+        for (free, spare, low) in looks.into_iter().chain([(35, 999, true), (49, 999, true)]) {
+            assert_eq!(mark.look(free, spare, 1_000, &reserve), low, "{free} and {spare}");
         }
         // The larger of the two, on a disk of any size.
         assert_eq!(reserve.of(1_000_000), 50_000);
         assert_eq!(DiskReserve { bytes: 0, percent: 100 }.of(u64::MAX), u64::MAX);
         assert_eq!(DiskMark::until_next_look(1_000, &reserve), 12);
-        assert!(DiskMark::default().look(
-            0,
-            u64::MAX,
-            &DiskReserve { bytes: u64::MAX, percent: 0 }
-        ));
+        let all = DiskReserve { bytes: u64::MAX, percent: 0 };
+        assert!(DiskMark::default().look(0, 0, u64::MAX, &all));
     }
 
     fn marks(looks: &[(u64, u64)]) -> Vec<(u8, u64)> {

@@ -321,7 +321,8 @@ impl Engine {
 
     /// The disk that the store is on, for whoever looks at it while it runs.
     pub(crate) fn disk(&self) -> Disk {
-        Disk(self.directory.as_ref().map(|directory| directory.path().to_path_buf()))
+        let path = self.directory.as_ref().map(|directory| directory.path().to_path_buf());
+        Disk { path, store: Arc::clone(&self.store) }
     }
 
     /// Commits everything handed over and closes the store, after a last checkpoint if every
@@ -372,17 +373,25 @@ impl Drop for Engine {
 
 /// The disk that a store is on; none in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Disk(Option<PathBuf>);
+pub(crate) struct Disk {
+    path: Option<PathBuf>,
+    store: Arc<dyn Store>,
+}
 
 impl Disk {
     /// Its room; `None` in memory.
     pub(crate) fn space(&self) -> io::Result<Option<DiskSpace>> {
-        let Some(path) = &self.0 else { return Ok(None) };
+        let Some(path) = &self.path else { return Ok(None) };
         let space = rustix::fs::statvfs(path)?;
         Ok(Some(DiskSpace {
             free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
             total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
         }))
+    }
+
+    /// What the store's own files have room for.
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.store.spare_bytes()
     }
 }
 

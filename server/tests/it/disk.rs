@@ -160,9 +160,15 @@ fn nearly_full_disk_refuses_what_would_be_kept_and_is_emptied() {
     assert_eq!(publish_until_refused(&mut alice, taken, &mut none), Some(0x97));
     assert_eq!(none, 0);
     take_all(&server, taken);
+    // What the store's own files have room for counts as well, and is there.
+    for _ in 0..3 {
+        publish_until_taken(&mut alice, 0);
+        let mut taken = 1;
+        assert_eq!(publish_until_refused(&mut alice, 1, &mut taken), Some(0x97));
+        take_all(&server, taken);
+    }
     let (code, log) = server.end("-TERM");
     assert_eq!(code, Some(0), "{log}");
-    assert_eq!(log.matches("the disk is nearly full").count(), 1, "{log}");
 }
 
 #[test]
