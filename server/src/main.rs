@@ -26,7 +26,7 @@ use exit::{Exit, Failure};
 
 /// One that can say how much is in use: what the system's keeps of freed memory cannot be told from
 /// what is, and a burst would look like a leak.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -121,7 +121,7 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         builder = builder.allocated_bytes(allocated);
     }
@@ -132,7 +132,7 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
 }
 
 /// What the allocator has given out, in bytes.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn allocated() -> Option<u64> {
     tikv_jemalloc_ctl::epoch::advance().ok()?;
     tikv_jemalloc_ctl::stats::allocated::read().ok()?.try_into().ok()
