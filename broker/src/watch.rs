@@ -64,6 +64,8 @@ struct Watcher {
     disk: DiskMark,
     disk_looked: Option<Instant>,
     disk_unknown: bool,
+    /// What the journal had grown to when a checkpoint was asked for.
+    checkpoint_at: u64,
     memory: MemoryMarks,
 }
 
@@ -79,6 +81,7 @@ impl Watcher {
             disk: DiskMark::default(),
             disk_looked: None,
             disk_unknown: false,
+            checkpoint_at: 0,
             memory: MemoryMarks::default(),
         }
     }
@@ -125,6 +128,13 @@ impl Watcher {
         let spare_bytes = self.watched.disk.spare_bytes();
         let low = self.disk.look(free_bytes, spare_bytes, total_bytes, reserve);
         self.watched.hub.growth.expect(DiskMark::until_next_look(total_bytes, reserve));
+        let journal = self.watched.hub.counters.read().journal_bytes;
+        if low && journal != self.checkpoint_at {
+            // What was deleted leaves the disk with a checkpoint, and nothing is written that would
+            // bring one about.
+            self.checkpoint_at = journal;
+            self.watched.hub.want_checkpoint();
+        }
         let pressure = &self.watched.metrics.pressure;
         pressure.disk_free.store(free_bytes, Ordering::Relaxed);
         if pressure.disk_low.swap(low, Ordering::Relaxed) != low {

@@ -1,4 +1,4 @@
-//! A disk that is nearly full, and one that is full: a real one of 32 MiB.
+//! A disk that is nearly full, and one that is full: real ones, and small.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -140,8 +140,8 @@ fn take_all(server: &Server, messages: usize) {
 
 #[test]
 fn nearly_full_disk_refuses_what_would_be_kept_and_is_emptied() {
-    let Some(disk) = Mounted::new("32m") else { return };
-    let server = start(&disk, 8);
+    let Some(disk) = Mounted::new("128m") else { return };
+    let server = start(&disk, 32);
     absent(&server);
     let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
     let mut taken = 0;
@@ -154,14 +154,14 @@ fn nearly_full_disk_refuses_what_would_be_kept_and_is_emptied() {
     // A restart finds the same.
     drop(alice);
     server.stop();
-    let server = start(&disk, 8);
+    let server = start(&disk, 32);
     let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
     let mut none = 0;
     assert_eq!(publish_until_refused(&mut alice, taken, &mut none), Some(0x97));
     assert_eq!(none, 0);
     take_all(&server, taken);
     // What the store's own files have room for counts as well, and is there.
-    for _ in 0..3 {
+    for _ in 0..2 {
         publish_until_taken(&mut alice, 0);
         let mut taken = 1;
         assert_eq!(publish_until_refused(&mut alice, 1, &mut taken), Some(0x97));
@@ -176,7 +176,8 @@ fn what_is_free_counts_whoever_takes_it_or_gives_it_back() {
     let Some(disk) = Mounted::new("32m") else { return };
     let server = start(&disk, 8);
     absent(&server);
-    disk.fill_but(4 << 20);
+    // What is written before somebody looks finds room.
+    disk.fill_but(7 << 20);
     let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
     let mut taken = 0;
     assert_eq!(publish_until_refused(&mut alice, 0, &mut taken), Some(0x97));
