@@ -4,7 +4,7 @@
 //! Where nothing can be read nothing is bound.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The bytes that this process may use: the smallest limit of its control groups, or half of what
 /// the machine has. `None`: the system does not say.
@@ -33,7 +33,7 @@ fn group_limit(groups: &str, mount: &Path, machine: u64) -> Option<u64> {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, group) = (parts.next().unwrap_or(""), parts.next().unwrap_or("/"));
         if controllers.is_empty() {
-            limits_up(&mount.to_path_buf(), group, "memory.max")
+            limits_up(mount, group, "memory.max")
         } else if controllers.split(',').any(|controller| controller == "memory") {
             limits_up(&mount.join("memory"), group, "memory.limit_in_bytes")
         } else {
@@ -45,7 +45,7 @@ fn group_limit(groups: &str, mount: &Path, machine: u64) -> Option<u64> {
 }
 
 /// The limits of a group and of those above it.
-fn limits_up(root: &PathBuf, group: &str, file: &str) -> Vec<u64> {
+fn limits_up(root: &Path, group: &str, file: &str) -> Vec<u64> {
     // Within a container the group's path may be that of the host, where nothing is: then its own
     // group is what is mounted.
     let group = group.trim_start_matches('/');

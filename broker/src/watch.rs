@@ -88,10 +88,7 @@ impl Watcher {
 
     /// Looks when it is time; `false`: it is over.
     fn wait(&mut self) -> bool {
-        let grown = match self.watched.hub.growth.wait(MEMORY_EVERY) {
-            None => return false,
-            Some(grown) => grown,
-        };
+        let Some(grown) = self.watched.hub.growth.wait(MEMORY_EVERY) else { return false };
         if grown {
             self.disk_looked = None;
         }
