@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tidings_core::codec::Version;
+use tidings_core::rate::Bucket;
 use tidings_core::time::Time;
 use tokio::io::ReadBuf;
 
 use crate::listener::Stream;
+use crate::visitors::Visitor;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +76,19 @@ pub(crate) struct Connection {
     pub(crate) counted: usize,
     /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
+    pub(crate) pace: Pace,
+    /// Its place among those from its address.
+    _from: Option<Visitor>,
+}
+
+/// How fast a connection publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    pub(crate) bucket: Bucket,
+    /// It is not read before.
+    pub(crate) paused_until: Option<Time>,
+    /// Since when it has had more to say than it may, without a break.
+    pub(crate) over_since: Option<Time>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -87,7 +102,12 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Box<dyn Stream>, version: Version, input: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        version: Version,
+        input: Vec<u8>,
+        from: Option<Visitor>,
+    ) -> Self {
         Self {
             stream,
             version,
@@ -109,6 +129,8 @@ impl Connection {
             holds_publish: false,
             counted: 0,
             stalled: false,
+            pace: Pace::default(),
+            _from: from,
         }
     }
 

@@ -64,6 +64,8 @@ struct Watcher {
     disk: DiskMark,
     disk_looked: Option<Instant>,
     disk_unknown: bool,
+    /// What the store said last of its own files.
+    spare_bytes: u64,
     /// What the journal had grown to when a checkpoint was asked for.
     checkpoint_at: u64,
     memory: MemoryMarks,
@@ -81,6 +83,7 @@ impl Watcher {
             disk: DiskMark::default(),
             disk_looked: None,
             disk_unknown: false,
+            spare_bytes: 0,
             checkpoint_at: 0,
             memory: MemoryMarks::default(),
         }
@@ -122,7 +125,8 @@ impl Watcher {
             }
         };
         let reserve = &self.watched.reserve;
-        let spare_bytes = self.watched.disk.spare_bytes();
+        self.spare_bytes = self.watched.disk.spare_bytes().unwrap_or(self.spare_bytes);
+        let spare_bytes = self.spare_bytes;
         let low = self.disk.look(free_bytes, spare_bytes, total_bytes, reserve);
         self.watched.hub.growth.expect(DiskMark::until_next_look(total_bytes, reserve));
         let journal = self.watched.hub.counters.read().journal_bytes;

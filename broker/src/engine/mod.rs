@@ -245,6 +245,7 @@ impl Engine {
                 at_start: Arc::clone(&at_start),
                 checkpoint_bytes,
                 stage: Stage::Idle,
+                untidy: true,
             },
             committer: Committer::new(Arc::clone(&hub), journal, checkpoint_bytes, syncs),
         };
@@ -390,7 +391,7 @@ impl Disk {
     }
 
     /// What the store's own files have room for.
-    pub(crate) fn spare_bytes(&self) -> u64 {
+    pub(crate) fn spare_bytes(&self) -> Option<u64> {
         self.store.spare_bytes()
     }
 }

@@ -20,7 +20,7 @@ use crate::mail::{Introduced, Login};
 impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
-        let Introduced { mut stream, mut bytes, login } = introduced;
+        let Introduced { mut stream, mut bytes, login, from } = introduced;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -31,7 +31,7 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        let mut connection = Connection::new(stream, version, input);
+        let mut connection = Connection::new(stream, version, input, from);
         // Who takes its session over gets a place beside the older connection, which goes.
         let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
         let max = self.limits.connections_max;
@@ -119,6 +119,10 @@ impl Runtime {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
+        // It is woken when it may publish again.
+        if connection.pace.paused_until.is_some() {
+            return Poll::Pending;
+        }
         let publishes = connection.holds_publish || begins_publish(&connection.input);
         connection.holds_publish = publishes && must_hold(&self.metrics, &self.shard, id);
         if connection.holds_publish
@@ -143,7 +147,11 @@ impl Runtime {
         let most = read_bytes_max(&self.metrics).min(scratch.len());
         let read = connection.poll_read(cx, scratch.get_mut(..most).unwrap_or_default());
         let result = match read {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // It has said all it had to say, and might say more.
+                connection.pace.over_since = None;
+                Poll::Pending
+            }
             Poll::Ready(Ok(read @ 1..)) => {
                 let bytes = scratch.get(..read).unwrap_or_default();
                 self.counters.add(Metric::BytesReceived, read as u64);
@@ -225,7 +233,9 @@ impl Runtime {
         let Some(connection) = self.connections.get(&id) else { return (bytes.len(), false) };
         let version = connection.version;
         let now = self.clock.now();
+        let publishes_max = self.publishes_max(connection, now);
         let (mut used, mut packets, mut more) = (0, 0_usize, false);
+        let mut publishes = 0_u64;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -243,9 +253,14 @@ impl Runtime {
                 }
                 Ok(Some((packet, length))) => {
                     used += length;
+                    publishes += u64::from(matches!(packet, Packet::Publish(_)));
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
                     packets += 1;
+                    if publishes >= publishes_max {
+                        more = true;
+                        break;
+                    }
                     let look = packets.is_multiple_of(PACKETS_PER_LOOK);
                     if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
                         more = true;
@@ -263,6 +278,7 @@ impl Runtime {
                 self.carry_out();
             }
         }
+        self.count_publishes(id, publishes, now);
         self.carry_out();
         // A service may have answered others.
         self.wake_stalled();

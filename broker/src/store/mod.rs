@@ -54,6 +54,16 @@ pub trait Store: Send + Sync + Debug {
     /// As [`put`](Self::put).
     fn flush(&self, complete_to: u64) -> Result<(), StoreFailure>;
 
+    /// Puts itself in order, a little at a time, by the thread that writes: behind each flush, and
+    /// again while it answers that there is more to do. Changes no row.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn tidy(&self) -> Result<bool, StoreFailure> {
+        Ok(false)
+    }
+
     /// The number of the last [`flush`](Self::flush); 0 before the first.
     ///
     /// # Errors
@@ -62,9 +72,9 @@ pub trait Store: Send + Sync + Debug {
     fn complete_to(&self) -> Result<u64, StoreFailure>;
 
     /// Bytes of its files that hold nothing any more and that it uses again before they grow, as far
-    /// as it knows.
-    fn spare_bytes(&self) -> u64 {
-        0
+    /// as it knows. `None`: it is busy, and what it said before may still hold.
+    fn spare_bytes(&self) -> Option<u64> {
+        Some(0)
     }
 }
 
