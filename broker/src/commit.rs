@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tidings_core::record::Op;
 use tidings_core::slot::ShardId;
 
+use crate::growth::Growth;
 use crate::journal::{Group, Journal};
 use crate::store::StoreFailure;
 use crate::store::overlay::Rows;
@@ -101,6 +102,8 @@ pub(crate) struct Hub {
     pub(crate) wanted: AtomicBool,
     /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
     pub(crate) behind: AtomicBool,
+    /// Who looks at the disk waits here.
+    pub(crate) growth: Growth,
     failure: OnceLock<StoreFailure>,
     urgent: AtomicBool,
     lazy: AtomicBool,
@@ -177,6 +180,7 @@ impl Hub {
             forget: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
             behind: AtomicBool::new(false),
+            growth: Growth::default(),
             failure: OnceLock::new(),
             urgent: AtomicBool::new(false),
             lazy: AtomicBool::new(false),
@@ -459,6 +463,7 @@ impl Committer {
             count(&hub.counters.syncs, u64::from(self.syncs));
             count(&hub.counters.records, records);
             count(&hub.counters.journal_bytes, bytes);
+            hub.growth.add(bytes);
             for (lane, (records, bytes)) in hub.lanes.iter().zip(&self.taken) {
                 if *records > 0 {
                     lane.stored_bytes.fetch_add(*bytes, Ordering::Release);

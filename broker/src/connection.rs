@@ -70,6 +70,10 @@ pub(crate) struct Connection {
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
     pub(crate) parting: Parting,
+    /// A PUBLISH waits in the input until there is memory for it.
+    pub(crate) holds_publish: bool,
+    /// What it holds as far as the shard's thread has counted it, in bytes.
+    pub(crate) counted: usize,
     /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
     pub(crate) pace: Pace,
@@ -122,6 +126,8 @@ impl Connection {
             stuck_since: None,
             watched_until: None,
             parting: Parting::No,
+            holds_publish: false,
+            counted: 0,
             stalled: false,
             pace: Pace::default(),
             _from: from,
@@ -136,6 +142,17 @@ impl Connection {
     /// How many bytes are still to be written.
     pub(crate) fn unwritten(&self) -> usize {
         self.output.len() - self.written
+    }
+
+    /// Bytes in its buffers. What they could hold besides takes no memory of the machine's.
+    fn held_bytes(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+
+    /// Counts that: what it was when it was counted last, and what it is.
+    pub(crate) fn count_held(&mut self) -> (usize, usize) {
+        let held = self.held_bytes();
+        (std::mem::replace(&mut self.counted, held), held)
     }
 
     /// Whether there is something for [`Connection::poll_write`] to do.

@@ -29,6 +29,11 @@ pub(crate) enum Mail {
     Peer(ShardId, PeerMessage),
     /// What the broker says of itself.
     System(Arc<[SystemValue]>),
+    /// Whether the disk is nearly full.
+    Disk { low: bool },
+    /// Memory is used up further than before, or less far: see [`crate::pressure::Pressure`]. All
+    /// shards together are to give back so many bytes.
+    Memory { excess: u64 },
     /// Rights have changed.
     RightsChanged,
     /// A login is not true any more: a user's, or everybody's.
@@ -108,6 +113,11 @@ impl Post {
         self.waiting.mail.fetch_add(1, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
         let _stopped = self.sender.send(mail);
+    }
+
+    /// Bytes of what waits.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting.bytes.load(Ordering::Relaxed) as u64
     }
 
     /// Whether so much waits that what may be lost should be.

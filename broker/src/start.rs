@@ -26,6 +26,7 @@ use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
 use crate::store::StoreFailure;
 use crate::teller::Teller;
+use crate::watch::{Watch, Watched};
 
 /// A broker that serves. Dropping it ends it at once, as if killed; see [`Broker::stop`].
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Broker {
     engine: Option<Engine>,
     metrics: Arc<Metrics>,
     teller: Option<Teller>,
+    watch: Option<Watch>,
     health: Arc<Health>,
     /// Whoever comes while it stops is told where else to go.
     refers: bool,
@@ -136,7 +138,7 @@ impl Broker {
         } else {
             self.front.stop();
         }
-        drop(self.teller.take());
+        drop((self.teller.take(), self.watch.take()));
         for post in &self.posts {
             post.send(Mail::Stop);
         }
@@ -154,7 +156,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.front.stop();
-        drop(self.teller.take());
+        drop((self.teller.take(), self.watch.take()));
         // The store ends first, so that nothing is acknowledged on the way out that is not safe.
         drop(self.engine.take());
         for post in &self.posts {
@@ -247,6 +249,16 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let watched = Watched {
+        metrics: Arc::clone(&metrics),
+        posts: posts.clone(),
+        hub: engine.hub(),
+        disk: engine.disk(),
+        reserve: builder.disk_reserve,
+        memory_bytes_max: connections.memory_bytes_max,
+        allocated: builder.allocated,
+    };
+    let watch = Some(Watch::start(watched).map_err(StartError::Thread)?);
     let (door, guests) = Door::new(message_bytes_max(&limits));
     let refers = !limits.told.server_reference.is_empty();
     let mut teller = None;
@@ -282,6 +294,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         engine,
         metrics,
         teller,
+        watch,
         health,
         refers,
         rates_apply,

@@ -24,6 +24,12 @@ use cli::{Cli, Command, ConfigArgs, ConfigCommand};
 use config::{Format, Level, Settings};
 use exit::{Exit, Failure};
 
+/// One that can say how much is in use: what the system's keeps of freed memory cannot be told from
+/// what is, and a burst would look like a leak.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -13,6 +13,7 @@ use tidings_broker::auth::{ScramSha256, UsersFile};
 use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
+use tidings_broker::core::marks::DiskReserve;
 use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
@@ -111,6 +112,10 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             config::Durability::Memory => Durability::Memory,
         })
         .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
+        .disk_reserve(DiskReserve {
+            bytes: config.data.reserve_bytes,
+            percent: u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX),
+        })
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
@@ -119,10 +124,21 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        builder = builder.allocated_bytes(allocated);
+    }
     for listener in listeners {
         builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
+}
+
+/// What the allocator has given out, in bytes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn allocated() -> Option<u64> {
+    tikv_jemalloc_ctl::epoch::advance().ok()?;
+    tikv_jemalloc_ctl::stats::allocated::read().ok()?.try_into().ok()
 }
 
 /// Chat, as configured.
@@ -220,6 +236,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         start_connect_time: Duration::from_secs(limits.start_connect_s),
         outbound_soft_bytes: size(limits.outbound_soft_bytes),
         outbound_hard_bytes: size(limits.outbound_hard_bytes),
+        memory_bytes_max: limits.memory_bytes_max,
         unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
     }
 }
@@ -307,11 +324,26 @@ async fn run(
 }
 
 fn fatal_failure(fatal: Fatal) -> Failure {
-    let exit = match &fatal {
-        Fatal::Store(_) => Exit::Io,
-        _ => Exit::Software,
-    };
-    Failure::new(exit, fatal)
+    match &fatal {
+        Fatal::Store(failure) => {
+            let mend = if is_full(&failure.cause) {
+                "make room on the disk and start again"
+            } else {
+                "see what the system's log says of the disk, and start again"
+            };
+            let message = format_args!("{fatal}; {mend}: what was acknowledged is safe");
+            Failure::new(Exit::Io, message)
+        }
+        _ => Failure::new(Exit::Software, fatal),
+    }
+}
+
+/// Whether an error of the system's says that the disk is full (ENOSPC, EDQUOT), or the folder's
+/// share of it.
+fn is_full(cause: &str) -> bool {
+    cause.contains("os error 28)")
+        || cause.contains("os error 122)")
+        || cause.contains("StorageFull")
 }
 
 /// A signal that asks for the end.

@@ -296,6 +296,10 @@ pub trait Host {
     fn shards(&self) -> u16;
     /// 64 random bits, from the shard's seed.
     fn random(&mut self) -> u64;
+    /// Whether the disk is nearly full: what would keep more should be refused.
+    fn disk_low(&self) -> bool {
+        false
+    }
     /// An identity for a message of the service's own.
     fn message_id(&mut self) -> MessageId;
 

@@ -12,6 +12,7 @@ mod collections;
 pub mod hook;
 mod ledger;
 pub mod limits;
+pub mod marks;
 pub mod message;
 pub mod metric;
 pub mod output;

@@ -10,7 +10,7 @@ use std::fmt::{self, Display};
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -98,9 +98,6 @@ pub struct EngineOptions {
     pub lazy_flush: Duration,
     /// What the store may cache, in bytes; it takes up to four times as much memory.
     pub cache_bytes: u64,
-    /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
-    /// full; see [`Engine::disk_low`].
-    pub disk_reserve_bytes: u64,
 }
 
 impl EngineOptions {
@@ -114,7 +111,6 @@ impl EngineOptions {
             checkpoint_bytes: 32 << 20,
             lazy_flush: Duration::from_millis(100),
             cache_bytes: 16 << 20,
-            disk_reserve_bytes: 1 << 30,
         }
     }
 }
@@ -133,8 +129,6 @@ pub struct Engine {
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
-    disk_low: AtomicBool,
-    disk_reserve_bytes: u64,
     /// Last: unlocked when everything else is closed.
     directory: Option<Directory>,
 }
@@ -263,8 +257,6 @@ impl Engine {
             committer: None,
             checkpointer: None,
             reader: None,
-            disk_low: AtomicBool::new(false),
-            disk_reserve_bytes: options.disk_reserve_bytes,
             directory,
         };
         Ok((engine, workers, stores))
@@ -325,28 +317,13 @@ impl Engine {
     ///
     /// What the system says.
     pub fn disk_free(&self) -> io::Result<Option<DiskSpace>> {
-        let Some(directory) = &self.directory else { return Ok(None) };
-        let space = rustix::fs::statvfs(directory.path())?;
-        Ok(Some(DiskSpace {
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-        }))
+        self.disk().space()
     }
 
-    /// Whether the disk is nearly full: new messages must be refused before the store fails.
-    ///
-    /// Becomes true below the reserve and false again above twice as much.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn disk_low(&self) -> io::Result<bool> {
-        let Some(space) = self.disk_free()? else { return Ok(false) };
-        let reserve = self.disk_reserve_bytes.max(space.total_bytes / 20);
-        let was_low = self.disk_low.load(Ordering::Relaxed);
-        let low = space.free_bytes < if was_low { reserve.saturating_mul(2) } else { reserve };
-        self.disk_low.store(low, Ordering::Relaxed);
-        Ok(low)
+    /// The disk that the store is on, for whoever looks at it while it runs.
+    pub(crate) fn disk(&self) -> Disk {
+        let path = self.directory.as_ref().map(|directory| directory.path().to_path_buf());
+        Disk { path, store: Arc::clone(&self.store) }
     }
 
     /// Commits everything handed over and closes the store, after a last checkpoint if every
@@ -392,6 +369,30 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end(Stop::Abandoned);
+    }
+}
+
+/// The disk that a store is on; none in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    path: Option<PathBuf>,
+    store: Arc<dyn Store>,
+}
+
+impl Disk {
+    /// Its room; `None` in memory.
+    pub(crate) fn space(&self) -> io::Result<Option<DiskSpace>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let space = rustix::fs::statvfs(path)?;
+        Ok(Some(DiskSpace {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        }))
+    }
+
+    /// What the store's own files have room for.
+    pub(crate) fn spare_bytes(&self) -> Option<u64> {
+        self.store.spare_bytes()
     }
 }
 

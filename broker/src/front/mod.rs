@@ -14,8 +14,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tidings_core::admission::{Admission, admit};
-use tidings_core::codec::{Connect, Malformed, Packet, Version, decode};
+use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
+use tidings_core::marks::MemoryMark;
 use tidings_core::metric::Metric;
 use tidings_core::output::ConnectionId;
 use tidings_core::shard::{refer_connect, session_slot};
@@ -318,6 +319,11 @@ impl Desk {
             let connection = ConnectionId(0);
             let bytes = answer(|out| refer_connect(connection, &connect, elsewhere, out));
             return goodbye(stream, &bytes).await;
+        }
+        if self.front.metrics.pressure.mark() >= MemoryMark::RefuseConnections {
+            self.front.metrics.count(Metric::LimitMemory);
+            self.front.metrics.count(Metric::ConnectsRefusedBusy);
+            return goodbye(stream, &refusal(&connect, ReasonCode::ServerBusy)).await;
         }
         let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
         match self.identify(&mut *stream, &mut behind, &connect, peer).await {

@@ -37,6 +37,7 @@ use crate::observer::Observers;
 use authenticate::ByMethod;
 
 mod authenticate;
+mod memory;
 mod pace;
 mod read;
 mod write;
@@ -98,6 +99,9 @@ pub(crate) struct Runtime {
     armed: Option<Time>,
     /// Connections that wait until the older ones of their sessions were heard.
     introductions: usize,
+    /// Bytes that connections hold, and what they were when somebody looked.
+    held: usize,
+    held_looked: usize,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -158,6 +162,8 @@ impl Runtime {
             wake_end: None,
             armed: None,
             introductions: 0,
+            held: 0,
+            held_looked: 0,
         };
         runtime.handle(Input::Started);
         for row in &garbage {
@@ -228,6 +234,7 @@ impl Runtime {
             }
         }
         self.arm_clock();
+        self.look_at_held();
     }
 
     fn carry_out_one(&mut self, output: Output) {
@@ -237,6 +244,8 @@ impl Runtime {
                 let (head, payload) = self.out.frame(&frame);
                 to.push(head);
                 to.push(payload);
+                let (before, held) = to.count_held();
+                self.held = (self.held + held).saturating_sub(before);
                 self.mark_dirty(connection);
             }
             Output::Store(record) => {
@@ -316,11 +325,12 @@ impl Runtime {
         if self.stalled.is_empty() || self.store.backlog().is_full() {
             return;
         }
-        let Self { stalled, connections, shard, .. } = self;
+        let Self { stalled, connections, shard, metrics, .. } = self;
         stalled.retain(|id| {
             let Some(connection) = connections.get_mut(id) else { return false };
             let parting = connection.parting == Parting::Waits && shard.is_answering(*id);
-            if parting || shard.is_behind(*id) {
+            let held = connection.holds_publish && memory::must_hold(metrics, shard, *id);
+            if parting || held || shard.is_behind(*id) {
                 return true;
             }
             connection.stalled = false;
@@ -410,6 +420,8 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                 introduce(shared, *introduced);
             }
         }
+        Mail::Disk { low } => runtime.handle(Input::Disk { low }),
+        Mail::Memory { excess } => runtime.close_largest(excess),
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
         Mail::Revoked(user) => {

@@ -13,6 +13,7 @@ use tidings_core::time::Time;
 
 use super::Runtime;
 use super::authenticate::ByMethod;
+use super::memory::{must_hold, read_bytes_max};
 use crate::connection::{Connection, Parting, Phase};
 use crate::mail::{Introduced, Login};
 
@@ -122,7 +123,10 @@ impl Runtime {
         if connection.pace.paused_until.is_some() {
             return Poll::Pending;
         }
-        if self.store.backlog().is_full()
+        let publishes = connection.holds_publish || begins_publish(&connection.input);
+        connection.holds_publish = publishes && must_hold(&self.metrics, &self.shard, id);
+        if connection.holds_publish
+            || self.store.backlog().is_full()
             || self.shard.is_behind(id)
             || connection.parting == Parting::Waits && self.shard.is_answering(id)
         {
@@ -140,7 +144,8 @@ impl Runtime {
         connection.input = input;
         let mut scratch = std::mem::take(&mut self.scratch);
         let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(false) };
-        let read = connection.poll_read(cx, &mut scratch);
+        let most = read_bytes_max(&self.metrics).min(scratch.len());
+        let read = connection.poll_read(cx, scratch.get_mut(..most).unwrap_or_default());
         let result = match read {
             Poll::Pending => {
                 // It has said all it had to say, and might say more.
@@ -192,6 +197,7 @@ impl Runtime {
             connection.waits_for_more = !more;
             // Idle connections hold no memory.
             connection.input = if rest.is_empty() { Vec::new() } else { rest };
+            self.count_held(id);
         }
     }
 
@@ -241,6 +247,10 @@ impl Runtime {
                     more = true;
                     break;
                 }
+                Ok(Some((Packet::Publish(_), _))) if self.hold_publish(id) => {
+                    more = true;
+                    break;
+                }
                 Ok(Some((packet, length))) => {
                     used += length;
                     publishes += u64::from(matches!(packet, Packet::Publish(_)));
@@ -274,6 +284,11 @@ impl Runtime {
         self.wake_stalled();
         (used, more)
     }
+}
+
+/// Whether the beginning of a packet is that of a PUBLISH (§2.1.2).
+fn begins_publish(input: &[u8]) -> bool {
+    input.first().is_some_and(|first| first >> 4 == 3)
 }
 
 /// How often a connection is read before the others have their turn.

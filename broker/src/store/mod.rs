@@ -70,6 +70,12 @@ pub trait Store: Send + Sync + Debug {
     ///
     /// As [`put`](Self::put).
     fn complete_to(&self) -> Result<u64, StoreFailure>;
+
+    /// Bytes of its files that hold nothing any more and that it uses again before they grow, as far
+    /// as it knows. `None`: it is busy, and what it said before may still hold.
+    fn spare_bytes(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 /// Looks at rows as they come, and says which are worth fetching.

@@ -82,6 +82,9 @@ impl UserSide {
                     let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
                     return refuse(id, Code::Format, &text);
                 }
+                if host.disk_low() {
+                    return Err((id, Refusal::disk_full()));
+                }
                 let place = self.place(client.user, peer);
                 let (sender, device) = self.names(client, origin.session);
                 let post = Post {

@@ -204,6 +204,11 @@ section! {
         checkpoint_bytes: u64 = 32 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
+        /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
+        /// twice as many are free; deliveries go on.
+        reserve_bytes: u64 = GIB, Kind::Number(0, 1024 * GIB);
+        /// The same in hundredths of the disk; the larger of the two holds.
+        reserve_percent: u64 = 5, Kind::Number(0, 50);
     }
 }
 
@@ -331,6 +336,10 @@ section! {
         /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
         /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
+        /// Bytes of memory that the process may use; 0 is the limit of its control group, or half of
+        /// what the machine has. At 60 % of it nobody new is let in (0x89), at 75 % publishers are
+        /// not read, at 85 % the connections that hold most are closed.
+        memory_bytes_max: u64 = 0, Kind::Number(0, 1024 * 1024 * GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
         /// Messages that wait for one plain session. Full: 0x97, or the oldest goes.

@@ -11,10 +11,14 @@
 mod chat;
 mod config;
 mod crash;
+#[cfg(target_os = "linux")]
+mod disk;
 mod flapping;
 mod graceful;
 mod listeners;
 mod logins;
+#[cfg(target_os = "linux")]
+mod memory;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;

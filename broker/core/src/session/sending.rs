@@ -173,6 +173,11 @@ impl Sending {
         (self.rows.max(self.queue.len()), self.rows_bytes.max(self.queue_bytes))
     }
 
+    /// Bytes of messages in memory that were not sent.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        self.queue_bytes + self.held_bytes
+    }
+
     /// Whether a message of `bytes` finds room under the bounds of the session's queue.
     pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
         let (messages, waiting) = self.waiting_size();

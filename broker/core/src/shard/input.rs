@@ -106,6 +106,12 @@ pub enum Input<'a> {
     },
     /// The broker says this of itself, to whoever asks: told to every shard.
     System(Arc<[SystemValue]>),
+    /// The disk is nearly full, or is not any more: what would keep more is refused, while
+    /// deliveries, acknowledgements and deletions go on.
+    Disk {
+        /// Whether it is; see [`crate::marks::DiskMark`].
+        low: bool,
+    },
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
     /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of

@@ -102,6 +102,8 @@ pub struct Shard {
     hands: Vec<Chosen>,
     interested: Vec<ShardId>,
     counters: Arc<Counters>,
+    /// Nothing more is to be kept than there is.
+    disk_low: bool,
     /// What the broker says of itself, for new subscriptions.
     system: TopicNames<Arc<Message>>,
 }
@@ -166,6 +168,7 @@ impl Shard {
             hands: Vec::new(),
             interested: Vec::new(),
             counters: Arc::default(),
+            disk_low: false,
             system: TopicNames::new(),
         }
     }
@@ -206,6 +209,7 @@ impl Shard {
             Input::Rows { token, rows, more } => self.rows(token, rows, more, now, out),
             Input::Peer { from, message } => self.peer(from, message, now, out),
             Input::System(values) => self.tell_system(&values, now, out),
+            Input::Disk { low } => self.disk_low = low,
             Input::TimedOut => self.timed_out(now, out),
             Input::RightsChanged => self.rights_changed(now, out),
             Input::Revoked { user } => self.revoked(user, now, out),

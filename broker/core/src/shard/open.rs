@@ -94,6 +94,10 @@ impl Shard {
             self.may_say(&client, will.topic)?;
         }
         let key = index_key(open.user, open.client_id);
+        if self.disk_low && self.would_begin_to_keep(open, &key) {
+            self.counters.add(Metric::LimitDiskReserve, 1);
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if open.user.is_empty() || self.index.contains_key(&key) {
             return Ok(());
         }

@@ -169,6 +169,12 @@ impl Shard {
             let refused = Err(ReasonCode::QuotaExceeded);
             return self.answer_publish(id, publish, refused, now, out);
         }
+        if self.disk_low && self.would_keep(id, message, waits) {
+            self.counters.add(Metric::LimitDiskReserve, 1);
+            self.interested = others;
+            let refused = Err(ReasonCode::QuotaExceeded);
+            return self.answer_publish(id, publish, refused, now, out);
+        }
         let mut ops = Vec::new();
         let mut ready = Position::START;
         if own_retain {

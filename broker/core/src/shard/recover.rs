@@ -128,8 +128,10 @@ impl Shard {
     fn recover_session(&mut self, row: &Row, now: Time) -> Result<(), BadRow> {
         let [slot, ..] = row.key[..] else { return Err(BadRow::Content) };
         let session = rows::read_session(&row.value)?;
-        // Connected when the server went down: its time begins now.
-        let ends = session.ends.unwrap_or(now + session.expiry);
+        // Connected when the server went down: its time begins now. And where the clock was set back
+        // meanwhile, nobody lives longer than was asked for.
+        let at_most = now + session.expiry;
+        let ends = session.ends.unwrap_or(at_most).min(at_most);
         if let Some((will, due)) = session.will {
             let who = Who::new(&session.user, &session.client_id, Version::V5);
             let due = due.unwrap_or(now + will.delay).min(ends);

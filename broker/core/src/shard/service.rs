@@ -166,6 +166,10 @@ impl Host for HostOf<'_> {
         self.shard.random()
     }
 
+    fn disk_low(&self) -> bool {
+        self.shard.disk_low
+    }
+
     fn message_id(&mut self) -> MessageId {
         MessageId(self.shard.ledger.number(self.out))
     }

@@ -592,6 +592,14 @@ impl Cluster {
         self.start(shards);
     }
 
+    /// Tells every shard whether the disk is nearly full.
+    pub(crate) fn disk(&mut self, low: bool) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Disk { low });
+        }
+        self.settle();
+    }
+
     /// Tells every shard that rights have changed, and lets it look at every session.
     pub(crate) fn rights_changed(&mut self) {
         for shard in 0..self.nodes.len() {

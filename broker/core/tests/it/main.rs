@@ -13,6 +13,7 @@ mod connect;
 mod corpus;
 mod deadlines;
 mod deliver;
+mod disk;
 mod harness;
 mod limits;
 mod offers;

@@ -252,6 +252,13 @@ impl Store for SledStore {
         Ok(self.upkeep().complete_to)
     }
 
+    fn spare_bytes(&self) -> Option<u64> {
+        // Whoever writes holds this for as long as the disk takes.
+        let upkeep = self.upkeep.try_lock().ok()?;
+        let file = self.read(Tree::disk_bytes).ok()?;
+        Some(file.saturating_sub(upkeep.live_bytes.saturating_mul(WASTE_FACTOR)))
+    }
+
     fn tidy(&self) -> Result<bool, StoreFailure> {
         let mut upkeep = self.upkeep();
         let Some(mut moving) = upkeep.moving.take() else {
