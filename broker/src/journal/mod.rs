@@ -18,6 +18,7 @@ mod recovery;
 mod segment;
 
 pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
+pub(crate) use entry::{BODY_VERSION, decode_ops, encode_ops};
 pub use file::{FileJournal, FileJournalOptions};
 
 /// Keeps groups of records in order, and gives them back after a crash.

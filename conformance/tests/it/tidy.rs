@@ -47,6 +47,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "observer",
             "store",
             "journal",
+            "base",
             "commit",
             "metrics",
             "teller",
