@@ -101,6 +101,14 @@ impl Builder {
         self
     }
 
+    /// How much journal is kept before a base is written, in bytes: see
+    /// [`EngineOptions::base_bytes`].
+    #[must_use]
+    pub fn base_bytes(mut self, bytes: u64) -> Self {
+        self.engine.base_bytes = bytes;
+        self
+    }
+
     /// How many shards, each a thread: 0 for one for two cores, at most 256. The journal, the
     /// listeners and the system need the other half; and a hop between shards costs more than it
     /// brings before a shard's thread is full.

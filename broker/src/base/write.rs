@@ -82,6 +82,11 @@ impl<W: Write> Writer<W> {
         self.counted()
     }
 
+    /// What it writes to. Writing to it past this spoils the file.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// How many bytes have been given to `out`.
     pub fn bytes(&self) -> u64 {
         self.totals.bytes

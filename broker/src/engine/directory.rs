@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::base::BaseError;
 use crate::journal::ReplayError;
 use crate::store::StoreFailure;
 
@@ -61,6 +62,27 @@ pub enum OpenError {
     /// The journal cannot be read for another reason.
     #[error("cannot open the journal: {0}")]
     Journal(#[source] ReplayError),
+    /// The base cannot be read, and the store has to be made anew from it.
+    #[error("{why}; it cannot be made anew, because {source}; restore the data folder from a copy")]
+    Base {
+        /// Why the store is made anew.
+        why: String,
+        /// What is wrong with the base.
+        source: BaseError,
+    },
+    /// The store has to be made anew, and nothing is there to make it of.
+    #[error(
+        "{why}; it cannot be made anew: the journal in {journal:?} begins at record {first} and no \
+         base is there; restore the data folder from a copy"
+    )]
+    NoBase {
+        /// Why the store is made anew.
+        why: String,
+        /// The journal's directory.
+        journal: PathBuf,
+        /// Its first record.
+        first: u64,
+    },
     /// The store cannot be read, or a thread not be started.
     #[error(transparent)]
     Store(#[from] StoreFailure),
@@ -171,6 +193,45 @@ impl Directory {
     pub(super) fn store(&self) -> PathBuf {
         self.path.join("sled")
     }
+
+    /// Where a store is made anew, until it is whole.
+    pub(super) fn new_store(&self) -> PathBuf {
+        self.path.join("sled.new")
+    }
+
+    /// There while the store is being opened: a process that never got past it left it behind.
+    pub(super) fn opening(&self) -> PathBuf {
+        self.path.join("sled.opening")
+    }
+
+    /// Makes a note, so that it is there after a power cut too.
+    pub(super) fn mark(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        sync(&self.path)
+    }
+
+    /// Takes notes away.
+    pub(super) fn unmark(&self, paths: &[PathBuf]) -> io::Result<()> {
+        for path in paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync(&self.path)
+    }
+
+    /// Puts the store that was made anew in the place of the old one.
+    pub(super) fn swap_stores(&self) -> io::Result<()> {
+        if self.store().exists() {
+            fs::remove_dir_all(self.store())?;
+        }
+        fs::rename(self.new_store(), self.store())?;
+        sync(&self.path)
+    }
 }
 
 fn file(directory: &Path, name: &str) -> io::Result<File> {
@@ -181,6 +242,12 @@ fn file(directory: &Path, name: &str) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(directory.join(name))
+}
+
+/// What is free for this process on the disk of `path`, in bytes.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

@@ -19,26 +19,32 @@ use std::time::Duration;
 use tidings_core::record::{KeyRange, Op};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
 
+use crate::base::Copying;
 use crate::commit::{Committer, Hub, Stop, lock};
 pub use crate::commit::{Notify, Stats, Work};
 use crate::journal::{
-    Entry, FileJournal, FileJournalOptions, Group, Journal, JournalError, Recovered, ReplayError,
+    Journal, Recovered,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
-use crate::store::sled::{SledStore, panic_text};
+use crate::store::sled::panic_text;
 use crate::store::{Store, StoreFailure, read};
 use checkpointer::{Checkpointer, Stage};
 use directory::Directory;
 pub use directory::{FORMAT_VERSION, OpenError};
 pub use manual::Manual;
+use no_journal::NoJournal;
 use reader::{ReadRequest, Reader};
 pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
 
 mod checkpointer;
 mod directory;
 mod manual;
+mod keeper;
+mod no_journal;
+mod open;
 mod reader;
+mod rebuild;
 mod shard;
 
 /// What an acknowledged change survives.
@@ -96,6 +102,9 @@ pub struct EngineOptions {
     pub checkpoint_bytes: u64,
     /// How long a record that nobody waits for may wait for a group to join.
     pub lazy_flush: Duration,
+    /// How much journal is kept before a base is written, in bytes, from which the store can be made
+    /// anew; twice the size of the last base if that is more.
+    pub base_bytes: u64,
     /// What the store may cache, in bytes; it takes up to four times as much memory.
     pub cache_bytes: u64,
     /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
@@ -112,6 +121,7 @@ impl EngineOptions {
             shards: 1,
             segment_bytes: 64 << 20,
             checkpoint_bytes: 64 << 20,
+            base_bytes: 256 << 20,
             lazy_flush: Duration::from_millis(100),
             cache_bytes: 16 << 20,
             disk_reserve_bytes: 1 << 30,
@@ -133,7 +143,9 @@ pub struct Engine {
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
+    keeper: Option<JoinHandle<()>>,
     checkpoint_wanted: Arc<AtomicBool>,
+    base_wanted: Arc<AtomicBool>,
     disk_low: AtomicBool,
     disk_reserve_bytes: u64,
     /// Last: unlocked when everything else is closed.
@@ -156,15 +168,7 @@ impl Engine {
                 Arc::new(MemoryStore::default()),
             );
         }
-        let directory = Directory::open(&options.dir)?;
-        let store = SledStore::open(&directory.store(), options.cache_bytes)?;
-        directory.complete()?;
-        let journal = FileJournal::new(FileJournalOptions {
-            directory: directory.journal(),
-            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN),
-            sync: options.durability == Durability::Fsync,
-        });
-        Self::start(&options, Some(directory), Box::new(journal), Arc::new(store))
+        Self::open_directory(&options)
     }
 
     /// As [`open`](Self::open), with another journal and another store; no directory is made,
@@ -188,18 +192,24 @@ impl Engine {
         store: Arc<dyn Store>,
     ) -> Result<(Self, Vec<ShardStore>), OpenError> {
         let (mut engine, workers, stores) = Self::prepare(options, directory, journal, store)?;
+        engine.run(options, workers)?;
+        Ok((engine, stores))
+    }
+
+    /// Starts the threads.
+    fn run(&mut self, options: &EngineOptions, workers: Workers) -> Result<(), OpenError> {
         let Workers { reader, requests, checkpointer, committer } = workers;
-        let hub = Arc::clone(&engine.hub);
+        let hub = Arc::clone(&self.hub);
         let reader = spawn("store-reader", &hub, move || reader.run())?;
-        engine.reader = Some((requests, reader));
+        self.reader = Some((requests, reader));
         if options.durability != Durability::Memory {
             let run = move || checkpointer.run();
-            engine.checkpointer = Some(spawn("store-checkpointer", &hub, run)?);
+            self.checkpointer = Some(spawn("store-checkpointer", &hub, run)?);
             let lazy_flush = options.lazy_flush;
             let run = move || committer.run(lazy_flush);
-            engine.committer = Some(spawn("store-committer", &hub, run)?);
+            self.committer = Some(spawn("store-committer", &hub, run)?);
         }
-        Ok((engine, stores))
+        Ok(())
     }
 
     /// Recovers what there is; nothing runs yet.
@@ -265,7 +275,9 @@ impl Engine {
             committer: None,
             checkpointer: None,
             reader: None,
+            keeper: None,
             checkpoint_wanted,
+            base_wanted: Arc::default(),
             disk_low: AtomicBool::new(false),
             disk_reserve_bytes: options.disk_reserve_bytes,
             directory,
@@ -323,6 +335,12 @@ impl Engine {
         self.hub.gate.changed();
     }
 
+    /// Writes a base soon, whatever the journal's size.
+    pub fn base(&self) {
+        self.base_wanted.store(true, Ordering::Release);
+        self.hub.keeper_gate.changed();
+    }
+
     /// Free bytes of the disk that the store is on, and its size. `None` in memory.
     ///
     /// # Errors
@@ -371,9 +389,15 @@ impl Engine {
         }
         let Some(mut journal) = journal else { return Ok(()) };
         if let Some(through) = checkpointer::final_checkpoint(&self.hub, &*self.store)? {
-            journal
-                .forget(through)
-                .map_err(|error| StoreFailure::new("write the journal", error))?;
+            let forget = || journal.forget(through);
+            let forgotten = match &self.directory {
+                Some(directory) => Copying::open(directory.path())
+                    .and_then(|copying| copying.unless(forget))
+                    .map_err(|error| StoreFailure::new("lock the folder", error))?
+                    .unwrap_or(Ok(())),
+                None => journal.forget(through),
+            };
+            forgotten.map_err(|error| StoreFailure::new("write the journal", error))?;
         }
         Ok(())
     }
@@ -381,6 +405,9 @@ impl Engine {
     /// Ends the threads. The journal, if there is one and its thread did not panic.
     fn end(&mut self, stop: Stop) -> Option<Box<dyn Journal>> {
         self.hub.stop(stop);
+        if let Some(thread) = self.keeper.take() {
+            let _failed_already = thread.join();
+        }
         if let Some(thread) = self.checkpointer.take() {
             let _failed_already = thread.join();
         }
@@ -415,31 +442,6 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// The size of the file system.
     pub total_bytes: u64,
-}
-
-/// A segment holds at least its header and some records.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-
-/// Stands where a journal would be when nothing is durable. Nobody appends to it.
-#[derive(Debug)]
-struct NoJournal;
-
-impl Journal for NoJournal {
-    fn replay(
-        &mut self,
-        _after: u64,
-        _each: &mut dyn FnMut(Entry),
-    ) -> Result<Recovered, ReplayError> {
-        Ok(Recovered::default())
-    }
-
-    fn append(&mut self, _group: &mut Group) -> Result<u64, JournalError> {
-        Ok(0)
-    }
-
-    fn forget(&mut self, _through: u64) -> Result<(), JournalError> {
-        Ok(())
-    }
 }
 
 /// A thread of the store; a panic in it is a failure of the store.

@@ -23,6 +23,30 @@ pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
 pub(crate) use entry::{BODY_VERSION, decode_ops, encode_ops};
 pub use file::{FileJournal, FileJournalOptions};
 
+/// Hands every record after the sequence number `after` to `each`, with the file it is in, and
+/// changes nothing. The journal may be in use by another process, if that keeps it from forgetting:
+/// then what was acknowledged before the call is handed over, and perhaps more.
+///
+/// # Errors
+///
+/// As [`Journal::replay`].
+pub fn read(
+    directory: &Path,
+    after: u64,
+    each: &mut dyn FnMut(&Path, Entry),
+) -> Result<Recovered, ReplayError> {
+    recovery::read(&FileDisk, directory, after, each)
+}
+
+/// The segments in `directory`, each with its first record, oldest first.
+///
+/// # Errors
+///
+/// When the directory cannot be listed.
+pub fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, ReplayError> {
+    recovery::firsts(&FileDisk, directory)
+}
+
 /// Keeps groups of records in order, and gives them back after a crash.
 ///
 /// One thread owns it. The first call is [`replay`](Self::replay). After an error from

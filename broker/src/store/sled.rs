@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub struct SledStore {
     /// `None` only while it is dropped.
     tree: Option<sled::Db>,
     data: File,
+    /// The file that says that the store is not to be trusted any more.
+    distrusted: PathBuf,
+    is_distrusted: AtomicBool,
     /// Held for writing while the chunks of one row change, for reading while rows are read.
     chunks: RwLock<()>,
 }
@@ -71,7 +75,9 @@ impl SledStore {
         let tree = caught(OPERATION, || open_patiently(directory, cache_bytes))?;
         let data = File::open(directory.join("db")).map_err(io)?;
         secure(directory).map_err(io)?;
-        Ok(Self { tree: Some(tree), data, chunks: RwLock::new(()) })
+        let (tree, chunks) = (Some(tree), RwLock::new(()));
+        let (distrusted, is_distrusted) = (distrust_file(directory), AtomicBool::new(false));
+        Ok(Self { tree, data, distrusted, is_distrusted, chunks })
     }
 
     fn with<T>(
@@ -80,7 +86,18 @@ impl SledStore {
         f: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
     ) -> Result<T, StoreFailure> {
         let tree = self.tree.as_ref().ok_or_else(|| StoreFailure::new(operation, "closed"))?;
-        caught(operation, || f(tree))
+        caught(operation, || f(tree)).inspect_err(|failure| self.distrust(failure))
+    }
+
+    /// Leaves a word for the next start, which then makes the store anew instead of failing as this
+    /// one did, again and again.
+    fn distrust(&self, failure: &StoreFailure) {
+        if !failure.is_damage || self.is_distrusted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = fs::write(&self.distrusted, format!("{failure}\n")) {
+            tracing::error!("cannot write {:?}: {error}", self.distrusted);
+        }
     }
 
     fn flush_and_sync(&self) -> Result<(), StoreFailure> {
@@ -235,14 +252,61 @@ fn value_of(tree: &sled::Db, key: &[u8], value: &[u8]) -> Result<Bytes, sled::Er
     Ok(Bytes::from(whole))
 }
 
+/// The file beside sled's `directory` that says that it is not to be trusted, and why.
+pub(crate) fn distrust_file(directory: &Path) -> PathBuf {
+    directory.with_extension("distrusted")
+}
+
 fn caught<T>(
     operation: &'static str,
     f: impl FnOnce() -> Result<T, sled::Error>,
 ) -> Result<T, StoreFailure> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result.map_err(|error| StoreFailure::new(operation, error)),
-        Err(panic) => Err(StoreFailure::new(operation, panic_text(&*panic))),
+        Ok(result) => result.map_err(|error| {
+            let is_damage = is_damage(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(operation, error) }
+        }),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            let is_damage = !blames_the_system(&text);
+            Err(StoreFailure { is_damage, ..StoreFailure::new(operation, text) })
+        }
     }
+}
+
+/// Whether an error comes of what is in sled's files. A full or failing disk, a limit or a missing
+/// right is mended elsewhere, and a store made anew would only meet it again.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Io(error) => {
+            use io::ErrorKind::{
+                OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
+                StorageFull, WouldBlock,
+            };
+            let system = [
+                OutOfMemory,
+                PermissionDenied,
+                QuotaExceeded,
+                ReadOnlyFilesystem,
+                ResourceBusy,
+                StorageFull,
+                WouldBlock,
+            ];
+            let text = error.to_string();
+            !system.contains(&error.kind())
+                && !blames_the_system(&text)
+                && !text.contains("acquire lock")
+        }
+        _ => true,
+    }
+}
+
+/// sled hands errors of the system on as text: EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC,
+/// EROFS and EDQUOT.
+fn blames_the_system(text: &str) -> bool {
+    [5, 11, 12, 13, 23, 24, 28, 30, 122].iter().any(|code| {
+        text.contains(&format!("os error {code})")) || text.contains(&format!("code: {code},"))
+    })
 }
 
 /// What a panic said.

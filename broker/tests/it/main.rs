@@ -9,6 +9,7 @@
 
 mod answers;
 mod corpus;
+mod damage;
 mod enhanced;
 #[path = "../fuzz_bodies/journal.rs"]
 mod fuzz_journal;
