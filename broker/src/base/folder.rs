@@ -33,11 +33,8 @@ impl Found {
         let mut file = File::open(&self.path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let offset = length.saturating_sub((BLOCK_HEADER_BYTES + TOTALS_BYTES) as u64);
-        let damaged = |why: &str| BaseError::Damaged {
-            file: self.path.clone(),
-            offset,
-            why: why.to_owned(),
-        };
+        let damaged =
+            |why: &str| BaseError::Damaged { file: self.path.clone(), offset, why: why.to_owned() };
         if header.complete_to != self.complete_to {
             return Err(damaged("its header has another record number than its name"));
         }

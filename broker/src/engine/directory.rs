@@ -122,28 +122,50 @@ impl Directory {
             return Err(OpenError::NotAStore { dir: path.to_path_buf() });
         }
         let lock = file(path, LOCK).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse { dir: path.to_path_buf() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
+        Self::lock(path, &lock)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
         let directory = Self { path: path.to_path_buf(), _lock: lock };
         if path.join(VERSION).exists() {
-            directory.check_version()?;
+            Self::check_version(path)?;
         } else {
             directory.begin().map_err(io)?;
         }
         Ok(directory)
     }
 
-    fn check_version(&self) -> Result<(), OpenError> {
-        let path = self.path.join(VERSION);
+    /// Whether a store that this program can read is there; nothing is locked or made.
+    pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+        if path.join(VERSION).exists() {
+            Self::check_version(path)
+        } else {
+            Err(OpenError::NotAStore { dir: path.to_path_buf() })
+        }
+    }
+
+    /// Locks a store that is there already; nothing is made.
+    pub(super) fn look(path: &Path) -> Result<Self, OpenError> {
+        Self::check(path)?;
+        let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+        let lock = file(path, LOCK).map_err(io)?;
+        Self::lock(path, &lock)?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    fn lock(path: &Path, lock: &File) -> Result<(), OpenError> {
+        match lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: path.to_path_buf() }),
+            Err(TryLockError::Error(source)) => {
+                Err(OpenError::Io { path: path.to_path_buf(), source })
+            }
+        }
+    }
+
+    fn check_version(dir: &Path) -> Result<(), OpenError> {
+        let path = dir.join(VERSION);
         let found = fs::read_to_string(&path).map_err(|source| OpenError::Io { path, source })?;
         if found.trim() != FORMAT_VERSION.to_string() {
-            let dir = self.path.clone();
+            let dir = dir.to_path_buf();
             let found = found.trim().chars().take(32).collect();
             return Err(OpenError::FormatVersion { dir, found, expected: FORMAT_VERSION });
         }
@@ -204,6 +226,16 @@ impl Directory {
         self.path.join("sled.opening")
     }
 
+    /// There while the store is open: a process that did not end in order left it behind.
+    pub(super) fn opened(&self) -> PathBuf {
+        self.path.join("sled.open")
+    }
+
+    /// The next start finds the store as it was left.
+    pub(super) fn closed_in_order(&self) -> Result<(), StoreFailure> {
+        self.unmark(&[self.opened()]).map_err(|error| StoreFailure::new("close the store", error))
+    }
+
     /// Makes a note, so that it is there after a power cut too.
     pub(super) fn mark(&self, path: &Path, text: &str) -> io::Result<()> {
         let mut options = OpenOptions::new();
@@ -226,8 +258,10 @@ impl Directory {
 
     /// Puts the store that was made anew in the place of the old one.
     pub(super) fn swap_stores(&self) -> io::Result<()> {
-        if self.store().exists() {
+        if self.store().is_dir() {
             fs::remove_dir_all(self.store())?;
+        } else if self.store().exists() {
+            fs::remove_file(self.store())?;
         }
         fs::rename(self.new_store(), self.store())?;
         sync(&self.path)

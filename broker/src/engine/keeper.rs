@@ -191,9 +191,9 @@ impl Keeper {
     /// Removes all but the newest, unless somebody copies: then with the next.
     fn remove_older(&mut self) -> io::Result<()> {
         let older = self.bases.split_off(1);
-        let removed = self.copying.unless(|| {
-            older.iter().try_for_each(|base| fs::remove_file(&base.path))
-        })?;
+        let removed = self
+            .copying
+            .unless(|| older.iter().try_for_each(|base| fs::remove_file(&base.path)))?;
         match removed {
             Some(removed) => removed,
             None => {

@@ -6,15 +6,11 @@
 //! durable, the checkpointer moves what is still there into the store, the reader answers. Each
 //! goes on in steps; [`Manual`] lets somebody else take them.
 
-use std::fmt::{self, Display};
 use std::io;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tidings_core::record::{KeyRange, Op};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
@@ -22,112 +18,33 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 use crate::base::Copying;
 use crate::commit::{Committer, Hub, Stop, lock};
 pub use crate::commit::{Notify, Stats, Work};
-use crate::journal::{
-    Journal, Recovered,
-};
+use crate::journal::{Journal, Recovered};
 use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
 use crate::store::sled::panic_text;
 use crate::store::{Store, StoreFailure, read};
 use checkpointer::{Checkpointer, Stage};
+pub use copy::{CopyError, backup, restore};
 use directory::Directory;
 pub use directory::{FORMAT_VERSION, OpenError};
 pub use manual::Manual;
 use no_journal::NoJournal;
+pub use options::{Compare, Durability, EngineOptions, UnknownDurability};
 use reader::{ReadRequest, Reader};
 pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
 
 mod checkpointer;
+mod compare;
+mod copy;
 mod directory;
-mod manual;
 mod keeper;
+mod manual;
 mod no_journal;
 mod open;
+mod options;
 mod reader;
 mod rebuild;
 mod shard;
-
-/// What an acknowledged change survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// A power cut: every group is synced before it counts as stored.
-    #[default]
-    Fsync,
-    /// The end of the process, however sudden, but no power cut.
-    Os,
-    /// Nothing: all rows are in memory.
-    Memory,
-}
-
-impl Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fsync => "fsync",
-            Self::Os => "os",
-            Self::Memory => "memory",
-        })
-    }
-}
-
-/// A word that names no [`Durability`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected durability `fsync`, `os` or `memory`, found {0:?}")]
-pub struct UnknownDurability(String);
-
-impl FromStr for Durability {
-    type Err = UnknownDurability;
-
-    fn from_str(word: &str) -> Result<Self, UnknownDurability> {
-        match word {
-            "fsync" => Ok(Self::Fsync),
-            "os" => Ok(Self::Os),
-            "memory" => Ok(Self::Memory),
-            _ => Err(UnknownDurability(word.to_owned())),
-        }
-    }
-}
-
-/// How an [`Engine`] stores.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// Its directory, made if it is not there. Unused with [`Durability::Memory`].
-    pub dir: PathBuf,
-    /// What an acknowledged change survives.
-    pub durability: Durability,
-    /// How many shards there are, 1 to 256. May differ from the last time.
-    pub shards: u16,
-    /// The size of a segment of the journal, in bytes, at least 64 KiB.
-    pub segment_bytes: u64,
-    /// After how many bytes of journal a checkpoint begins.
-    pub checkpoint_bytes: u64,
-    /// How long a record that nobody waits for may wait for a group to join.
-    pub lazy_flush: Duration,
-    /// How much journal is kept before a base is written, in bytes, from which the store can be made
-    /// anew; twice the size of the last base if that is more.
-    pub base_bytes: u64,
-    /// What the store may cache, in bytes; it takes up to four times as much memory.
-    pub cache_bytes: u64,
-    /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
-    /// full; see [`Engine::disk_low`].
-    pub disk_reserve_bytes: u64,
-}
-
-impl EngineOptions {
-    /// The defaults, for one shard in `dir`.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            durability: Durability::Fsync,
-            shards: 1,
-            segment_bytes: 64 << 20,
-            checkpoint_bytes: 64 << 20,
-            base_bytes: 256 << 20,
-            lazy_flush: Duration::from_millis(100),
-            cache_bytes: 16 << 20,
-            disk_reserve_bytes: 1 << 30,
-        }
-    }
-}
 
 /// The store of a broker, without the shards' ends of it.
 ///
@@ -398,6 +315,9 @@ impl Engine {
                 None => journal.forget(through),
             };
             forgotten.map_err(|error| StoreFailure::new("write the journal", error))?;
+            if let Some(directory) = &self.directory {
+                directory.closed_in_order()?;
+            }
         }
         Ok(())
     }

@@ -2,15 +2,18 @@
 //!
 //! sled may answer with an error, panic, lack what it had, or never answer: for the last there is a
 //! note beside it while it is being opened, which the next start finds. In each case the store is
-//! made anew, see [`rebuild`]; only a disk that is full or failing is no reason to.
+//! made anew, see [`rebuild`]; only a disk that is full or failing is no reason to. What it lacks it
+//! may not know itself: after an end out of order its rows are compared with base and journal.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use super::compare::{CompareError, Compared, compare};
 use super::directory::{Directory, OpenError};
 use super::keeper::Keeper;
 use super::rebuild::{rebuild, wait_until_closed};
-use super::{Durability, Engine, EngineOptions, ShardStore, spawn};
+use super::{Compare, Durability, Engine, EngineOptions, ShardStore, spawn};
 use crate::base::{self, Copying, Found};
 use crate::journal::{self, FileJournal, FileJournalOptions};
 use crate::store::sled::{SledStore, distrust_file};
@@ -36,6 +39,7 @@ impl Engine {
             }
         };
         directory.complete()?;
+        directory.mark(&directory.opened(), "removed at an end in order").map_err(io)?;
         let complete_to = store.complete_to()?;
         let journal = FileJournal::new(FileJournalOptions {
             directory: directory.journal(),
@@ -78,7 +82,7 @@ fn open_store(
     let opened = SledStore::open(&directory.store(), options.cache_bytes)
         .and_then(|store| store.complete_to().map(|complete_to| (store, complete_to)));
     let opened = match opened {
-        Ok((store, complete_to)) => match lacks(directory, bases, complete_to)? {
+        Ok((store, complete_to)) => match lacks(directory, options, bases, &store, complete_to)? {
             None => Ok(store),
             Some(why) => {
                 drop(store);
@@ -101,19 +105,52 @@ fn open_store(
 /// Why a store that is complete up to this record lacks some that it had.
 fn lacks(
     directory: &Directory,
+    options: &EngineOptions,
     bases: &[Found],
+    store: &SledStore,
     complete_to: u64,
 ) -> Result<Option<String>, OpenError> {
     let segments = journal::segments(&directory.journal())?;
     let first = segments.first().map_or(1, |(first, _)| *first);
     let based = bases.first().map_or(0, |base| base.complete_to);
-    Ok(if complete_to < based {
-        Some(format!("the store ends at record {complete_to}, and had record {based}"))
-    } else if complete_to + 1 < first {
-        Some(format!("the store ends at record {complete_to}, the journal begins at {first}"))
-    } else {
-        None
-    })
+    if complete_to < based {
+        return Ok(Some(format!("the store ends at record {complete_to}, and had record {based}")));
+    }
+    if complete_to + 1 < first {
+        let why = format!("the store ends at record {complete_to}, the journal begins at {first}");
+        return Ok(Some(why));
+    }
+    let in_order = !directory.opened().exists();
+    if options.compare == Compare::Never || (options.compare == Compare::AfterCrash && in_order) {
+        return Ok(None);
+    }
+    if based + 1 < first {
+        tracing::info!("no base yet to compare the store with");
+        return Ok(None);
+    }
+    let started = Instant::now();
+    match compare(store, complete_to, bases.first(), &directory.journal()) {
+        Ok(Compared { differences, count, rows }) => {
+            let took = started.elapsed();
+            tracing::info!(rows, ?took, "compared the store with base and journal");
+            let first = differences.first();
+            Ok(first
+                .map(|first| format!("the store has lost rows: {first}, of {count} that differ")))
+        }
+        Err(CompareError::Store(StoreFailure { is_damage: true, operation, cause })) => {
+            Ok(Some(format!("cannot {operation}: {cause}")))
+        }
+        Err(CompareError::Store(failure)) => Err(failure.into()),
+        // The store is whole as far as anybody can tell; a new base is written soon.
+        Err(CompareError::Base(error)) => {
+            tracing::warn!("the store cannot be compared with its base: {error}");
+            Ok(None)
+        }
+        Err(error @ (CompareError::Journal(_) | CompareError::Behind { .. })) => {
+            tracing::warn!("the store cannot be compared with the journal: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// The bases of a folder, and whether they are of use.

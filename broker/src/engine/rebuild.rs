@@ -52,10 +52,9 @@ fn build(directory: &Directory, options: &EngineOptions, why: &str) -> Result<Bu
     let segments = journal::segments(&journal)?;
     let first = segments.first().map_or(1, |(first, _)| *first);
     let mut refused = None;
-    for found in base::find(directory.path()).map_err(|source| OpenError::Base {
-        why: why.to_owned(),
-        source,
-    })? {
+    for found in base::find(directory.path())
+        .map_err(|source| OpenError::Base { why: why.to_owned(), source })?
+    {
         if found.complete_to + 1 < first {
             continue;
         }
@@ -83,8 +82,7 @@ fn build(directory: &Directory, options: &EngineOptions, why: &str) -> Result<Bu
 fn fresh(directory: &Directory, options: &EngineOptions) -> Result<SledStore, OpenError> {
     let path = directory.new_store();
     if path.exists() {
-        fs::remove_dir_all(&path)
-            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        fs::remove_dir_all(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
     }
     Ok(SledStore::open(&path, options.cache_bytes)?)
 }
@@ -170,7 +168,7 @@ fn apply(
     Ok(built)
 }
 
-fn put(store: &SledStore, op: &Op) -> Result<(), StoreFailure> {
+pub(super) fn put(store: &SledStore, op: &Op) -> Result<(), StoreFailure> {
     match op {
         Op::Put { key, value } => store.put(key, value),
         Op::PutAll { keys, value } => keys.iter().try_for_each(|key| store.put(key, value)),

@@ -19,8 +19,8 @@ mod recovery;
 mod segment;
 
 pub use disk::{Disk, DiskFile, FileDisk};
-pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
 pub(crate) use entry::{BODY_VERSION, decode_ops, encode_ops};
+pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
 pub use file::{FileJournal, FileJournalOptions};
 
 /// Hands every record after the sequence number `after` to `each`, with the file it is in, and

@@ -118,8 +118,7 @@ fn read_last(
     loop {
         let (mut next, mut skipped) = (header.first, Recovered::default());
         let none = u64::MAX;
-        let end =
-            replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
+        let end = replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
         match torn_tail(path, &bytes, header, end, next) {
             Ok(torn) => return Ok((bytes, torn)),
             Err(error) if ended_before == Some(end) => return Err(error),
@@ -130,7 +129,10 @@ fn read_last(
 }
 
 /// The first record of each segment, in order.
-pub(super) fn firsts(disk: &dyn Disk, directory: &Path) -> Result<Vec<(u64, PathBuf)>, ReplayError> {
+pub(super) fn firsts(
+    disk: &dyn Disk,
+    directory: &Path,
+) -> Result<Vec<(u64, PathBuf)>, ReplayError> {
     Ok(list(disk, directory)?.0)
 }
 

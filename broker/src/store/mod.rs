@@ -98,7 +98,11 @@ pub struct StoreFailure {
 impl StoreFailure {
     /// A failure of `operation` for `cause`, whose line breaks become spaces.
     pub fn new(operation: &'static str, cause: impl Display) -> Self {
-        Self { operation, cause: cause.to_string().replace(['\n', '\r'], " ").into(), is_damage: false }
+        Self {
+            operation,
+            cause: cause.to_string().replace(['\n', '\r'], " ").into(),
+            is_damage: false,
+        }
     }
 
     /// The same of a store that is damaged.

@@ -70,7 +70,10 @@ impl SledStore {
     /// Anything sled says, and any panic of it.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreFailure> {
         const OPERATION: &str = "open the store";
-        let io = |error: io::Error| StoreFailure::new(OPERATION, error);
+        let io = |error: io::Error| {
+            let is_damage = is_damage_of_files(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(OPERATION, error) }
+        };
         remove_drafts(directory).map_err(io)?;
         let tree = caught(OPERATION, || open_patiently(directory, cache_bytes))?;
         let data = File::open(directory.join("db")).map_err(io)?;
@@ -278,27 +281,28 @@ fn caught<T>(
 /// right is mended elsewhere, and a store made anew would only meet it again.
 fn is_damage(error: &sled::Error) -> bool {
     match error {
-        sled::Error::Io(error) => {
-            use io::ErrorKind::{
-                OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
-                StorageFull, WouldBlock,
-            };
-            let system = [
-                OutOfMemory,
-                PermissionDenied,
-                QuotaExceeded,
-                ReadOnlyFilesystem,
-                ResourceBusy,
-                StorageFull,
-                WouldBlock,
-            ];
-            let text = error.to_string();
-            !system.contains(&error.kind())
-                && !blames_the_system(&text)
-                && !text.contains("acquire lock")
-        }
+        sled::Error::Io(error) => is_damage_of_files(error),
         _ => true,
     }
+}
+
+fn is_damage_of_files(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
+        StorageFull, WouldBlock,
+    };
+    let text = error.to_string();
+    let of_the_system = matches!(
+        error.kind(),
+        OutOfMemory
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | ResourceBusy
+            | StorageFull
+            | WouldBlock
+    );
+    !of_the_system && !blames_the_system(&text) && !text.contains("acquire lock")
 }
 
 /// sled hands errors of the system on as text: EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC,

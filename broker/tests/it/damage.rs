@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidings_broker::base;
-use tidings_broker::engine::{Engine, EngineOptions};
+use tidings_broker::engine::{Compare, Engine, EngineOptions, OpenError};
 use tidings_core::record::Op;
 
 use crate::support::{Model, PATIENCE, Random, Shards, apply, assert_same, copy, delete, options};
@@ -133,10 +132,9 @@ fn every_row_is_there_whatever_happens_to_the_stores_files() {
         copy(dir.path(), copied.path());
         let all = files(&copied.path().join("sled"));
         let data = all.iter().position(|path| path.ends_with("db")).unwrap();
-        let which = if random.below(3) == 0 { random.below(all.len() as u64) as usize } else { data };
+        let which =
+            if random.below(3) == 0 { random.below(all.len() as u64) as usize } else { data };
         let what = harm(&all[which], &mut random);
-        eprintln!("seed {seed}: {what}");
-        let started = std::time::Instant::now();
         match Engine::open(options(copied.path())) {
             Ok((engine, _)) => {
                 let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -148,7 +146,196 @@ fn every_row_is_there_whatever_happens_to_the_stores_files() {
             }
             Err(error) => lost.push(format!("seed {seed}: {what}: {error}")),
         }
-        eprintln!("   {:?}", started.elapsed());
     }
     assert!(lost.is_empty(), "{} of {seeds}: {lost:#?}", lost.len());
+}
+
+/// Opens the folder, compares its rows, and ends as a crash does.
+#[track_caller]
+fn check_rows(dir: &Path, model: &Model, what: &str) {
+    let (engine, _) = Engine::open(options(dir)).unwrap();
+    assert_same(&scan(&engine), model, what);
+}
+
+#[test]
+fn a_store_that_is_gone_rolled_back_distrusted_or_never_opened_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let early = tempfile::tempdir().unwrap();
+    template(dir.path(), 1);
+    copy(&dir.path().join("sled"), early.path());
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    let spoil: [(&str, &dyn Fn(&Path)); 6] = [
+        ("gone", &|dir| fs::remove_dir_all(dir.join("sled")).unwrap()),
+        ("a file", &|dir| {
+            fs::remove_dir_all(dir.join("sled")).unwrap();
+            fs::write(dir.join("sled"), "").unwrap();
+        }),
+        ("rolled back", &|dir| {
+            fs::remove_dir_all(dir.join("sled")).unwrap();
+            copy(early.path(), &dir.join("sled"));
+        }),
+        ("distrusted", &|dir| fs::write(dir.join("sled.distrusted"), "why").unwrap()),
+        ("never opened", &|dir| fs::write(dir.join("sled.opening"), "").unwrap()),
+        ("half made anew", &|dir| {
+            fs::write(dir.join("sled.distrusted"), "why").unwrap();
+            copy(early.path(), &dir.join("sled.new"));
+        }),
+    ];
+    for (what, spoil) in spoil {
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        spoil(copied.path());
+        check_rows(copied.path(), &model, what);
+        // And again, from what was made.
+        check_rows(copied.path(), &model, what);
+        let left = fs::read_dir(copied.path()).unwrap().map(|it| it.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("sled.")).collect();
+        assert_eq!(left, ["sled.open"], "{what}");
+    }
+}
+
+#[test]
+fn a_store_is_made_anew_from_the_journal_alone_before_there_is_a_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::new();
+    {
+        let (engine, stores) = Engine::open(options(dir.path())).unwrap();
+        let mut shards = Shards::new(stores);
+        let mut random = Random(3);
+        for _ in 0..3 {
+            for _ in 0..100 {
+                let ops = record(&mut random);
+                apply(&mut model, &ops);
+                shards.store(0, ops);
+            }
+            shards.checkpoint(&engine);
+        }
+    }
+    fs::write(dir.path().join("sled.distrusted"), "why").unwrap();
+    check_rows(dir.path(), &model, "from the journal");
+}
+
+#[test]
+fn rows_that_sled_has_lost_without_a_word_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    let spoil: [(&str, &dyn Fn(&sled::Db)); 3] = [
+        ("rows less", &|tree| {
+            for row in tree.scan_prefix([1, 3]).keys() {
+                tree.remove(row.unwrap()).unwrap();
+            }
+        }),
+        ("rows as they were before", &|tree| {
+            for row in tree.scan_prefix([1, 4]).keys() {
+                tree.insert(row.unwrap(), &[0, 77, 77, 77]).unwrap();
+            }
+        }),
+        ("a row too many", &|tree| {
+            tree.insert([1, 3, 251], &[0, 1]).unwrap();
+            tree.insert([1, 16], &[0, 1]).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        let tree = sled::Config::new()
+            .path(copied.path().join("sled"))
+            .segment_size(2 << 20)
+            .open()
+            .unwrap();
+        spoil(&tree);
+        drop(tree);
+        while sled_is_open(copied.path()) {
+            std::thread::yield_now();
+        }
+        let never = EngineOptions { compare: Compare::Never, ..options(copied.path()) };
+        let (engine, _) = Engine::open(never).unwrap();
+        assert_ne!(scan(&engine), model, "{what}: otherwise nothing is tested");
+        drop(engine);
+        check_rows(copied.path(), &model, what);
+    }
+}
+
+fn sled_is_open(dir: &Path) -> bool {
+    fs::File::open(dir.join("sled/db")).unwrap().try_lock().is_err()
+}
+
+#[test]
+fn a_base_that_is_damaged_is_no_harm_while_the_store_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        let base = base_file(copied.path());
+        let what = harm(&base, &mut random);
+        let (engine, stores) = Engine::open(options(copied.path())).unwrap();
+        assert_same(&scan(&engine), &model, &what);
+        // And the next base makes up for it.
+        let mut shards = Shards::new(stores);
+        shards.checkpoint(&engine);
+        base_of(&engine, &mut shards);
+        drop((engine, shards));
+        fs::remove_dir_all(copied.path().join("sled")).unwrap();
+        check_rows(copied.path(), &model, &what);
+    }
+}
+
+fn base_file(dir: &Path) -> PathBuf {
+    let bases = tidings_broker::base::find(dir).unwrap();
+    bases.first().unwrap().path.clone()
+}
+
+#[test]
+fn with_store_and_base_both_damaged_the_error_names_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    template(dir.path(), 4);
+    let base = base_file(dir.path());
+    let mut bytes = fs::read(&base).unwrap();
+    bytes[5_000] ^= 1;
+    fs::write(&base, bytes).unwrap();
+    fs::write(dir.path().join("sled/db"), "nothing that sled knows").unwrap();
+    for _ in 0..2 {
+        let error = Engine::open(options(dir.path())).err().unwrap();
+        let text = error.to_string();
+        assert!(matches!(error, OpenError::Base { .. }), "{text}");
+        assert!(text.contains("base-000") && text.contains("at byte 40"), "{text}");
+        assert!(text.contains("from a copy") && !text.contains('\n'), "{text}");
+    }
+    fs::remove_file(base).unwrap();
+    let error = Engine::open(options(dir.path())).err().unwrap();
+    assert!(matches!(error, OpenError::NoBase { .. }), "{error}");
+}
+
+#[test]
+fn a_folder_from_before_there_were_bases_gets_one_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    fs::remove_file(base_file(dir.path())).unwrap();
+    {
+        let (engine, stores) = Engine::open(options(dir.path())).unwrap();
+        let mut shards = Shards::new(stores);
+        let start = std::time::Instant::now();
+        while engine.stats().bases == 0 {
+            assert!(start.elapsed() < PATIENCE, "no base came");
+            shards.poll();
+            std::thread::yield_now();
+        }
+    }
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    check_rows(dir.path(), &model, "from its first base");
+}
+
+#[test]
+fn a_start_does_not_open_segments_that_only_a_base_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    let first = files(&dir.path().join("journal"))[0].clone();
+    assert!(first.to_string_lossy().contains("journal-"), "{first:?}");
+    fs::write(&first, "not a segment").unwrap();
+    let never = EngineOptions { compare: Compare::Never, ..options(dir.path()) };
+    let (engine, _) = Engine::open(never).unwrap();
+    assert_same(&scan(&engine), &model, "with the first segment unreadable");
 }

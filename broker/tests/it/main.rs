@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod copies;
 mod corpus;
 mod damage;
 mod enhanced;

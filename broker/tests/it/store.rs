@@ -25,6 +25,7 @@ use tidings_broker::store::{Store, StoreFailure, Visitor, read};
 use tidings_core::record::{KeyRange, Op, Position, Query, Record};
 use tidings_core::slot::Slot;
 
+use crate::damage::base_of;
 use crate::support::{
     Model, PATIENCE, Random, Shards, apply, assert_same, copy, delete, everything, options, put,
     query, scan, urgent,
@@ -542,7 +543,8 @@ fn a_row_that_came_and_went_never_reaches_the_store() {
 #[test]
 fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EngineOptions { checkpoint_bytes: 300_000, ..options(dir.path()) };
+    let options =
+        EngineOptions { checkpoint_bytes: 300_000, base_bytes: 500_000, ..options(dir.path()) };
     let (engine, mut shards) = open(options);
     for number in 0..2_000_u64 {
         shards.store(0, vec![put(&(number % 7).to_be_bytes(), &[0; 1_000])]);
@@ -551,6 +553,7 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
     assert!(stats.checkpoints >= 3, "{stats:?}");
     assert!(stats.rows_put <= 7 * stats.checkpoints);
     shards.checkpoint(&engine);
+    base_of(&engine, &mut shards);
     shards.store(0, vec![put(b"last", b"")]);
     // The committer forgets in its own time, at the latest with the group after the next.
     shards.store(0, vec![put(b"last", b"")]);
@@ -560,6 +563,7 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
         .collect();
     let segments = names.iter().filter(|name| name.starts_with("journal-")).count();
     assert!(segments <= 2 && names.len() <= 4, "{names:?}");
+    assert!(stats.bases >= 2, "{stats:?}");
 }
 
 #[test]
