@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     pub(crate) uncovered_bytes: AtomicU64,
     /// Records up to here may leave the journal; the committer does it.
     pub(crate) forget: AtomicU64,
+    /// A checkpoint is to begin, whatever the journal's size.
+    pub(crate) wanted: AtomicBool,
     /// Records up to here are in the store for good.
     pub(crate) checkpointed: AtomicU64,
     /// Records up to here are in the newest base too; [`NO_BASES`] where none are written.
@@ -129,6 +131,7 @@ impl Hub {
             synced: AtomicU64::new(synced),
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
             checkpointed: AtomicU64::new(0),
             based: AtomicU64::new(NO_BASES),
             kept_bytes: AtomicU64::new(0),
@@ -155,6 +158,12 @@ impl Hub {
         self.stir();
         self.gate.changed();
         self.keeper_gate.changed();
+    }
+
+    /// Begins a checkpoint soon.
+    pub(crate) fn want_checkpoint(&self) {
+        self.wanted.store(true, Ordering::Release);
+        self.gate.changed();
     }
 
     pub(crate) fn stop(&self, stop: Stop) {

@@ -14,7 +14,7 @@ use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
 use tidings_broker::core::topic::TopicLimits;
-use tidings_broker::engine::OpenError;
+use tidings_broker::engine::{Compare, OpenError};
 use tidings_broker::journal::ReplayError;
 use tidings_broker::listener::{Listener, Place, Tls};
 use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
@@ -108,6 +108,14 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             config::Durability::Memory => Durability::Memory,
         })
         .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
+        .bases(
+            config.data.base_bytes,
+            match config.data.compare {
+                config::Compare::AfterCrash => Compare::AfterCrash,
+                config::Compare::Always => Compare::Always,
+                config::Compare::Never => Compare::Never,
+            },
+        )
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
@@ -236,7 +244,12 @@ fn start_failure(error: StartError) -> Failure {
         // Such as a disk that is still full: nothing is wrong with the data.
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
-            OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
+            OpenError::NotAStore { .. }
+            | OpenError::FormatVersion { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Base { .. }
+            | OpenError::NoBase { .. }
+            | OpenError::Journal(_),
         )
         | StartError::Row { .. } => Exit::Data,
         StartError::Open(_) | StartError::Read(_) => Exit::Io,

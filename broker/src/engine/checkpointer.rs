@@ -9,7 +9,7 @@
 //! Each is a [`Stage`] that says when it can be taken and never waits: its thread waits, or
 //! whoever takes the steps by hand does something else.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::commit::{Frozen, Hub, Lane, count, lock};
@@ -21,7 +21,6 @@ pub(super) struct Checkpointer {
     pub(super) hub: Arc<Hub>,
     pub(super) store: Arc<dyn Store>,
     pub(super) at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
-    pub(super) checkpoint_wanted: Arc<AtomicBool>,
     pub(super) checkpoint_bytes: u64,
     pub(super) stage: Stage,
 }
@@ -77,7 +76,7 @@ impl Checkpointer {
         let hub = &self.hub;
         match &self.stage {
             Stage::Idle => {
-                self.checkpoint_wanted.load(Ordering::Acquire)
+                hub.wanted.load(Ordering::Acquire)
                     || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
             }
             Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
@@ -131,8 +130,8 @@ impl Checkpointer {
     }
 
     fn ask_to_freeze(&self) -> Span {
-        self.checkpoint_wanted.store(false, Ordering::Release);
         let hub = &self.hub;
+        hub.wanted.store(false, Ordering::Release);
         let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
         // Before the freeze: each record up to here is in its shard's rows already.
         let through = hub.synced.load(Ordering::Acquire);

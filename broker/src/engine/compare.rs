@@ -70,12 +70,13 @@ pub(crate) struct Compared {
 }
 
 /// Compares each row of `store`, complete up to `complete_to`, with `base`, where there is one, and
-/// the journal behind it.
+/// the journal behind it. Shows each that is as it must be to `inspect`, in the order of their keys.
 pub(crate) fn compare(
     store: &dyn Store,
     complete_to: u64,
     base: Option<&Found>,
     journal: &Path,
+    inspect: &mut dyn FnMut(&[u8], &Bytes),
 ) -> Result<Compared, CompareError> {
     let segments = journal::segments(journal)?;
     let lengths = segments.iter().map(|(_, path)| path.metadata().map_or(0, |file| file.len()));
@@ -88,7 +89,8 @@ pub(crate) fn compare(
         let range = KeyRange { start, end };
         let changes = Changes::of(journal, base, complete_to, &range)?;
         let base = Rows::open(base, &range)?;
-        let mut comparing = Comparing { base, changes, compared, failed: None };
+        let failed = None;
+        let mut comparing = Comparing { base, changes, compared, failed, inspect: &mut *inspect };
         store.visit(&range, false, &mut comparing)?;
         compared = comparing.end()?;
     }
@@ -131,7 +133,9 @@ impl Changes {
                             changes.note(range, key, is_open, || Some(sum));
                         }
                     }
-                    Op::Delete { key } => changes.note(range, key, is_open, || None),
+                    Op::Delete { key } | Op::Forget { key } => {
+                        changes.note(range, key, is_open, || None);
+                    }
                 }
             }
         })?;
@@ -202,12 +206,13 @@ impl Rows {
     }
 }
 
-struct Comparing {
+struct Comparing<'a> {
     base: Rows,
     changes: Changes,
     compared: Compared,
     /// The base cannot be read on: then nothing is said at all.
     failed: Option<BaseError>,
+    inspect: &'a mut dyn FnMut(&[u8], &Bytes),
 }
 
 /// What a row must be.
@@ -217,7 +222,7 @@ enum Expected {
     Sum(u32),
 }
 
-impl Comparing {
+impl Comparing<'_> {
     fn differs(&mut self, key: &[u8], what: &'static str) {
         self.compared.count += 1;
         if self.compared.differences.len() < DIFFERENCES_MAX {
@@ -292,7 +297,7 @@ impl Comparing {
     }
 }
 
-impl Visitor for Comparing {
+impl Visitor for Comparing<'_> {
     fn meet(&mut self, key: &[u8]) -> Wanted {
         let hash = self.changes.hasher.hash_one(key);
         if self.failed.is_some() {
@@ -314,7 +319,10 @@ impl Visitor for Comparing {
             }
         };
         match self.expected(key, based.as_ref()) {
-            Expected::Sum(sum) if sum == crc32c::crc32c(&value) => self.compared.rows += 1,
+            Expected::Sum(sum) if sum == crc32c::crc32c(&value) => {
+                self.compared.rows += 1;
+                (self.inspect)(key, &value);
+            }
             Expected::Sum(_) => self.differs(key, "has another value"),
             Expected::Gone => self.differs(key, "should not be there"),
             Expected::Unknown => {}

@@ -23,6 +23,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
 use crate::store::sled::panic_text;
 use crate::store::{Store, StoreFailure, read};
+pub use check::{Checked, Part, Problem, check};
 use checkpointer::{Checkpointer, Stage};
 pub use copy::{CopyError, backup, restore};
 use directory::Directory;
@@ -33,6 +34,7 @@ pub use options::{Compare, Durability, EngineOptions, UnknownDurability};
 use reader::{ReadRequest, Reader};
 pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
 
+mod check;
 mod checkpointer;
 mod compare;
 mod copy;
@@ -61,7 +63,6 @@ pub struct Engine {
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
     keeper: Option<JoinHandle<()>>,
-    checkpoint_wanted: Arc<AtomicBool>,
     base_wanted: Arc<AtomicBool>,
     disk_low: AtomicBool,
     disk_reserve_bytes: u64,
@@ -168,7 +169,6 @@ impl Engine {
             .collect();
 
         let at_start = Arc::new(Mutex::new(layers));
-        let checkpoint_wanted = Arc::new(AtomicBool::new(false));
         let checkpoint_bytes = options.checkpoint_bytes.max(1);
         let syncs = options.durability == Durability::Fsync;
         let workers = Workers {
@@ -178,7 +178,6 @@ impl Engine {
                 hub: Arc::clone(&hub),
                 store: Arc::clone(&store),
                 at_start: Arc::clone(&at_start),
-                checkpoint_wanted: Arc::clone(&checkpoint_wanted),
                 checkpoint_bytes,
                 stage: Stage::Idle,
             },
@@ -193,7 +192,6 @@ impl Engine {
             checkpointer: None,
             reader: None,
             keeper: None,
-            checkpoint_wanted,
             base_wanted: Arc::default(),
             disk_low: AtomicBool::new(false),
             disk_reserve_bytes: options.disk_reserve_bytes,
@@ -248,8 +246,7 @@ impl Engine {
 
     /// Begins a checkpoint soon, whatever the journal's size. It needs the shards to poll.
     pub fn checkpoint(&self) {
-        self.checkpoint_wanted.store(true, Ordering::Release);
-        self.hub.gate.changed();
+        self.hub.want_checkpoint();
     }
 
     /// Writes a base soon, whatever the journal's size.
@@ -391,7 +388,7 @@ fn shard_of(key: &[u8], shards: u16) -> ShardId {
 
 fn first_key(op: &Op) -> &[u8] {
     match op {
-        Op::Put { key, .. } | Op::Delete { key } => key,
+        Op::Put { key, .. } | Op::Delete { key } | Op::Forget { key } => key,
         Op::PutAll { keys, .. } => keys.first().map(AsRef::as_ref).unwrap_or_default(),
     }
 }

@@ -129,7 +129,7 @@ fn lacks(
         return Ok(None);
     }
     let started = Instant::now();
-    match compare(store, complete_to, bases.first(), &directory.journal()) {
+    match compare(store, complete_to, bases.first(), &directory.journal(), &mut |_, _| {}) {
         Ok(Compared { differences, count, rows }) => {
             let took = started.elapsed();
             tracing::info!(rows, ?took, "compared the store with base and journal");
@@ -201,7 +201,7 @@ fn keep(
     wanted.store(!bases.reach, Ordering::Release);
     if !bases.reach && engine.recovered().records > 0 {
         // A base is read from what a checkpoint left whole.
-        engine.checkpoint_wanted.store(true, Ordering::Release);
+        engine.checkpoint();
     }
     Ok(Keeper {
         hub,

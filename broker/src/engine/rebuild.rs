@@ -172,7 +172,7 @@ pub(super) fn put(store: &SledStore, op: &Op) -> Result<(), StoreFailure> {
     match op {
         Op::Put { key, value } => store.put(key, value),
         Op::PutAll { keys, value } => keys.iter().try_for_each(|key| store.put(key, value)),
-        Op::Delete { key } => store.delete(key).map(|_| ()),
+        Op::Delete { key } | Op::Forget { key } => store.delete(key).map(|_| ()),
     }
 }
 

@@ -87,7 +87,20 @@ const LADDERS: [(&str, &[&str]); 6] = [
     ),
     (
         "server",
-        &["config", "exit", "banner", "cli", "listeners", "users", "logins", "rights", "start"],
+        &[
+            "config",
+            "exit",
+            "progress",
+            "banner",
+            "cli",
+            "copies",
+            "check",
+            "listeners",
+            "users",
+            "logins",
+            "rights",
+            "start",
+        ],
     ),
     (
         "conformance",

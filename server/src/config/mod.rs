@@ -201,9 +201,16 @@ section! {
         /// nothing.
         durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
         /// Bytes in the journal after which a checkpoint moves them into the store.
-        checkpoint_bytes: u64 = 64 * MIB, Kind::Number(MIB, 16 * GIB);
+        checkpoint_bytes: u64 = 32 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
+        /// Bytes of journal that are kept before a base is written, from which the store can be made
+        /// anew; twice the size of the last base, if that is more.
+        base_bytes: u64 = 256 * MIB, Kind::Number(MIB, 64 * GIB);
+        /// When each row of the store is compared with base and journal at the start, and the store
+        /// made anew where it differs: "after-crash", "always" or "never".
+        compare: Compare = Compare::AfterCrash,
+            Kind::Choice(&["after-crash", "always", "never"]);
     }
 }
 
@@ -438,6 +445,16 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `data.compare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compare {
+    /// After an end that was not in order.
+    AfterCrash,
+    Always,
+    Never,
 }
 
 /// A word of `rights.otherwise`.

@@ -10,6 +10,7 @@
 
 mod chat;
 mod config;
+mod copies;
 mod crash;
 mod flapping;
 mod graceful;
