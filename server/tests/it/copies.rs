@@ -18,8 +18,8 @@ fn store_is_copied_while_it_serves_restored_and_checked() {
     bob.disconnect();
     let mut alice = Wire::connect(server.address, &Connect::new("desk").user("alice"));
     for number in 0..50 {
-        alice.publish(&format!("plain/{number}"), b"hello");
-        alice.publish(&format!("chat/@bob/send/m{number}"), b"hello");
+        alice.publish(&format!("plain/{number}"), b"hello", 1, false);
+        alice.publish(&format!("chat/@bob/send/m{number}"), b"hello", 1, false);
     }
     let refused = run(directory.path(), &["check", "tidings-data"]).failed(75);
     assert!(refused.contains("in use"), "{refused}");
@@ -58,7 +58,7 @@ fn damage_is_named_and_ends_with_65() {
     let server = Server::start(directory.path(), &[]);
     let mut alice = Wire::connect(server.address, &Connect::new("desk").user("alice"));
     for number in 0..50 {
-        alice.publish(&format!("chat/@bob/send/m{number}"), b"hello");
+        alice.publish(&format!("chat/@bob/send/m{number}"), b"hello", 1, false);
     }
     drop(alice);
     server.crash();
