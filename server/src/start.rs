@@ -255,6 +255,13 @@ fn start_failure(error: StartError) -> Failure {
         StartError::Open(_) | StartError::Read(_) => Exit::Io,
         _ => Exit::Software,
     };
+    if let StartError::Open(
+        OpenError::Damaged { .. } | OpenError::Base { .. } | OpenError::NoBase { .. },
+    ) = &error
+    {
+        let mend = "`tidings check` says more, `tidings restore` makes a data folder of a copy";
+        return Failure::new(exit, format_args!("{error}; {mend}"));
+    }
     Failure::new(exit, error)
 }
 

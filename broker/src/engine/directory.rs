@@ -50,7 +50,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Records that were acknowledged cannot be read.
-    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the data folder from a copy")]
     Damaged {
         /// The segment of the journal, or its directory when a whole segment is missing.
         file: PathBuf,

@@ -59,6 +59,7 @@ pub struct Engine {
     /// What the journal held at the start, a layer per shard, until a checkpoint has stored it.
     at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
     recovered: Recovered,
+    made_anew: Option<String>,
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
@@ -188,6 +189,7 @@ impl Engine {
             store,
             at_start,
             recovered,
+            made_anew: None,
             committer: None,
             checkpointer: None,
             reader: None,
@@ -203,6 +205,11 @@ impl Engine {
     /// What the start found in the journal.
     pub fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// Why the store was made anew by this start, if it was.
+    pub fn made_anew(&self) -> Option<&str> {
+        self.made_anew.as_deref()
     }
 
     /// Shows every row of `range` as it was at the start, in key order, to `each`. For shards

@@ -31,11 +31,11 @@ impl Engine {
         let io = |source| OpenError::Io { path: folder.clone(), source };
         base::remove_drafts(&folder).map_err(io)?;
         let bases = base::find(&folder).unwrap_or_default();
-        let store = match open_store(&directory, options, &bases)? {
-            Ok(store) => store,
+        let (store, made_anew) = match open_store(&directory, options, &bases)? {
+            Ok(store) => (store, None),
             Err(why) => {
                 rebuild(&directory, options, &why)?;
-                SledStore::open(&directory.store(), options.cache_bytes)?
+                (SledStore::open(&directory.store(), options.cache_bytes)?, Some(why))
             }
         };
         directory.complete()?;
@@ -49,6 +49,7 @@ impl Engine {
         let store = Arc::new(store);
         let (mut engine, mut workers, stores) =
             Self::prepare(options, Some(directory), Box::new(journal), Arc::clone(&store) as _)?;
+        engine.made_anew = made_anew;
         workers.committer.respect(Copying::open(&folder).map_err(io)?);
         // Records that the store has and the journal has not: no base from before can reach those
         // behind them.

@@ -124,7 +124,7 @@ pub enum ReplayError {
         expected: u16,
     },
     /// Acknowledged records cannot be read.
-    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the data folder from a copy")]
     Damaged {
         /// The segment, or the directory when a whole segment is missing.
         file: PathBuf,

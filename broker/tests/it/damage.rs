@@ -150,11 +150,24 @@ fn every_row_is_there_whatever_happens_to_the_stores_files() {
     assert!(lost.is_empty(), "{} of {seeds}: {lost:#?}", lost.len());
 }
 
-/// Opens the folder, compares its rows, and ends as a crash does.
+/// Opens the folder, compares its rows, and ends as a crash does. Whether the store was made anew.
 #[track_caller]
-fn check_rows(dir: &Path, model: &Model, what: &str) {
+fn check_rows(dir: &Path, model: &Model, what: &str) -> bool {
     let (engine, _) = Engine::open(options(dir)).unwrap();
     assert_same(&scan(&engine), model, what);
+    engine.made_anew().is_some()
+}
+
+#[test]
+fn a_store_that_a_kill_left_whole_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 3);
+    let always = EngineOptions { compare: Compare::Always, ..options(dir.path()) };
+    for _ in 0..2 {
+        let (engine, _) = Engine::open(always.clone()).unwrap();
+        assert_eq!(engine.made_anew(), None);
+        assert_same(&scan(&engine), &model, "after a kill");
+    }
 }
 
 #[test]
@@ -186,9 +199,9 @@ fn a_store_that_is_gone_rolled_back_distrusted_or_never_opened_is_made_anew() {
         let copied = tempfile::tempdir().unwrap();
         copy(dir.path(), copied.path());
         spoil(copied.path());
-        check_rows(copied.path(), &model, what);
+        assert!(check_rows(copied.path(), &model, what), "{what}");
         // And again, from what was made.
-        check_rows(copied.path(), &model, what);
+        assert!(!check_rows(copied.path(), &model, what), "{what}");
         let left = fs::read_dir(copied.path()).unwrap().map(|it| it.unwrap().file_name());
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("sled.")).collect();
         assert_eq!(left, ["sled.open"], "{what}");
@@ -253,7 +266,7 @@ fn rows_that_sled_has_lost_without_a_word_are_noticed() {
         let (engine, _) = Engine::open(never).unwrap();
         assert_ne!(scan(&engine), model, "{what}: otherwise nothing is tested");
         drop(engine);
-        check_rows(copied.path(), &model, what);
+        assert!(check_rows(copied.path(), &model, what), "{what}");
     }
 }
 

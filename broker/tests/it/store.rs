@@ -881,7 +881,9 @@ const CHILD: &str = "TIDINGS_TEST_STORE_CHILD";
 #[test]
 fn a_child_that_writes_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD) else { return };
-    let small = EngineOptions { checkpoint_bytes: 100_000, ..options(Path::new(&dir)) };
+    // A checkpoint, and often a base, is under way most of the time.
+    let options = options(Path::new(&dir));
+    let small = EngineOptions { checkpoint_bytes: 100_000, base_bytes: 100_000, ..options };
     let (_engine, mut shards) = open(small);
     for number in 1_u64.. {
         let gone = number.saturating_sub(40).to_be_bytes();
@@ -909,7 +911,13 @@ fn a_process_killed_at_any_moment_keeps_what_it_acknowledged() {
         child.wait().unwrap();
         // What it still said before it died counts too.
         last = numbers.last().unwrap_or(last);
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        fs::remove_dir_all(copied.path().join("sled")).unwrap();
         let (engine, _) = open(options(dir.path()));
+        assert_eq!(engine.made_anew(), None, "a kill does sled no harm");
+        let (anew, _) = open(options(copied.path()));
+        assert_same(&scan(&anew), &scan(&engine), "made anew of base and journal");
         let rows: BTreeSet<u64> = scan(&engine)
             .keys()
             .map(|key| u64::from_be_bytes(key[..].try_into().unwrap()))
