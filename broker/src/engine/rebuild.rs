@@ -88,7 +88,6 @@ fn fresh(directory: &Directory, options: &EngineOptions) -> Result<SledStore, Op
 }
 
 /// Puts the rows of a base; with the record that they are settled at. The inner error is the base's.
-#[expect(clippy::type_complexity, reason = "two kinds of failure, one of which is gone on from")]
 fn load(
     found: &Found,
     store: &SledStore,

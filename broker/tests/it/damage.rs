@@ -170,6 +170,9 @@ fn a_store_that_a_kill_left_whole_is_not_made_anew() {
     }
 }
 
+/// What is done to a folder, or to what is in it.
+type Spoil<'a, T> = (&'a str, &'a dyn Fn(&T));
+
 #[test]
 fn a_store_that_is_gone_rolled_back_distrusted_or_never_opened_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,7 +181,7 @@ fn a_store_that_is_gone_rolled_back_distrusted_or_never_opened_is_made_anew() {
     copy(&dir.path().join("sled"), early.path());
     let dir = tempfile::tempdir().unwrap();
     let model = template(dir.path(), 4);
-    let spoil: [(&str, &dyn Fn(&Path)); 6] = [
+    let spoil: [Spoil<'_, Path>; 6] = [
         ("gone", &|dir| fs::remove_dir_all(dir.join("sled")).unwrap()),
         ("a file", &|dir| {
             fs::remove_dir_all(dir.join("sled")).unwrap();
@@ -233,7 +236,7 @@ fn a_store_is_made_anew_from_the_journal_alone_before_there_is_a_base() {
 fn rows_that_sled_has_lost_without_a_word_are_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let model = template(dir.path(), 4);
-    let spoil: [(&str, &dyn Fn(&sled::Db)); 3] = [
+    let spoil: [Spoil<'_, sled::Db>; 3] = [
         ("rows less", &|tree| {
             for row in tree.scan_prefix([1, 3]).keys() {
                 tree.remove(row.unwrap()).unwrap();
