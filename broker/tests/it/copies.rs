@@ -170,3 +170,41 @@ fn a_copy_before_the_first_base_is_the_journal() {
     assert!(reader.next().unwrap().is_none());
     assert_eq!(reader.totals().last, 1);
 }
+
+#[test]
+fn nothing_that_a_copy_needs_is_forgotten_while_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = EngineOptions { segment_bytes: 64 << 10, ..options(dir.path()) };
+    let (engine, stores) = Engine::open(small).unwrap();
+    let mut shards = Shards::new(stores);
+    let mut random = Random(5);
+    let mut some = |shards: &mut Shards| {
+        for _ in 0..100 {
+            shards.store(0, record(&mut random));
+        }
+        shards.checkpoint(&engine);
+    };
+    some(&mut shards);
+    base_of(&engine, &mut shards);
+    some(&mut shards);
+    let before = tidings_broker::base::find(dir.path()).unwrap()[0].clone();
+    // The engine goes on as soon as the first rows are copied.
+    let mut began = false;
+    backup(dir.path(), Vec::new(), Path::new("copy"), &mut |_| {
+        if !std::mem::replace(&mut began, true) {
+            some(&mut shards);
+            base_of(&engine, &mut shards);
+            some(&mut shards);
+        }
+    })
+    .unwrap();
+    assert!(before.path.exists(), "the base that it read");
+    // And when nobody copies any more, it goes with the next.
+    base_of(&engine, &mut shards);
+    shards.store(0, vec![put(b"last", b"")]);
+    let start = std::time::Instant::now();
+    while before.path.exists() {
+        assert!(start.elapsed() < crate::support::PATIENCE, "the old base stays");
+        std::thread::yield_now();
+    }
+}
