@@ -16,7 +16,7 @@ use tidings_core::slot::SLOTS;
 use crate::auth::{
     Authenticate, Credentials, Deciding, Decision, EnhancedAuthenticate, Methods, OpenOnLoopback,
 };
-use crate::engine::{Durability, EngineOptions, OpenError};
+use crate::engine::{Compare, Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
 use crate::store::StoreFailure;
@@ -120,6 +120,15 @@ impl Builder {
     #[must_use]
     pub fn allocated_bytes(mut self, allocated: fn() -> Option<u64>) -> Self {
         self.allocated = Some(allocated);
+        self
+    }
+
+    /// How much journal is kept before a base is written, in bytes, and when a start compares the
+    /// store with both: see [`EngineOptions::base_bytes`] and [`EngineOptions::compare`].
+    #[must_use]
+    pub fn bases(mut self, journal_bytes: u64, compare: Compare) -> Self {
+        self.engine.base_bytes = journal_bytes;
+        self.engine.compare = compare;
         self
     }
 

@@ -17,6 +17,7 @@
 //! ```
 
 pub mod auth;
+pub mod base;
 mod builder;
 mod clock;
 pub mod commit;

@@ -182,6 +182,7 @@ impl Builder {
 fn start(builder: Builder) -> Result<Broker, StartError> {
     let mut engine_options = builder.engine.clone();
     engine_options.shards = builder.shard_count();
+    engine_options.disk_reserve_bytes = builder.disk_reserve.bytes;
     if engine_options.durability != Durability::Memory && engine_options.dir.as_os_str().is_empty()
     {
         return Err(StartError::NoDirectory(engine_options.durability));

@@ -4,11 +4,14 @@
 //! that says why the process ends otherwise than wanted.
 
 mod banner;
+mod check;
 mod cli;
 mod config;
+mod copies;
 mod exit;
 mod listeners;
 mod logins;
+mod progress;
 mod rights;
 mod start;
 mod users;
@@ -58,6 +61,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::User { command } => users::run(command).map(|()| ExitCode::SUCCESS),
         Command::Rights { command } => rights::run(command),
+        Command::Check(args) => check::run(&args),
+        Command::Backup(args) => copies::backup(&args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => copies::restore(&args).map(|()| ExitCode::SUCCESS),
         Command::Config { command: ConfigCommand::Print(args) } => {
             exit::print(&config::print(&load(&args)?)).map(|()| ExitCode::SUCCESS)
         }

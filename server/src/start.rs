@@ -15,7 +15,7 @@ use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
 use tidings_broker::core::marks::DiskReserve;
 use tidings_broker::core::topic::TopicLimits;
-use tidings_broker::engine::OpenError;
+use tidings_broker::engine::{Compare, OpenError};
 use tidings_broker::journal::ReplayError;
 use tidings_broker::listener::{Listener, Place, Tls};
 use tidings_broker::{
@@ -116,6 +116,14 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             bytes: config.data.reserve_bytes,
             percent: u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX),
         })
+        .bases(
+            config.data.base_bytes,
+            match config.data.compare {
+                config::Compare::AfterCrash => Compare::AfterCrash,
+                config::Compare::Always => Compare::Always,
+                config::Compare::Never => Compare::Never,
+            },
+        )
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
@@ -276,12 +284,24 @@ fn start_failure(error: StartError) -> Failure {
         // Such as a disk that is still full: nothing is wrong with the data.
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
-            OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
+            OpenError::NotAStore { .. }
+            | OpenError::FormatVersion { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Base { .. }
+            | OpenError::NoBase { .. }
+            | OpenError::Journal(_),
         )
         | StartError::Row { .. } => Exit::Data,
         StartError::Open(_) | StartError::Read(_) => Exit::Io,
         _ => Exit::Software,
     };
+    if let StartError::Open(
+        OpenError::Damaged { .. } | OpenError::Base { .. } | OpenError::NoBase { .. },
+    ) = &error
+    {
+        let mend = "`tidings check` says more, `tidings restore` makes a data folder of a copy";
+        return Failure::new(exit, format_args!("{error}; {mend}"));
+    }
     Failure::new(exit, error)
 }
 

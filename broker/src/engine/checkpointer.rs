@@ -157,8 +157,8 @@ impl Checkpointer {
     fn release(&self, span: Span, shards: &[Frozen]) {
         let hub = &self.hub;
         lock(&self.at_start).clear();
-        hub.forget.fetch_max(span.through, Ordering::AcqRel);
         hub.uncovered_bytes.fetch_sub(span.uncovered, Ordering::AcqRel);
+        hub.checkpointed(span.through);
         // Before the shards are woken: one that waits for this looks then, and not again.
         hub.behind.store(false, Ordering::Release);
         for (lane, frozen) in hub.lanes.iter().zip(shards) {
@@ -198,7 +198,8 @@ pub(super) fn final_checkpoint(hub: &Hub, store: &dyn Store) -> Result<Option<u6
         write(hub, store, frozen)?;
     }
     flush(hub, store, through)?;
-    Ok(Some(through))
+    hub.checkpointed(through);
+    Ok(Some(hub.forgettable()))
 }
 
 /// Shards own runs of slots, and keys begin with their slot: one after the other is key order.

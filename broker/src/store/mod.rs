@@ -106,11 +106,23 @@ pub struct StoreFailure {
     pub operation: &'static str,
     /// Why it failed, in one line.
     pub cause: Arc<str>,
+    /// Whether the store's files are to blame, rather than the disk or the system: then they are
+    /// made anew by the next start.
+    pub is_damage: bool,
 }
 
 impl StoreFailure {
     /// A failure of `operation` for `cause`, whose line breaks become spaces.
     pub fn new(operation: &'static str, cause: impl Display) -> Self {
-        Self { operation, cause: cause.to_string().replace(['\n', '\r'], " ").into() }
+        Self {
+            operation,
+            cause: cause.to_string().replace(['\n', '\r'], " ").into(),
+            is_damage: false,
+        }
+    }
+
+    /// The same of a store that is damaged.
+    pub fn damage(operation: &'static str, cause: impl Display) -> Self {
+        Self { is_damage: true, ..Self::new(operation, cause) }
     }
 }

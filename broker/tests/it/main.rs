@@ -9,8 +9,12 @@
 
 mod abuse;
 mod answers;
+mod copies;
 mod corpus;
+mod damage;
 mod enhanced;
+#[path = "../fuzz_bodies/base.rs"]
+mod fuzz_base;
 #[path = "../fuzz_bodies/journal.rs"]
 mod fuzz_journal;
 #[path = "../fuzz_bodies/users.rs"]

@@ -209,6 +209,13 @@ section! {
         reserve_bytes: u64 = GIB, Kind::Number(0, 1024 * GIB);
         /// The same in hundredths of the disk; the larger of the two holds.
         reserve_percent: u64 = 5, Kind::Number(0, 50);
+        /// Bytes of journal that are kept before a base is written, from which the store can be made
+        /// anew; twice the size of the last base, if that is more.
+        base_bytes: u64 = 256 * MIB, Kind::Number(MIB, 64 * GIB);
+        /// When each row of the store is compared with base and journal at the start, and the store
+        /// made anew where it differs: "after-crash", "always" or "never".
+        compare: Compare = Compare::AfterCrash,
+            Kind::Choice(&["after-crash", "always", "never"]);
     }
 }
 
@@ -484,6 +491,16 @@ pub(crate) enum Durability {
     Os,
     /// Survives nothing.
     Memory,
+}
+
+/// A word of `data.compare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compare {
+    /// After an end that was not in order.
+    AfterCrash,
+    Always,
+    Never,
 }
 
 /// A word of `rights.otherwise`.

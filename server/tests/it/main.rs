@@ -10,6 +10,7 @@
 
 mod chat;
 mod config;
+mod copies;
 mod crash;
 #[cfg(target_os = "linux")]
 mod disk;

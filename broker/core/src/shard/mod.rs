@@ -20,6 +20,7 @@ mod shared;
 mod subscribe;
 mod system;
 mod timers;
+mod verify;
 mod wills;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
+pub use verify::{Verifier, Wrong};
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;

@@ -20,7 +20,7 @@ use tidings_core::record::KeyRange;
 use self::tree::{Note, Tree};
 use super::{Store, StoreFailure, Visitor, Wanted};
 
-pub(crate) use self::tree::panic_text;
+pub(crate) use self::tree::{distrust_file, panic_text};
 
 mod tree;
 
@@ -95,7 +95,7 @@ impl SledStore {
         let current = current(directory).map_err(io)?;
         let folder = current.as_ref().map_or_else(|| directory.into(), |it| directory.join(it));
         remove_others(directory, current.as_deref()).map_err(io)?;
-        let tree = Tree::open(&folder, cache_bytes)?;
+        let tree = Tree::open(&folder, directory, cache_bytes)?;
         let upkeep = Upkeep {
             // Not known of a store that never counted: the next move will.
             live_bytes: tree.noted(Note::LiveBytes)?.unwrap_or(0),
@@ -142,7 +142,7 @@ impl SledStore {
         let number = old.and_then(|name| generation(&name)).unwrap_or(0) + 1;
         let folder = self.directory.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&folder).map_err(io)?;
-        let to = Tree::open(&folder, self.cache_bytes)?;
+        let to = Tree::open(&folder, &self.directory, self.cache_bytes)?;
         Ok(Moving { to, before: Bytes::new(), live_bytes: 0 })
     }
 

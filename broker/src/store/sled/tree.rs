@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub(super) struct Tree {
     db: Option<sled::Db>,
     data: File,
     folder: PathBuf,
+    /// The file that says that the store is not to be trusted any more.
+    distrusted: PathBuf,
+    is_distrusted: AtomicBool,
     /// Held for writing while the chunks of one row change, for reading while rows are read.
     chunks: RwLock<()>,
 }
@@ -57,16 +61,24 @@ const CHUNK_BYTES: usize = 4_096;
 const SEGMENT_BYTES: usize = 2 << 20;
 
 impl Tree {
-    /// Opens or creates the folder; the one above it exists.
-    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreFailure> {
+    /// Opens or creates `folder` of the store in `directory`.
+    pub(super) fn open(
+        folder: &Path,
+        directory: &Path,
+        cache_bytes: u64,
+    ) -> Result<Self, StoreFailure> {
         const OPERATION: &str = "open the store";
-        let io = |error: io::Error| StoreFailure::new(OPERATION, error);
+        let io = |error: io::Error| {
+            let is_damage = is_damage_of_files(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(OPERATION, error) }
+        };
         remove_drafts(folder).map_err(io)?;
         let db = caught(OPERATION, || open_patiently(folder, cache_bytes))?;
         let data = File::open(folder.join("db")).map_err(io)?;
         secure(folder).map_err(io)?;
-        let folder = folder.to_path_buf();
-        Ok(Self { db: Some(db), data, folder, chunks: RwLock::new(()) })
+        let (db, chunks, folder) = (Some(db), RwLock::new(()), folder.to_path_buf());
+        let (distrusted, is_distrusted) = (distrust_file(directory), AtomicBool::new(false));
+        Ok(Self { db, data, folder, distrusted, is_distrusted, chunks })
     }
 
     fn with<T>(
@@ -75,7 +87,18 @@ impl Tree {
         f: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
     ) -> Result<T, StoreFailure> {
         let db = self.db.as_ref().ok_or_else(|| StoreFailure::new(operation, "closed"))?;
-        caught(operation, || f(db))
+        caught(operation, || f(db)).inspect_err(|failure| self.distrust(failure))
+    }
+
+    /// Leaves a word for the next start, which then makes the store anew instead of failing as this
+    /// one did, again and again.
+    fn distrust(&self, failure: &StoreFailure) {
+        if !failure.is_damage || self.is_distrusted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = fs::write(&self.distrusted, format!("{failure}\n")) {
+            tracing::error!("cannot write {:?}: {error}", self.distrusted);
+        }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -250,14 +273,62 @@ fn value_of(tree: &sled::Db, key: &[u8], value: &[u8]) -> Result<Bytes, sled::Er
     Ok(Bytes::from(whole))
 }
 
+/// The file beside sled's `directory` that says that it is not to be trusted, and why.
+pub(crate) fn distrust_file(directory: &Path) -> PathBuf {
+    directory.with_extension("distrusted")
+}
+
 fn caught<T>(
     operation: &'static str,
     f: impl FnOnce() -> Result<T, sled::Error>,
 ) -> Result<T, StoreFailure> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result.map_err(|error| StoreFailure::new(operation, error)),
-        Err(panic) => Err(StoreFailure::new(operation, panic_text(&*panic))),
+        Ok(result) => result.map_err(|error| {
+            let is_damage = is_damage(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(operation, error) }
+        }),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            let is_damage = !blames_the_system(&text);
+            Err(StoreFailure { is_damage, ..StoreFailure::new(operation, text) })
+        }
     }
+}
+
+/// Whether an error comes of what is in sled's files. A full or failing disk, a limit or a missing
+/// right is mended elsewhere, and a store made anew would only meet it again.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Io(error) => is_damage_of_files(error),
+        _ => true,
+    }
+}
+
+fn is_damage_of_files(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
+        StorageFull, WouldBlock,
+    };
+    let text = error.to_string();
+    let of_the_system = matches!(
+        error.kind(),
+        OutOfMemory
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | ResourceBusy
+            | StorageFull
+            | WouldBlock
+    );
+    !of_the_system && !blames_the_system(&text) && !text.contains("acquire lock")
+}
+
+/// sled hands errors of the system on as text: EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC,
+/// EROFS and EDQUOT.
+fn blames_the_system(text: &str) -> bool {
+    [5, 11, 12, 13, 23, 24, 28, 30, 122].iter().any(|code| {
+        text.contains(&format!("os error {code})")) || text.contains(&format!("code: {code},"))
+    })
 }
 
 /// What a panic said.
