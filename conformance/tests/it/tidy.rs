@@ -24,6 +24,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "record",
             "admission",
             "hook",
+            "reach",
             "peer",
             "output",
             "ledger",

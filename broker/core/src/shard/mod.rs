@@ -8,6 +8,7 @@ mod authenticate;
 mod close;
 mod input;
 mod load;
+mod marks;
 mod open;
 mod peers;
 mod publish;
@@ -28,7 +29,9 @@ use std::sync::Arc;
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
 
-use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
+use bytes::Bytes;
+
+use crate::codec::{Ack, Disconnect, Packet, PacketId, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
 use crate::hook::{Event, SessionId};
 use crate::ledger::Ledger;
@@ -38,6 +41,7 @@ use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
+use crate::reach::{Origin, Reach};
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
 use crate::session::{Cx, Link, Pumped, Session, State, rows};
@@ -79,6 +83,12 @@ pub struct Shard {
     next_token: u64,
     /// What other shards wait for and this one cannot say alone.
     relays: Map<u64, Relay>,
+    /// The keys of marks, by whose message they are of.
+    marks: BTreeMap<(SessionId, PacketId), Vec<Bytes>>,
+    /// What they say, at start.
+    recovered_marks: Vec<(Origin, Reach)>,
+    /// Whom a crash left messages of this shard's sessions with.
+    reached: BTreeMap<(SessionId, PacketId), Reach>,
     /// Rows that are deleted when the messages among them are with somebody else.
     sweeps: Map<u64, Sweep>,
     /// Retained messages to send when an answer has everybody's part.
@@ -111,6 +121,8 @@ pub struct Shard {
 enum Waiter {
     /// An answer to a Client, by its serial.
     Answer(SessionId, u64),
+    /// The same, to a PUBLISH of which others may have a mark by then.
+    Noted(SessionId, u64),
     /// Another shard: one of `relays`.
     Relay(u64),
     /// One of `sweeps`.
@@ -151,6 +163,9 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             relays: Map::default(),
+            marks: BTreeMap::new(),
+            recovered_marks: Vec::new(),
+            reached: BTreeMap::new(),
             sweeps: Map::default(),
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
@@ -304,7 +319,12 @@ impl Shard {
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
-                self.with(id, now, out, |session, cx| session.handle_pubrel(ack.packet_id, cx));
+                let packet_id = ack.packet_id;
+                let marked =
+                    self.with(id, now, out, |session, cx| session.handle_pubrel(packet_id, cx));
+                if let Some(serial) = marked.flatten() {
+                    self.forget_first(id, packet_id, serial, out);
+                }
                 self.release(id, now, out);
             }
             Packet::Pubcomp(ack) => {

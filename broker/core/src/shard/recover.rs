@@ -9,14 +9,14 @@ use super::load::ReadFor;
 use super::open::index_key;
 use super::service::ToService;
 use super::timers::Timer;
-use crate::codec::{ReasonCode, Version};
+use crate::codec::{PacketId, ReasonCode, Version};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::ledger::Ledger;
 use crate::message::{BadRow, Message};
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
-use crate::record::{Op, Position, Row, RowKind};
+use crate::record::{Position, Row, RowKind};
 use crate::session::{Receiving, Subscription, Who, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
@@ -51,7 +51,8 @@ impl Offline {
         Who::new(&self.user, &self.client_id, Version::V5)
     }
 
-    /// Another shard has done its part of what was asked on the last connection.
+    /// Another shard has done its part of what was asked on the last connection. An identifier that
+    /// the Client gave back before.
     pub(super) fn taken(
         &mut self,
         id: SessionId,
@@ -59,30 +60,32 @@ impl Offline {
         reason: ReasonCode,
         ledger: &mut Ledger,
         out: &mut Outbox,
-    ) {
-        let Some(receiving) = &mut self.receiving else { return };
-        receiving.done(serial, reason, None, Position::START);
-        let known = receiving.taken_over();
-        let ops: Vec<Op> = known.iter().map(|it| rows::received(self.slot, id, *it)).collect();
+    ) -> Option<PacketId> {
+        let receiving = self.receiving.as_mut()?;
+        let all = receiving.done(serial, reason, None, Position::START);
+        let released = if all { receiving.take_released(serial) } else { None };
+        let ops = receiving.note_all(self.slot, id);
         if !receiving.is_undecided() {
             self.receiving = None;
         }
         if !ops.is_empty() {
             ledger.append(ops, false, out);
         }
+        released
     }
 }
 
 impl Shard {
     /// The kinds of rows to hand to [`Shard::recover`], in this order; those of
     /// [`RowKind::Meta`] from all slots, the others from the shard's own.
-    pub const RECOVERED: [RowKind; 6] = [
+    pub const RECOVERED: [RowKind; 7] = [
         RowKind::Meta,
         RowKind::Session,
         RowKind::Subscription,
         RowKind::Queued,
         RowKind::InFlight,
         RowKind::Retained,
+        RowKind::Reached,
     ];
 
     /// Takes a row back at start, before [`super::Input::Started`].
@@ -99,6 +102,9 @@ impl Shard {
         }
         if kind == RowKind::Retained as u8 {
             return self.router.retained.recover(row);
+        }
+        if kind == RowKind::Reached as u8 {
+            return self.recover_mark(row);
         }
         let (id, rest) = rows::owner(&row.key).ok_or(BadRow::Content)?;
         // Rows of a session that is over are on their way out.
@@ -197,6 +203,7 @@ impl Shard {
             }
         }
         self.announce_owners(owners, out);
+        self.tell_marks(out);
         // Nobody can publish before every shard has heard this: the listeners open later.
         for filter in wanted {
             self.announce(&filter, true, None, out);
