@@ -218,6 +218,7 @@ impl Shard {
         }
         let origin = self.origin(id, publish, reached);
         let spread = others.len() + hands > 0;
+        let again = origin.as_ref().is_some_and(|it| it.reached.is_some());
         let keep = match &origin {
             None => Keep::Nothing,
             Some(origin) if waits > 0 => Keep::Note(origin),
@@ -240,7 +241,7 @@ impl Shard {
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
             let serial = session.receiving.expect(kind, packet_id, ready, waits);
             // "Nobody listens" holds until somebody says otherwise.
-            if !routed.matched {
+            if !routed.matched && !again {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
             }
             Some(if noted { Waiter::Noted(id, serial) } else { Waiter::Answer(id, serial) })

@@ -15,6 +15,7 @@ mod deadlines;
 mod deliver;
 mod harness;
 mod limits;
+mod marks;
 mod offers;
 mod publish;
 mod refused;
