@@ -11,6 +11,7 @@
 mod chat;
 mod config;
 mod crash;
+mod exactly_once;
 mod flapping;
 mod graceful;
 mod listeners;
