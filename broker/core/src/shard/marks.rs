@@ -213,7 +213,7 @@ impl Shard {
         let last = (session, packet_id.unwrap_or(PacketId::MAX));
         let over: Vec<_> = self.marks.range(first..=last).map(|(of, _)| *of).collect();
         let keys = over.iter().filter_map(|of| self.marks.remove(of)).flatten();
-        let ops: Vec<Op> = keys.map(|key| Op::Delete { key }).collect();
+        let ops: Vec<Op> = keys.map(|key| Op::Forget { key }).collect();
         if ops.is_empty() {
             // They may have been deleted a moment ago, for whoever asks again.
             return self.ledger.last();
