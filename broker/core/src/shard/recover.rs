@@ -38,6 +38,10 @@ pub(super) struct Offline {
     /// The largest number among the messages in flight: rows up to it are not dropped when the
     /// queue is full, for the Client may have seen them.
     pub(super) in_flight_last: u64,
+    /// The largest number of a QoS 1 message that may have been sent before a crash.
+    pub(super) perhaps_sent: u64,
+    /// A crash ended its last connection.
+    pub(super) was_connected: bool,
     /// The read that finds the oldest messages of a queue that is too long.
     pub(super) dropping: Option<u64>,
     /// QoS 2 messages of its last connection that other shards have still to take over.
@@ -113,6 +117,12 @@ impl Shard {
             let bytes = size_of::<Message>() + row.value.len();
             offline.rows += 1;
             offline.rows_bytes += bytes;
+            if offline.was_connected
+                && let Some((number, _)) = rest.split_first_chunk::<8>()
+            {
+                // Which of them were sent nobody knows.
+                offline.perhaps_sent = offline.perhaps_sent.max(u64::from_be_bytes(*number));
+            }
             self.counters.add(Metric::QueuedMessages, 1);
             self.counters.add(Metric::QueuedBytes, bytes as u64);
         } else if kind == RowKind::InFlight as u8 {
@@ -153,6 +163,8 @@ impl Shard {
                 rows_bytes: 0,
                 in_flight: false,
                 in_flight_last: 0,
+                perhaps_sent: 0,
+                was_connected: session.ends.is_none(),
                 dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),
