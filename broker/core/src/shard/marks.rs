@@ -1,5 +1,6 @@
 //! Marks of QoS 2 messages that several shards took over. See [`crate::reach`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,17 @@ use crate::record::{Op, Position, Row};
 use crate::router::Copy;
 use crate::session::rows;
 use crate::slot::{ShardId, Slot};
+
+/// What is known of messages that come, or may come, again.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// The keys of this shard's marks, by whose message they are of.
+    keys: BTreeMap<(SessionId, PacketId), Vec<Bytes>>,
+    /// What they say, at start.
+    recovered: Vec<(Origin, Reach)>,
+    /// Whom a crash left messages of this shard's sessions with.
+    pub(super) reached: BTreeMap<(SessionId, PacketId), Reach>,
+}
 
 /// What is kept along with a message of QoS 2, so that it is known when it comes again.
 #[derive(Debug)]
@@ -34,14 +46,14 @@ impl Shard {
     pub(super) fn recover_mark(&mut self, row: &Row) -> Result<(), BadRow> {
         let (origin, reach) = rows::read_mark(row)?;
         let of = (origin.session, origin.packet_id);
-        self.marks.entry(of).or_default().push(row.key.clone());
-        self.recovered_marks.push((origin, reach));
+        self.marks.keys.entry(of).or_default().push(row.key.clone());
+        self.marks.recovered.push((origin, reach));
         Ok(())
     }
 
     /// Tells the publishers' shards of the marks that were there at start.
     pub(super) fn tell_marks(&mut self, out: &mut Outbox) {
-        for (origin, reach) in std::mem::take(&mut self.recovered_marks) {
+        for (origin, reach) in std::mem::take(&mut self.marks.recovered) {
             let Origin { session, slot, packet_id, .. } = origin;
             let shard = slot.shard(self.shards);
             if shard == self.id {
@@ -64,7 +76,7 @@ impl Shard {
     ) {
         if let Some(offline) = self.offline.get_mut(&session) {
             offline.in_flight = true;
-            self.reached.entry((session, packet_id)).or_default().extend(reach);
+            self.marks.reached.entry((session, packet_id)).or_default().extend(reach);
         } else if from == self.id {
             self.delete_marks(session, Some(packet_id), false, out);
         } else {
@@ -81,7 +93,7 @@ impl Shard {
         packet_id: PacketId,
         known: Option<Reach>,
     ) -> Option<Arc<Reach>> {
-        let Some(marked) = self.reached.get(&(session, packet_id)) else {
+        let Some(marked) = self.marks.reached.get(&(session, packet_id)) else {
             return known.map(Arc::new);
         };
         let mut reach = known.unwrap_or_default();
@@ -142,7 +154,7 @@ impl Shard {
         } else if let Some(slot) = own {
             let number = self.ledger.number(out);
             let (key, op) = rows::mark(slot, number, origin, &reach);
-            self.marks.entry((origin.session, origin.packet_id)).or_default().push(key);
+            self.marks.keys.entry((origin.session, origin.packet_id)).or_default().push(key);
             ops.push(op);
         }
     }
@@ -157,11 +169,11 @@ impl Shard {
         out: &mut Outbox,
     ) -> (u16, Position) {
         match packet_id {
-            Some(packet_id) => drop(self.reached.remove(&(session, packet_id))),
+            Some(packet_id) => drop(self.marks.reached.remove(&(session, packet_id))),
             None => {
                 let all = (session, PacketId::MIN)..=(session, PacketId::MAX);
-                let over: Vec<_> = self.reached.range(all).map(|(of, _)| *of).collect();
-                over.iter().for_each(|of| drop(self.reached.remove(of)));
+                let over: Vec<_> = self.marks.reached.range(all).map(|(of, _)| *of).collect();
+                over.iter().for_each(|of| drop(self.marks.reached.remove(of)));
             }
         }
         let position = self.delete_marks(session, packet_id, waiter.is_some(), out);
@@ -211,8 +223,8 @@ impl Shard {
     ) -> Position {
         let first = (session, packet_id.unwrap_or(PacketId::MIN));
         let last = (session, packet_id.unwrap_or(PacketId::MAX));
-        let over: Vec<_> = self.marks.range(first..=last).map(|(of, _)| *of).collect();
-        let keys = over.iter().filter_map(|of| self.marks.remove(of)).flatten();
+        let over: Vec<_> = self.marks.keys.range(first..=last).map(|(of, _)| *of).collect();
+        let keys = over.iter().filter_map(|of| self.marks.keys.remove(of)).flatten();
         let ops: Vec<Op> = keys.map(|key| Op::Forget { key }).collect();
         if ops.is_empty() {
             // They may have been deleted a moment ago, for whoever asks again.

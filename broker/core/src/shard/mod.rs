@@ -29,9 +29,7 @@ use std::sync::Arc;
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
 
-use bytes::Bytes;
-
-use crate::codec::{Ack, Disconnect, Packet, PacketId, Properties, QoS, ReasonCode, Version};
+use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
 use crate::hook::{Event, SessionId};
 use crate::ledger::Ledger;
@@ -41,7 +39,6 @@ use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
-use crate::reach::{Origin, Reach};
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
 use crate::session::{Cx, Link, Pumped, Session, State, rows};
@@ -49,6 +46,7 @@ use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicNames};
 use load::{ReadFor, Sweep};
+use marks::Marks;
 use recover::Offline;
 use service::{Services, ToService};
 use shared::Relay;
@@ -83,12 +81,7 @@ pub struct Shard {
     next_token: u64,
     /// What other shards wait for and this one cannot say alone.
     relays: Map<u64, Relay>,
-    /// The keys of marks, by whose message they are of.
-    marks: BTreeMap<(SessionId, PacketId), Vec<Bytes>>,
-    /// What they say, at start.
-    recovered_marks: Vec<(Origin, Reach)>,
-    /// Whom a crash left messages of this shard's sessions with.
-    reached: BTreeMap<(SessionId, PacketId), Reach>,
+    marks: Marks,
     /// Rows that are deleted when the messages among them are with somebody else.
     sweeps: Map<u64, Sweep>,
     /// Retained messages to send when an answer has everybody's part.
@@ -163,9 +156,7 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             relays: Map::default(),
-            marks: BTreeMap::new(),
-            recovered_marks: Vec::new(),
-            reached: BTreeMap::new(),
+            marks: Marks::default(),
             sweeps: Map::default(),
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),

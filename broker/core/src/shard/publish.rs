@@ -91,7 +91,7 @@ impl Shard {
         let packet_id = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)?;
         if known.is_none() && !publish.dup {
             // Who sends another message than the one that was left has lost its memory of that.
-            if self.reached.contains_key(&(id, packet_id)) {
+            if self.marks.reached.contains_key(&(id, packet_id)) {
                 self.forget_reach(id, Some(packet_id), None, out);
             }
             return None;
