@@ -185,8 +185,8 @@ mod tests {
             for _ in 0..enough {
                 assert!(!post.is_crowded());
                 let message = Arc::clone(&message);
-                let message =
-                    PeerMessage::Publish { message, publisher: None, token: None, only: false };
+                let (publisher, token, only, origin) = (None, None, false, None);
+                let message = PeerMessage::Publish { message, publisher, token, only, origin };
                 post.send(Mail::Peer(ShardId(0), message));
             }
             assert!(post.is_crowded());

@@ -19,6 +19,7 @@ pub mod output;
 pub mod peer;
 mod protocol_error;
 pub mod rate;
+pub mod reach;
 pub mod record;
 mod router;
 mod session;

@@ -26,6 +26,7 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "record",
             "admission",
             "hook",
+            "reach",
             "peer",
             "output",
             "ledger",

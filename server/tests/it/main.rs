@@ -14,6 +14,7 @@ mod copies;
 mod crash;
 #[cfg(target_os = "linux")]
 mod disk;
+mod exactly_once;
 mod flapping;
 mod graceful;
 mod listeners;

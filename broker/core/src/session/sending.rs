@@ -48,6 +48,8 @@ pub(crate) struct Sending {
     pub(crate) waiting: bool,
     /// The largest number that was in flight when the session was put away. See `Offline`.
     pub(crate) in_flight_last: u64,
+    /// The largest number of a QoS 1 message that may have been sent before a crash.
+    pub(crate) perhaps_sent: u64,
 }
 
 impl Sending {
@@ -70,6 +72,7 @@ impl Sending {
             service_waits: false,
             waiting: false,
             in_flight_last: 0,
+            perhaps_sent: 0,
         }
     }
 

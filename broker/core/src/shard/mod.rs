@@ -8,6 +8,7 @@ mod authenticate;
 mod close;
 mod input;
 mod load;
+mod marks;
 mod open;
 mod peers;
 mod publish;
@@ -47,6 +48,7 @@ use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicNames};
 use load::{ReadFor, Sweep};
+use marks::Marks;
 use recover::Offline;
 use service::{Services, ToService};
 use shared::Relay;
@@ -81,6 +83,7 @@ pub struct Shard {
     next_token: u64,
     /// What other shards wait for and this one cannot say alone.
     relays: Map<u64, Relay>,
+    marks: Marks,
     /// Rows that are deleted when the messages among them are with somebody else.
     sweeps: Map<u64, Sweep>,
     /// Retained messages to send when an answer has everybody's part.
@@ -115,6 +118,8 @@ pub struct Shard {
 enum Waiter {
     /// An answer to a Client, by its serial.
     Answer(SessionId, u64),
+    /// The same, to a PUBLISH of which others may have a mark by then.
+    Noted(SessionId, u64),
     /// Another shard: one of `relays`.
     Relay(u64),
     /// One of `sweeps`.
@@ -155,6 +160,7 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             relays: Map::default(),
+            marks: Marks::default(),
             sweeps: Map::default(),
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
@@ -313,7 +319,12 @@ impl Shard {
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
-                self.with(id, now, out, |session, cx| session.handle_pubrel(ack.packet_id, cx));
+                let packet_id = ack.packet_id;
+                let marked =
+                    self.with(id, now, out, |session, cx| session.handle_pubrel(packet_id, cx));
+                if let Some(serial) = marked.flatten() {
+                    self.forget_first(id, packet_id, serial, out);
+                }
                 self.release(id, now, out);
             }
             Packet::Pubcomp(ack) => {

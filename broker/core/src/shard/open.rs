@@ -248,6 +248,7 @@ impl Shard {
             takeovers: Takeovers::default(),
         };
         session.sending.in_flight_last = offline.in_flight_last;
+        session.sending.perhaps_sent = offline.perhaps_sent;
         // In memory, and without a connection as far as its groups know.
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);

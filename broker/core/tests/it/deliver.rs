@@ -157,8 +157,8 @@ fn crash_loses_no_message_in_flight_of_either_qos() {
         "CONNACK present",
         "PUBLISH q2 2 dup a=2",
         "PUBREL 4",
-        "PUBLISH q1 5 a=1",
-        "PUBLISH q1 6 a=3",
+        "PUBLISH q1 5 dup a=1",
+        "PUBLISH q1 6 dup a=3",
     ];
     assert_eq!(broker.received(bob), expected);
     for id in [5, 6] {
@@ -178,7 +178,32 @@ fn acknowledged_and_stored_messages_do_not_come_again() {
     broker.puback(bob, 1);
     broker.crash();
     let bob = broker.connect(&lasting("bob", 100));
-    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 a=2"]);
+    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 dup a=2"]);
+}
+
+#[test]
+fn what_may_have_been_sent_before_a_crash_is_marked_as_sent_again() {
+    // [MQTT-3.3.1-1]
+    let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 1);
+    let away = broker.join(&lasting("away", 100));
+    broker.listen(away, "a", 1);
+    broker.lose(away);
+    broker.publish(alice, &message("a", "1", 1, 1));
+    assert_eq!(broker.received(bob), ["PUBLISH q1 1 a=1"]);
+    broker.crash();
+    let alice = broker.join(&v5("alice"));
+    broker.publish(alice, &message("a", "2", 1, 2));
+    for name in ["bob", "bob", "away"] {
+        let link = broker.connect(&lasting(name, 100));
+        broker.hold_writes(false);
+        let dup = if name == "bob" { " dup" } else { "" };
+        let got = broker.received(link);
+        assert_eq!(got[1], format!("PUBLISH q1 1{dup} a=1"), "{name}");
+        broker.lose(link);
+    }
+    let bob = broker.connect(&lasting("bob", 100));
+    let expected = ["CONNACK present", "PUBLISH q1 1 dup a=1", "PUBLISH q1 2 dup a=2"];
+    assert_eq!(broker.received(bob), expected);
 }
 
 /// Acknowledges whatever comes until nothing comes, and returns the payloads.

@@ -570,10 +570,16 @@ impl Cluster {
 
     /// The process dies, but the first `records[shard]` unsafe ones had reached the disk.
     pub(crate) fn crash_keeping(&mut self, records: &[usize]) {
+        let shards = self.count();
+        self.crash_keeping_into(records, shards);
+    }
+
+    /// The same, and comes back with another number of shards.
+    pub(crate) fn crash_keeping_into(&mut self, records: &[usize], shards: u16) {
         for (shard, records) in records.iter().enumerate() {
             self.make_safe(shard, *records);
         }
-        self.crash();
+        self.restart(shards);
     }
 
     /// Dies and comes back with other limits.

@@ -16,6 +16,7 @@ mod deliver;
 mod disk;
 mod harness;
 mod limits;
+mod marks;
 mod offers;
 mod publish;
 mod refused;
