@@ -2,18 +2,23 @@
 //!
 //! Exit code 0: it did, or this machine cannot try it; 1: it did not; 2: nothing could be tried.
 
+mod bulk;
 mod cast;
 mod changes;
 mod chat;
 mod crash;
 mod disk;
+mod fill;
 mod inbox;
 mod journal;
+mod measure;
+mod plot;
 mod process;
 mod publisher;
 mod random;
 mod retained;
 mod scene;
+mod steady;
 mod strike;
 mod subscriber;
 mod wills;
@@ -25,6 +30,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bulk::Topics;
 use crate::process::Program;
 use crate::strike::Mode;
 
@@ -40,6 +46,10 @@ struct Arguments {
 enum Command {
     /// Breaks it under load, round after round.
     Crash(Crash),
+    /// Fills many offline sessions, starts anew, drains them, and measures.
+    Fill(Fill),
+    /// Publishes and drains at the same rate over a constant depth, and measures.
+    Steady(Steady),
 }
 
 /// Which broker.
@@ -109,6 +119,53 @@ struct Crash {
     known: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+struct Fill {
+    #[command(flatten)]
+    broker: Broker,
+    #[arg(long, default_value_t = 10_000)]
+    sessions: u64,
+    /// For each session.
+    #[arg(long, default_value_t = 100)]
+    messages: u64,
+    #[arg(long, default_value_t = 100)]
+    payload_bytes: usize,
+    /// One topic for all sessions, instead of one each.
+    #[arg(long)]
+    fan: bool,
+    #[arg(long, default_value_t = 2)]
+    rounds: u64,
+    /// Connections at once.
+    #[arg(long, default_value_t = 16)]
+    threads: usize,
+    /// SIGKILL before the start that is measured, instead of SIGTERM.
+    #[arg(long)]
+    kill: bool,
+}
+
+#[derive(Debug, Args)]
+struct Steady {
+    #[command(flatten)]
+    broker: Broker,
+    /// Messages that wait all the time.
+    #[arg(long, default_value_t = 100_000)]
+    depth: u64,
+    /// Messages that pass in all.
+    #[arg(long, default_value_t = 7_200_000)]
+    messages: u64,
+    #[arg(long, default_value_t = 100)]
+    payload_bytes: usize,
+    /// Connections at once.
+    #[arg(long, default_value_t = 8)]
+    threads: usize,
+    /// Where the samples go.
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Where the drawing goes.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
 /// Small segments and checkpoints, so that there are many, and no limit of queues and takeovers in
 /// the way of Clients that do badly.
 const SETTINGS: [&str; 5] = [
@@ -120,13 +177,13 @@ const SETTINGS: [&str; 5] = [
 ];
 
 impl Broker {
-    fn program(&self) -> Program {
+    fn program(&self, settings: &[&str]) -> Program {
         if let Some(line) = &self.broker_command {
             return Program::Other(line.clone());
         }
         let mut arguments = vec!["--durability".into(), self.durability.clone()];
         let shards = format!("shards={}", self.shards);
-        for setting in SETTINGS.into_iter().chain([shards.as_str()]) {
+        for setting in settings.iter().copied().chain([shards.as_str()]) {
             arguments.extend(["--set".to_owned(), setting.to_owned()]);
         }
         arguments.extend(self.broker_arg.iter().cloned());
@@ -148,6 +205,8 @@ impl Broker {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Crash(it) => crash(&it),
+        Command::Fill(it) => fill(&it),
+        Command::Steady(it) => steady(&it),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -169,7 +228,7 @@ fn crash(it: &Crash) -> Result<bool, String> {
     let place = it.broker.place()?;
     println!("seed {seed}, files in {}", place.path().display());
     let plan = crash::Plan {
-        program: it.broker.program(),
+        program: it.broker.program(&SETTINGS),
         mode: it.mode,
         rounds: it.rounds,
         seed,
@@ -184,9 +243,59 @@ fn crash(it: &Crash) -> Result<bool, String> {
     };
     let Some(summary) = crash::run(&plan)? else { return Ok(true) };
     crash::print(&summary);
-    if it.broker.json {
-        let line = serde_json::to_string(&summary).map_err(|error| error.to_string())?;
-        println!("{line}");
-    }
+    tell_json(&it.broker, &summary)?;
     Ok(summary.holds)
+}
+
+fn tell_json(broker: &Broker, value: &impl serde::Serialize) -> Result<(), String> {
+    if broker.json {
+        println!("{}", serde_json::to_string(value).map_err(|error| error.to_string())?);
+    }
+    Ok(())
+}
+
+fn fill(it: &Fill) -> Result<bool, String> {
+    let place = it.broker.place()?;
+    let plan = fill::Plan {
+        program: it.broker.program(&[]),
+        place: place.path().to_owned(),
+        sessions: it.sessions,
+        messages: it.messages,
+        payload_bytes: it.payload_bytes.max(16),
+        topics: if it.fan { Topics::Fan } else { Topics::Own },
+        rounds: it.rounds.max(1),
+        threads: it.threads.max(1),
+        kill: it.kill,
+    };
+    let rounds = fill::run(&plan)?;
+    tell_json(&it.broker, &rounds)?;
+    Ok(true)
+}
+
+fn steady(it: &Steady) -> Result<bool, String> {
+    let place = it.broker.place()?;
+    let plan = steady::Plan {
+        program: it.broker.program(&[]),
+        place: place.path().to_owned(),
+        depth: it.depth,
+        messages: it.messages,
+        payload_bytes: it.payload_bytes.max(16),
+        threads: it.threads.max(1),
+        csv: it.csv.clone(),
+        svg: it.svg.clone(),
+    };
+    let result = steady::run(&plan)?;
+    println!(
+        "{} messages in {:.0} s; most in the second quarter: RSS {} KiB, folder {} KiB; in the last: RSS {} KiB, \
+folder {} KiB: {}",
+        result.messages,
+        result.seconds,
+        result.early.rss_kib,
+        result.early.allocated >> 10,
+        result.late.rss_kib,
+        result.late.allocated >> 10,
+        if result.flat { "flat" } else { "IT GROWS" }
+    );
+    tell_json(&it.broker, &result)?;
+    Ok(result.flat)
 }

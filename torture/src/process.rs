@@ -129,6 +129,10 @@ impl Launch {
 }
 
 impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a crash does, and waits until it is gone.
     pub(crate) fn kill(mut self) {
         let _ = self.child.kill();

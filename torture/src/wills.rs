@@ -21,8 +21,9 @@ pub(crate) const NAME: &str = "will-watcher";
 /// How a connection with a will ended.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    Broken(Instant),
-    Disconnected(Instant),
+    /// From when to when it was there.
+    Broken(Instant, Instant),
+    Disconnected(Instant, Instant),
     /// It was there when something broke.
     Unknown,
 }
@@ -47,6 +48,7 @@ pub(crate) fn run_mortal(scene: &Arc<Scene>, mut random: Random, wills: &Mutex<W
         let mut hello = Hello::new(version, "mortal");
         hello.clean = true;
         hello.will = Some((format!("will/{number}"), number.to_string()));
+        let from = Instant::now();
         let Ok((mut wire, _)) = Wire::connect(scene.address, &hello) else {
             lock(wills).ends.insert(number, End::Unknown);
             continue;
@@ -55,11 +57,11 @@ pub(crate) fn run_mortal(scene: &Arc<Scene>, mut random: Random, wills: &Mutex<W
             Err(_) => End::Unknown,
             Ok(_) if random.chance(50) => {
                 wire.disconnect();
-                End::Disconnected(Instant::now())
+                End::Disconnected(from, Instant::now())
             }
             Ok(_) => {
                 drop(wire);
-                End::Broken(Instant::now())
+                End::Broken(from, Instant::now())
             }
         };
         lock(wills).ends.insert(number, end);
@@ -125,13 +127,16 @@ fn watch(
 /// Those that should have come and have not.
 fn lacking(scene: &Scene, wills: &Wills) -> Option<u64> {
     wills.ends.iter().find_map(|(number, end)| match end {
-        End::Broken(at) if surely(scene, *at) && !wills.heard.contains_key(number) => Some(*number),
+        End::Broken(from, at) if surely(scene, *from, *at) && !wills.heard.contains_key(number) => {
+            Some(*number)
+        }
         _ => None,
     })
 }
 
-fn surely(scene: &Scene, at: Instant) -> bool {
-    scene.break_after(at).is_none_or(|it| it.saturating_duration_since(at) > SURELY)
+/// Whether nothing broke meanwhile, nor soon after.
+fn surely(scene: &Scene, from: Instant, at: Instant) -> bool {
+    scene.break_after(from).is_none_or(|it| it > at + SURELY)
 }
 
 /// Waits for what must come, and says what came that must not.
@@ -146,8 +151,8 @@ pub(crate) fn judge(scene: &Scene, wills: &Mutex<Wills>) {
             .fault(Promise::Will, format!("will/{number}: its connection broke, it does not come"));
     }
     for (number, end) in &wills.ends {
-        if let End::Disconnected(at) = end
-            && surely(scene, *at)
+        if let End::Disconnected(from, at) = end
+            && surely(scene, *from, *at)
             && wills.heard.contains_key(number)
         {
             let evidence = format!("will/{number}: there was a DISCONNECT, and it came");
