@@ -42,7 +42,7 @@ struct Device {
     /// When the last hundreds were acknowledged.
     at: VecDeque<(u64, Instant, u64)>,
     connection: u64,
-    ended: BTreeMap<u64, Instant>,
+    ended: BTreeMap<u64, (Instant, Duration)>,
 }
 
 /// The logs by sender.
@@ -232,7 +232,7 @@ pub(crate) fn run_device(
         });
         for log in logs.values() {
             if let Some(device) = lock(log).devices.get_mut(name) {
-                device.ended.insert(connection, Instant::now());
+                device.ended.insert(connection, (Instant::now(), scene.behind()));
             }
         }
         if let Err(gone) = served {
@@ -337,15 +337,8 @@ fn entry(scene: &Scene, name: &str, logs: &Logs, publish: &Publish) -> Option<(&
         device.heard = seq;
         count(&scene.counts.delivered);
     } else if let Some((_, at, connection)) = device.at.iter().rev().find(|it| it.0 == seq) {
-        let ends = [device.ended.get(connection).copied(), scene.break_after(*at)];
-        let end = ends.into_iter().flatten().min();
-        let age = end.map_or(Duration::from_secs(3), |it| it.saturating_duration_since(*at));
-        scene.returned(age, || {
-            format!(
-                "{name}: {seq} of {sender} again, acknowledged {} ms before the end",
-                age.as_millis()
-            )
-        });
+        let age = scene.age(*at, device.ended.get(connection).copied());
+        scene.returned(age, &format!("{name}: {seq} of {sender} again"));
     } else {
         count(&scene.counts.unacknowledged);
     }

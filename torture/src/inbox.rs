@@ -3,7 +3,7 @@
 //! Knows the Session's side of QoS 2, and when what was acknowledged, so that a message that comes
 //! again can be told from one that may. It outlives connections, as the Session does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidings_core::codec::{PacketId, PacketKind, QoS};
@@ -45,8 +45,23 @@ pub(crate) struct Inbox {
     unreleased: HashMap<PacketId, Name>,
     /// The number of the connection, and when the earlier ones ended.
     connection: u64,
-    ends: HashMap<u64, Instant>,
+    ends: HashMap<u64, (Instant, Duration)>,
+    /// What went over the wire at QoS 2, for evidence.
+    history: VecDeque<Event>,
 }
+
+/// A packet of QoS 2, either way.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    at: Instant,
+    connection: u64,
+    packet: &'static str,
+    id: PacketId,
+    name: Option<Name>,
+}
+
+/// How many of them are remembered.
+const HISTORY: usize = 20_000;
 
 /// What was heard of a stream.
 #[derive(Debug, Default)]
@@ -76,8 +91,9 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn disconnected(&mut self) {
-        self.ends.insert(self.connection, Instant::now());
+    /// The connection ended, with the broker so far behind.
+    pub(crate) fn disconnected(&mut self, behind: Duration) {
+        self.ends.insert(self.connection, (Instant::now(), behind));
     }
 
     /// Hears a PUBLISH, and says what to answer.
@@ -90,6 +106,7 @@ impl Inbox {
         };
         let id = publish.id?;
         if publish.qos == QoS::ExactlyOnce {
+            self.note(if publish.dup { "PUBLISH (DUP)" } else { "PUBLISH" }, id, Some(name));
             let answer = Answer { kind: PacketKind::Pubrec, id, of: None };
             match self.unreleased.insert(id, name) {
                 Some(before) if before == name => {
@@ -113,11 +130,45 @@ impl Inbox {
 
     /// Hears a PUBREL.
     pub(crate) fn release(&mut self, id: PacketId) -> Answer {
-        Answer { kind: PacketKind::Pubcomp, id, of: self.unreleased.remove(&id) }
+        let of = self.unreleased.remove(&id);
+        self.note("PUBREL", id, of);
+        Answer { kind: PacketKind::Pubcomp, id, of }
+    }
+
+    fn note(&mut self, packet: &'static str, id: PacketId, name: Option<Name>) {
+        if self.history.len() >= HISTORY {
+            self.history.pop_front();
+        }
+        let (at, connection) = (Instant::now(), self.connection);
+        self.history.push_back(Event { at, connection, packet, id, name });
+    }
+
+    /// What was said of this message, and by the same identifier between.
+    fn history(&self, name: Name) -> String {
+        let of_name = || self.history.iter().filter(|it| it.name == Some(name));
+        let ids: BTreeSet<_> = of_name().map(|it| it.id.get()).collect();
+        let first = of_name().map(|it| it.at).next();
+        let about =
+            self.history.iter().filter(|it| Some(it.at) >= first && ids.contains(&it.id.get()));
+        let told = about.map(|it| {
+            format!(
+                "{} ms ago on connection {}: {} {}{}",
+                it.at.elapsed().as_millis(),
+                it.connection,
+                it.packet,
+                it.id,
+                if it.name == Some(name) { "" } else { " of another" }
+            )
+        });
+        told.collect::<Vec<_>>().join("; ")
     }
 
     /// These answers have just been written.
     pub(crate) fn answered(&mut self, answers: &[Answer]) {
+        for answer in answers.iter().filter(|it| it.kind != PacketKind::Puback) {
+            let packet = if answer.kind == PacketKind::Pubrec { "PUBREC" } else { "PUBCOMP" };
+            self.note(packet, answer.id, answer.of);
+        }
         let (now, connection) = (Instant::now(), self.connection);
         for (stream, number) in answers.iter().filter_map(|it| it.of) {
             if let Some(heard) = self.streams.get_mut(&stream) {
@@ -150,10 +201,10 @@ impl Inbox {
         let before = heard.acknowledged.get(&number).copied();
         let unknown = before.is_none() && !heard.unacknowledged.contains(&number);
         if publish.qos == QoS::ExactlyOnce {
-            let since = before.map(|(at, _)| at.elapsed());
             let evidence = format!(
-                "{}: {number} of stream {stream} again at QoS 2, dup={}, acknowledged {since:?} ago",
-                self.who, publish.dup
+                "{}: {number} of stream {stream} again at QoS 2; {}",
+                self.who,
+                self.history(name)
             );
             scene.fault(Promise::Twice, evidence);
             return;
@@ -166,25 +217,14 @@ impl Inbox {
         if !publish.dup {
             self.without_dup(name, "QoS 1", scene);
         }
-        let age = match before {
-            _ if unknown => Some(REMEMBERED),
-            None => None,
-            Some((at, connection)) => {
-                let ends = [self.ends.get(&connection).copied(), scene.break_after(at)];
-                let end = ends.into_iter().flatten().min();
-                // Nothing broke: then it must not come at all.
-                Some(end.map_or(REMEMBERED, |end| end.saturating_duration_since(at)))
-            }
-        };
-        match age {
+        let evidence = format!("{}: {number} of stream {stream} again", self.who);
+        match before {
+            _ if unknown => scene.returned(None, &format!("{evidence}, acknowledged long ago")),
             None => count(&scene.counts.unacknowledged),
-            Some(age) => scene.returned(age, || {
-                format!(
-                    "{}: {number} of stream {stream} again, acknowledged {} ms before the end",
-                    self.who,
-                    age.as_millis()
-                )
-            }),
+            Some((at, connection)) => {
+                let age = scene.age(at, self.ends.get(&connection).copied());
+                scene.returned(age, &evidence);
+            }
         }
     }
 
@@ -227,7 +267,7 @@ impl Inbox {
             heard.acknowledged.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         }
         let connection = self.connection;
-        self.ends.retain(|it, at| *it + 1 >= connection || at.elapsed() < REMEMBERED * 2);
+        self.ends.retain(|it, end| *it + 1 >= connection || end.0.elapsed() < REMEMBERED * 2);
     }
 }
 
@@ -273,7 +313,7 @@ mod tests {
         let first = publish((0, 0), QoS::AtLeastOnce, 1, false);
         let again = publish((0, 0), QoS::AtLeastOnce, 1, true);
         let answer = bob.hear(&first, &scene).unwrap();
-        bob.disconnected();
+        bob.disconnected(Duration::ZERO);
         bob.connected(true);
         bob.hear(&again, &scene);
         assert_eq!(promises(&scene), []);
@@ -287,8 +327,9 @@ mod tests {
         let (scene, mut bob) = (scene(), inbox());
         let answer = bob.hear(&publish((0, 0), QoS::AtLeastOnce, 1, false), &scene).unwrap();
         bob.answered(&[answer]);
+        scene.dealt_with(Instant::now());
         scene.breaks_now();
-        bob.disconnected();
+        bob.disconnected(Duration::ZERO);
         bob.connected(true);
         bob.hear(&publish((0, 0), QoS::AtLeastOnce, 1, false), &scene);
         assert_eq!(promises(&scene), [Promise::NoDup]);

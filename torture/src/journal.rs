@@ -24,7 +24,7 @@ impl Segment {
     /// The newest one in the data folder; none if there is no journal.
     pub(crate) fn newest(data: &Path) -> io::Result<Option<Self>> {
         let mut newest = None;
-        for entry in fs::read_dir(data.join("journal"))? {
+        for entry in fs::read_dir(data.join("store/journal"))? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with("journal-") && newest.as_ref().is_none_or(|(it, _)| *it < name) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings_core::codec::{PacketId, PacketKind, QoS, Version};
 
@@ -39,6 +39,7 @@ struct Sent {
     /// PUBREC was there.
     received: bool,
     payload: Vec<u8>,
+    at: Instant,
 }
 
 /// The streams that publisher `number` fills.
@@ -133,7 +134,14 @@ impl Publisher {
         let id = wire.next_id(|id| self.waiting.iter().any(|it| it.id == id));
         let topic = format!("t/{}/{}", self.number, qos.as_u8());
         wire.publish(&topic, &payload, (qos, false, false), Some(id));
-        self.waiting.push_back(Sent { id, name, qos, received: false, payload });
+        self.waiting.push_back(Sent {
+            id,
+            name,
+            qos,
+            received: false,
+            payload,
+            at: Instant::now(),
+        });
     }
 
     fn hear(&mut self, wire: &mut Wire, packet: Packet) -> Result<(), Gone> {
@@ -162,7 +170,11 @@ impl Publisher {
                             stream.refused.insert(sent.name.1);
                         }
                     }
-                    _ => count(&self.scene.counts.acknowledged),
+                    Some(sent) => {
+                        self.scene.dealt_with(sent.at);
+                        count(&self.scene.counts.acknowledged);
+                    }
+                    None => {}
                 }
                 Ok(())
             }

@@ -120,8 +120,12 @@ pub(crate) const AGES_MS: [u64; 8] = [1, 5, 10, 25, 50, 100, 250, 1000];
 pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
     phase: AtomicU8,
-    /// Right before each time the broker was broken.
-    breaks: Mutex<Vec<Instant>>,
+    began: Instant,
+    /// Of the messages that were acknowledged, when the last of them was sent: microseconds since
+    /// the beginning.
+    dealt_with: AtomicU64,
+    /// Right before each time the broker was broken, and how far it was behind then.
+    breaks: Mutex<Vec<(Instant, Duration)>>,
     faults: Mutex<Vec<(Promise, String)>>,
     /// Those who have nothing left to do in [`Phase::Settle`], by name.
     idle: Mutex<BTreeSet<String>>,
@@ -143,14 +147,16 @@ pub(crate) struct Stream {
     pub(crate) refused: BTreeSet<u64>,
 }
 
-/// Faults that are kept with their evidence.
-const FAULTS_KEPT: usize = 1000;
+/// Faults of one kind that are kept with their evidence.
+const FAULTS_KEPT: usize = 500;
 
 impl Scene {
     pub(crate) fn new(address: SocketAddr, streams: usize, returned_after: Duration) -> Self {
         Self {
             address,
             phase: AtomicU8::new(Phase::Prepare as u8),
+            began: Instant::now(),
+            dealt_with: AtomicU64::new(0),
             breaks: Mutex::default(),
             faults: Mutex::default(),
             idle: Mutex::default(),
@@ -187,14 +193,50 @@ impl Scene {
         lock(&self.idle).contains(name)
     }
 
+    /// A message that was sent then has been acknowledged.
+    pub(crate) fn dealt_with(&self, sent: Instant) {
+        let micros = sent.saturating_duration_since(self.began).as_micros();
+        self.dealt_with.fetch_max(u64::try_from(micros).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// How far the broker is behind: what was sent before is stored. On a machine with too much to
+    /// do that is long, and no promise is broken by it.
+    pub(crate) fn behind(&self) -> Duration {
+        let dealt_with = Duration::from_micros(self.dealt_with.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(dealt_with)
+    }
+
     /// To be called right before the broker is broken.
     pub(crate) fn breaks_now(&self) {
-        lock(&self.breaks).push(Instant::now());
+        let behind = self.behind();
+        lock(&self.breaks).push((Instant::now(), behind));
     }
 
     /// The first break after this moment.
     pub(crate) fn break_after(&self, moment: Instant) -> Option<Instant> {
-        lock(&self.breaks).iter().copied().find(|it| *it >= moment)
+        self.breaks_after(moment).map(|it| it.0)
+    }
+
+    /// The same, with how far the broker was behind.
+    pub(crate) fn breaks_after(&self, moment: Instant) -> Option<(Instant, Duration)> {
+        lock(&self.breaks).iter().copied().find(|it| it.0 >= moment)
+    }
+
+    /// The furthest that it was behind at a break.
+    pub(crate) fn behind_max(&self) -> Duration {
+        lock(&self.breaks).iter().map(|it| it.1).max().unwrap_or_default()
+    }
+
+    /// How long ago it was acknowledged when its connection ended or the broker broke, and how far
+    /// the broker was behind; nothing if nothing ended.
+    pub(crate) fn age(
+        &self,
+        acknowledged: Instant,
+        ended: Option<(Instant, Duration)>,
+    ) -> Option<(Duration, Duration)> {
+        let ends = [ended, self.breaks_after(acknowledged)];
+        let (end, behind) = ends.into_iter().flatten().min()?;
+        Some((end.saturating_duration_since(acknowledged), behind))
     }
 
     pub(crate) fn breaks(&self) -> usize {
@@ -203,11 +245,9 @@ impl Scene {
 
     pub(crate) fn fault(&self, promise: Promise, evidence: String) {
         let mut faults = lock(&self.faults);
-        if faults.len() >= FAULTS_KEPT {
-            faults.push((promise, String::new()));
-        } else {
-            faults.push((promise, evidence));
-        }
+        let before = faults.iter().filter(|it| it.0 == promise).take(FAULTS_KEPT).count();
+        let evidence = if before < FAULTS_KEPT { evidence } else { "one more".into() };
+        faults.push((promise, evidence));
     }
 
     /// The faults behind the first `from`.
@@ -216,12 +256,20 @@ impl Scene {
     }
 
     /// A message came again that was acknowledged this long before its connection, or the broker,
-    /// ended.
-    pub(crate) fn returned(&self, age: Duration, evidence: impl FnOnce() -> String) {
+    /// ended, which was so far behind; nothing: although nothing ended.
+    pub(crate) fn returned(&self, age: Option<(Duration, Duration)>, evidence: &str) {
+        let (age, behind) = age.unwrap_or((Duration::MAX, Duration::ZERO));
         let step = AGES_MS.iter().position(|most| age.as_millis() <= u128::from(*most));
         *lock(&self.ages).entry(step.unwrap_or(AGES_MS.len())).or_default() += 1;
-        if age > self.returned_after {
-            self.fault(Promise::Returned, evidence());
+        if age > self.returned_after + behind {
+            let millis = age.as_millis();
+            let evidence = if age == Duration::MAX {
+                format!("{evidence}, and nothing had ended")
+            } else {
+                let behind = behind.as_millis();
+                format!("{evidence}, acknowledged {millis} ms before the end, {behind} ms behind")
+            };
+            self.fault(Promise::Returned, evidence);
         } else {
             count(&self.counts.unacknowledged);
         }

@@ -205,7 +205,7 @@ impl Striker {
                 }
                 ended => {
                     let said = launch.last_words();
-                    let kept = self.place.with_extension("damaged");
+                    let kept = self.place.join(format!("damaged-{}", random.next()));
                     let evidence = format!(
                         "damaged at {at} of {} (records end at {}), it did {ended:?}: {said}; see {}",
                         segment.path.display(),

@@ -71,7 +71,7 @@ impl Subscriber {
                     count(&self.scene.counts.connections);
                     lock(&self.inbox).connected(present);
                     let served = self.serve(wire, present, &mut known);
-                    lock(&self.inbox).disconnected();
+                    lock(&self.inbox).disconnected(self.scene.behind());
                     if let Err(gone) = served {
                         note(&self.scene, self.name(), &gone);
                     }

@@ -45,7 +45,8 @@ pub(crate) fn run_mortal(scene: &Arc<Scene>, mut random: Random, wills: &Mutex<W
         }
         number += 1;
         let version = if number % 2 == 0 { Version::V5 } else { Version::V311 };
-        let mut hello = Hello::new(version, "mortal");
+        // Another name each time: between a DISCONNECT and the CONNECT that takes over is no order.
+        let mut hello = Hello::new(version, format!("mortal{number}"));
         hello.clean = true;
         hello.will = Some((format!("will/{number}"), number.to_string()));
         let from = Instant::now();
