@@ -97,6 +97,8 @@ pub(crate) struct Hub {
     pub(crate) uncovered_bytes: AtomicU64,
     /// Records up to here may leave the journal; the committer does it.
     pub(crate) forget: AtomicU64,
+    /// A checkpoint is to begin, whatever the journal's size.
+    pub(crate) wanted: AtomicBool,
     /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
     pub(crate) behind: AtomicBool,
     failure: OnceLock<StoreFailure>,
@@ -120,6 +122,19 @@ pub(crate) enum Stop {
     Drained,
     /// At once, as if killed.
     Abandoned,
+}
+
+/// What waits for the committer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing.
+    None,
+    /// Records that nobody waits for. They have [`EngineOptions::lazy_flush`] to find company.
+    ///
+    /// [`EngineOptions::lazy_flush`]: crate::engine::EngineOptions::lazy_flush
+    Lazy,
+    /// A record, or a place in the journal to be given back, that somebody waits for.
+    Urgent,
 }
 
 /// A condition that several threads change and one waits for.
@@ -160,6 +175,7 @@ impl Hub {
             synced: AtomicU64::new(synced),
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             failure: OnceLock::new(),
             urgent: AtomicBool::new(false),
@@ -180,6 +196,12 @@ impl Hub {
             lane.wake();
         }
         self.stir();
+        self.gate.changed();
+    }
+
+    /// Begins a checkpoint soon.
+    pub(crate) fn want_checkpoint(&self) {
+        self.wanted.store(true, Ordering::Release);
         self.gate.changed();
     }
 
@@ -207,6 +229,25 @@ impl Hub {
             lock(&self.state).lazy_since.get_or_insert_with(Instant::now);
             self.wake.notify_all();
         }
+    }
+
+    /// What the committer is asked for, without waiting for it.
+    pub(crate) fn work(&self) -> Work {
+        if self.urgent.load(Ordering::Acquire) {
+            Work::Urgent
+        } else if self.lazy.load(Ordering::Acquire) {
+            Work::Lazy
+        } else {
+            Work::None
+        }
+    }
+
+    /// The committer is about to take what waits: a record that comes later asks anew.
+    pub(crate) fn take_on_work(&self) {
+        let mut state = lock(&self.state);
+        state.lazy_since = None;
+        self.urgent.store(false, Ordering::Release);
+        self.lazy.store(false, Ordering::Release);
     }
 
     /// Waits until there is a reason to commit.
@@ -339,40 +380,44 @@ impl Lane {
     }
 }
 
-/// The committer's thread.
+/// Writes groups to the journal.
+#[derive(Debug)]
 pub(crate) struct Committer {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) journal: Box<dyn Journal>,
-    pub(crate) lazy_flush: Duration,
-    pub(crate) checkpoint_bytes: u64,
+    hub: Arc<Hub>,
+    journal: Box<dyn Journal>,
+    checkpoint_bytes: u64,
     /// Whether the journal syncs; only counted here.
-    pub(crate) syncs: bool,
+    syncs: bool,
+    group: Group,
+    /// What a shard's lane gets in place of its group.
+    spare: Group,
+    /// Of each lane, the records in the group and their bytes.
+    taken: Vec<(u64, u64)>,
 }
 
 /// How many checkpoints' worth of journal may wait for one before publishers have to.
 const BEHIND_CHECKPOINTS: u64 = 4;
 
 impl Committer {
-    /// Commits until it is stopped or fails, and gives the journal back.
-    pub(crate) fn run(mut self) -> Box<dyn Journal> {
-        let mut group = Group::default();
-        let mut spare = Group::default();
-        let mut taken = vec![(0_u64, 0_u64); self.hub.lanes.len()];
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        journal: Box<dyn Journal>,
+        checkpoint_bytes: u64,
+        syncs: bool,
+    ) -> Self {
+        let taken = vec![(0, 0); hub.lanes.len()];
+        let (group, spare) = (Group::default(), Group::default());
+        Self { hub, journal, checkpoint_bytes, syncs, group, spare, taken }
+    }
+
+    /// The thread: commits until it is stopped or fails, and gives the journal back.
+    pub(crate) fn run(mut self, lazy_flush: Duration) -> Box<dyn Journal> {
         loop {
-            let stop = self.hub.wait_for_work(self.lazy_flush);
+            let stop = self.hub.wait_for_work(lazy_flush);
             if stop == Some(Stop::Abandoned) || self.hub.failure().is_some() {
                 return self.journal;
             }
-            for (lane, taken) in self.hub.lanes.iter().zip(&mut taken) {
-                let mut pending = lock(&lane.pending);
-                *taken = (pending.records, pending.bytes);
-                (pending.records, pending.bytes) = (0, 0);
-                // Swapped and copied later: the shard waits for this lock.
-                std::mem::swap(&mut pending.group, &mut spare);
-                drop(pending);
-                group.append(&mut spare);
-            }
-            if let Err(failure) = self.commit(&mut group, &taken) {
+            if let Err(failure) = self.commit_waiting() {
                 self.hub.fail(failure);
                 return self.journal;
             }
@@ -382,19 +427,39 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, group: &mut Group, taken: &[(u64, u64)]) -> Result<(), StoreFailure> {
+    /// Gives the journal back.
+    pub(crate) fn into_journal(self) -> Box<dyn Journal> {
+        self.journal
+    }
+
+    /// Commits all that was handed over, as one group, and lets the journal forget what it may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::append`]; it must not be called again then.
+    pub(crate) fn commit_waiting(&mut self) -> Result<(), StoreFailure> {
+        for (lane, taken) in self.hub.lanes.iter().zip(&mut self.taken) {
+            let mut pending = lock(&lane.pending);
+            *taken = (pending.records, pending.bytes);
+            (pending.records, pending.bytes) = (0, 0);
+            // Swapped and copied later: the shard waits for this lock.
+            std::mem::swap(&mut pending.group, &mut self.spare);
+            drop(pending);
+            self.group.append(&mut self.spare);
+        }
         let failed = |error| StoreFailure::new("write the journal", error);
         let hub = &self.hub;
-        if !group.is_empty() {
-            let (records, bytes) = (u64::from(group.entries()), group.bytes().len() as u64);
-            let last = self.journal.append(group).map_err(failed)?;
-            group.clear();
+        if !self.group.is_empty() {
+            let (records, bytes) =
+                (u64::from(self.group.entries()), self.group.bytes().len() as u64);
+            let last = self.journal.append(&mut self.group).map_err(failed)?;
+            self.group.clear();
             hub.synced.store(last, Ordering::Release);
             count(&hub.counters.groups, 1);
             count(&hub.counters.syncs, u64::from(self.syncs));
             count(&hub.counters.records, records);
             count(&hub.counters.journal_bytes, bytes);
-            for (lane, (records, bytes)) in hub.lanes.iter().zip(taken) {
+            for (lane, (records, bytes)) in hub.lanes.iter().zip(&self.taken) {
                 if *records > 0 {
                     lane.stored_bytes.fetch_add(*bytes, Ordering::Release);
                     lane.stored.fetch_add(*records, Ordering::Release);

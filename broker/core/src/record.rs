@@ -42,6 +42,12 @@ pub enum Op {
         /// The row's key.
         key: Bytes,
     },
+    /// The row is not there, and its key was put once and is never put again. On disk it is a
+    /// [`Op::Delete`]; in memory a row that nobody else has seen yet leaves nothing behind.
+    Forget {
+        /// The row's key.
+        key: Bytes,
+    },
 }
 
 /// Changes that happen together or not at all.

@@ -5,31 +5,62 @@
 //! safe; write it and flush; only then let the journal and the shards forget. What was frozen
 //! beyond the noted record is written by the store *and* replayed from the journal, which changes
 //! nothing: replaying ends at the same rows.
+//!
+//! Each is a [`Stage`] that says when it can be taken and never waits: its thread waits, or
+//! whoever takes the steps by hand does something else.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::commit::{Frozen, Hub, count, lock};
+use crate::commit::{Frozen, Hub, Lane, count, lock};
 use crate::store::overlay::Rows;
 use crate::store::{Store, StoreFailure, checkpoint};
 
+#[derive(Debug)]
 pub(super) struct Checkpointer {
     pub(super) hub: Arc<Hub>,
     pub(super) store: Arc<dyn Store>,
     pub(super) at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
-    pub(super) checkpoint_wanted: Arc<AtomicBool>,
     pub(super) checkpoint_bytes: u64,
+    pub(super) stage: Stage,
+}
+
+/// How far a checkpoint is.
+#[derive(Debug, Default)]
+pub(super) enum Stage {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// Shards were asked to freeze their rows.
+    Freezing(Span),
+    /// They have, and what is frozen has to be safe.
+    Syncing(Span, Vec<Frozen>),
+    /// So many shards' rows are in the store.
+    Writing(Span, Vec<Frozen>, usize),
+    /// All are, and have to be safe there.
+    Flushing(Span, Vec<Frozen>),
+    /// The journal may forget; the shards let go of what is stored.
+    Releasing(Vec<Frozen>),
+}
+
+/// What a checkpoint covers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// The last record that was safe when it began.
+    through: u64,
+    /// Bytes of journal that no checkpoint had covered then.
+    uncovered: u64,
 }
 
 impl Checkpointer {
-    pub(super) fn run(self) {
+    /// The thread: until the engine ends or fails.
+    pub(super) fn run(mut self) {
         loop {
-            self.hub.gate.wait_until(|| self.ended() || self.is_due());
+            self.hub.gate.wait_until(|| self.ended() || self.is_ready());
             if self.ended() {
                 return;
             }
-            self.checkpoint_wanted.store(false, Ordering::Release);
-            if let Err(failure) = self.checkpoint() {
+            if let Err(failure) = self.step() {
                 self.hub.fail(failure);
                 return;
             }
@@ -40,13 +71,67 @@ impl Checkpointer {
         self.hub.stopping() || self.hub.failure().is_some()
     }
 
-    fn is_due(&self) -> bool {
-        self.checkpoint_wanted.load(Ordering::Acquire)
-            || self.hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+    /// Whether the next step can be taken.
+    pub(super) fn is_ready(&self) -> bool {
+        let hub = &self.hub;
+        match &self.stage {
+            Stage::Idle => {
+                hub.wanted.load(Ordering::Acquire)
+                    || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+            }
+            Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
+                let desk = lock(&lane.desk);
+                desk.left.is_some() || desk.frozen.is_some()
+            }),
+            Stage::Syncing(_, shards) => hub
+                .lanes
+                .iter()
+                .zip(shards)
+                .all(|(lane, frozen)| lane.stored.load(Ordering::Acquire) >= frozen.records),
+            Stage::Writing(..) | Stage::Flushing(..) => true,
+            Stage::Releasing(_) => hub.lanes.iter().all(|lane| lock(&lane.desk).release == 0),
+        }
     }
 
-    fn checkpoint(&self) -> Result<(), StoreFailure> {
+    /// Takes the next step, which is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`]; no step may be taken then.
+    pub(super) fn step(&mut self) -> Result<(), StoreFailure> {
+        self.stage = match std::mem::take(&mut self.stage) {
+            Stage::Idle => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Freezing(span) => {
+                let shards = self.hub.lanes.iter().map(|lane| frozen_by(lane)).collect();
+                // Records may be frozen that wait for company: they need not find it.
+                self.hub.stir();
+                Stage::Syncing(span, shards)
+            }
+            Stage::Syncing(span, shards) => Stage::Writing(span, shards, 0),
+            Stage::Writing(span, shards, written) => {
+                if let Some(frozen) = shards.get(written) {
+                    write(&self.hub, &*self.store, frozen)?;
+                }
+                if written + 1 < shards.len() {
+                    Stage::Writing(span, shards, written + 1)
+                } else {
+                    Stage::Flushing(span, shards)
+                }
+            }
+            Stage::Flushing(span, shards) => {
+                flush(&self.hub, &*self.store, span.through)?;
+                self.release(span, &shards);
+                Stage::Releasing(shards)
+            }
+            // Freeing a million rows takes a while: here, and not in a shard's thread.
+            Stage::Releasing(_shards) => Stage::Idle,
+        };
+        Ok(())
+    }
+
+    fn ask_to_freeze(&self) -> Span {
         let hub = &self.hub;
+        hub.wanted.store(false, Ordering::Release);
         let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
         // Before the freeze: each record up to here is in its shard's rows already.
         let through = hub.synced.load(Ordering::Acquire);
@@ -57,33 +142,17 @@ impl Checkpointer {
             drop(desk);
             lane.ask_to_look();
         }
-        let mut shards = Vec::new();
-        for lane in &hub.lanes {
-            let mut frozen = None;
-            hub.gate.wait_until(|| {
-                let desk = lock(&lane.desk);
-                frozen = desk.left.clone().or_else(|| desk.frozen.clone());
-                frozen.is_some() || self.ended()
-            });
-            let Some(frozen) = frozen else { return Ok(()) };
-            shards.push(frozen);
-        }
-        // Records may be frozen that wait for company: they need not find it.
-        hub.stir();
-        for (lane, frozen) in hub.lanes.iter().zip(&shards) {
-            let stored = || lane.stored.load(Ordering::Acquire) >= frozen.records;
-            hub.gate.wait_until(|| stored() || self.ended());
-            if !stored() {
-                return Ok(());
-            }
-        }
-        write(hub, &*self.store, &shards, through)?;
+        Span { through, uncovered }
+    }
+
+    fn release(&self, span: Span, shards: &[Frozen]) {
+        let hub = &self.hub;
         lock(&self.at_start).clear();
-        hub.forget.fetch_max(through, Ordering::AcqRel);
-        hub.uncovered_bytes.fetch_sub(uncovered, Ordering::AcqRel);
+        hub.forget.fetch_max(span.through, Ordering::AcqRel);
+        hub.uncovered_bytes.fetch_sub(span.uncovered, Ordering::AcqRel);
         // Before the shards are woken: one that waits for this looks then, and not again.
         hub.behind.store(false, Ordering::Release);
-        for (lane, frozen) in hub.lanes.iter().zip(&shards) {
+        for (lane, frozen) in hub.lanes.iter().zip(shards) {
             let released = frozen.layers.len();
             let mut desk = lock(&lane.desk);
             if let Some(left) = &mut desk.left {
@@ -96,13 +165,13 @@ impl Checkpointer {
             lane.ask_to_look();
         }
         hub.stir();
-        // Freeing a million rows takes a while: here, and not in a shard's thread.
-        for lane in &hub.lanes {
-            hub.gate.wait_until(|| lock(&lane.desk).release == 0 || self.ended());
-        }
-        drop(shards);
-        Ok(())
     }
+}
+
+/// What a shard has frozen, or left when it went.
+fn frozen_by(lane: &Lane) -> Frozen {
+    let desk = lock(&lane.desk);
+    desk.left.clone().or_else(|| desk.frozen.clone()).unwrap_or_default()
 }
 
 /// The checkpoint after the committer has ended: the record up to which the journal may forget,
@@ -116,23 +185,23 @@ pub(super) fn final_checkpoint(hub: &Hub, store: &dyn Store) -> Result<Option<u6
         hub.lanes.iter().map(|lane| lock(&lane.desk).left.clone()).collect();
     let Some(shards) = shards else { return Ok(None) };
     let through = hub.synced.load(Ordering::Acquire);
-    write(hub, store, &shards, through)?;
+    for frozen in &shards {
+        write(hub, store, frozen)?;
+    }
+    flush(hub, store, through)?;
     Ok(Some(through))
 }
 
-fn write(
-    hub: &Hub,
-    store: &dyn Store,
-    shards: &[Frozen],
-    through: u64,
-) -> Result<(), StoreFailure> {
-    // Shards own runs of slots, and keys begin with their slot: this is key order.
-    for frozen in shards {
-        let written = checkpoint::write(store, &frozen.layers)?;
-        count(&hub.counters.rows_put, written.puts);
-        count(&hub.counters.rows_deleted, written.deletes);
-        count(&hub.counters.store_bytes, written.bytes);
-    }
+/// Shards own runs of slots, and keys begin with their slot: one after the other is key order.
+fn write(hub: &Hub, store: &dyn Store, frozen: &Frozen) -> Result<(), StoreFailure> {
+    let written = checkpoint::write(store, &frozen.layers)?;
+    count(&hub.counters.rows_put, written.puts);
+    count(&hub.counters.rows_deleted, written.deletes);
+    count(&hub.counters.store_bytes, written.bytes);
+    Ok(())
+}
+
+fn flush(hub: &Hub, store: &dyn Store, through: u64) -> Result<(), StoreFailure> {
     store.flush(through)?;
     count(&hub.counters.checkpoints, 1);
     Ok(())

@@ -3,7 +3,8 @@
 //! A shard holds a [`ShardStore`] and never waits: it appends records, asks for rows, and learns
 //! from [`ShardStore::poll`] how far its records are safe. An acknowledgement follows
 //! [`StoreEvent::Stored`], never the append. Three threads do the rest: the committer makes groups
-//! durable, the checkpointer moves what is still there into the store, the reader answers.
+//! durable, the checkpointer moves what is still there into the store, the reader answers. Each
+//! goes on in steps; [`Manual`] lets somebody else take them.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -19,7 +20,7 @@ use tidings_core::record::{KeyRange, Op};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
 
 use crate::commit::{Committer, Hub, Stop, lock};
-pub use crate::commit::{Notify, Stats};
+pub use crate::commit::{Notify, Stats, Work};
 use crate::journal::{
     Entry, FileJournal, FileJournalOptions, Group, Journal, JournalError, Recovered, ReplayError,
 };
@@ -27,14 +28,16 @@ use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
 use crate::store::sled::{SledStore, panic_text};
 use crate::store::{Store, StoreFailure, read};
-use checkpointer::Checkpointer;
+use checkpointer::{Checkpointer, Stage};
 use directory::Directory;
 pub use directory::{FORMAT_VERSION, OpenError};
-use reader::ReadRequest;
+pub use manual::Manual;
+use reader::{ReadRequest, Reader};
 pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
 
 mod checkpointer;
 mod directory;
+mod manual;
 mod reader;
 mod shard;
 
@@ -108,7 +111,7 @@ impl EngineOptions {
             durability: Durability::Fsync,
             shards: 1,
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 32 << 20,
             lazy_flush: Duration::from_millis(100),
             cache_bytes: 16 << 20,
             disk_reserve_bytes: 1 << 30,
@@ -130,7 +133,6 @@ pub struct Engine {
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
-    checkpoint_wanted: Arc<AtomicBool>,
     disk_low: AtomicBool,
     disk_reserve_bytes: u64,
     /// Last: unlocked when everything else is closed.
@@ -181,9 +183,31 @@ impl Engine {
     fn start(
         options: &EngineOptions,
         directory: Option<Directory>,
-        mut journal: Box<dyn Journal>,
+        journal: Box<dyn Journal>,
         store: Arc<dyn Store>,
     ) -> Result<(Self, Vec<ShardStore>), OpenError> {
+        let (mut engine, workers, stores) = Self::prepare(options, directory, journal, store)?;
+        let Workers { reader, requests, checkpointer, committer } = workers;
+        let hub = Arc::clone(&engine.hub);
+        let reader = spawn("store-reader", &hub, move || reader.run())?;
+        engine.reader = Some((requests, reader));
+        if options.durability != Durability::Memory {
+            let run = move || checkpointer.run();
+            engine.checkpointer = Some(spawn("store-checkpointer", &hub, run)?);
+            let lazy_flush = options.lazy_flush;
+            let run = move || committer.run(lazy_flush);
+            engine.committer = Some(spawn("store-committer", &hub, run)?);
+        }
+        Ok((engine, stores))
+    }
+
+    /// Recovers what there is; nothing runs yet.
+    fn prepare(
+        options: &EngineOptions,
+        directory: Option<Directory>,
+        mut journal: Box<dyn Journal>,
+        store: Arc<dyn Store>,
+    ) -> Result<(Self, Workers, Vec<ShardStore>), OpenError> {
         let shards = options.shards.clamp(1, SLOTS);
         let complete_to = store.complete_to()?;
         let mut layers = vec![Rows::new(); usize::from(shards)];
@@ -216,45 +240,33 @@ impl Engine {
             .collect();
 
         let at_start = Arc::new(Mutex::new(layers));
-        let checkpoint_wanted = Arc::new(AtomicBool::new(false));
-        let mut engine = Self {
-            hub: Arc::clone(&hub),
-            store: Arc::clone(&store),
-            at_start: Arc::clone(&at_start),
+        let checkpoint_bytes = options.checkpoint_bytes.max(1);
+        let syncs = options.durability == Durability::Fsync;
+        let workers = Workers {
+            reader: Reader { hub: Arc::clone(&hub), store: Arc::clone(&store), requests: waiting },
+            requests,
+            checkpointer: Checkpointer {
+                hub: Arc::clone(&hub),
+                store: Arc::clone(&store),
+                at_start: Arc::clone(&at_start),
+                checkpoint_bytes,
+                stage: Stage::Idle,
+            },
+            committer: Committer::new(Arc::clone(&hub), journal, checkpoint_bytes, syncs),
+        };
+        let engine = Self {
+            hub,
+            store,
+            at_start,
             recovered,
             committer: None,
             checkpointer: None,
             reader: None,
-            checkpoint_wanted: Arc::clone(&checkpoint_wanted),
             disk_low: AtomicBool::new(false),
             disk_reserve_bytes: options.disk_reserve_bytes,
             directory,
         };
-        let reads = (Arc::clone(&hub), Arc::clone(&store));
-        let reader =
-            spawn("store-reader", &hub, move || reader::run(&reads.0, &*reads.1, &waiting))?;
-        engine.reader = Some((requests, reader));
-        if durable {
-            let checkpoint_bytes = options.checkpoint_bytes.max(1);
-            let checkpointer = Checkpointer {
-                hub: Arc::clone(&hub),
-                store,
-                at_start,
-                checkpoint_wanted,
-                checkpoint_bytes,
-            };
-            engine.checkpointer =
-                Some(spawn("store-checkpointer", &hub, move || checkpointer.run())?);
-            let committer = Committer {
-                hub: Arc::clone(&hub),
-                journal,
-                lazy_flush: options.lazy_flush,
-                checkpoint_bytes,
-                syncs: options.durability == Durability::Fsync,
-            };
-            engine.committer = Some(spawn("store-committer", &hub, move || committer.run())?);
-        }
-        Ok((engine, stores))
+        Ok((engine, workers, stores))
     }
 
     /// What the start found in the journal.
@@ -303,8 +315,7 @@ impl Engine {
 
     /// Begins a checkpoint soon, whatever the journal's size. It needs the shards to poll.
     pub fn checkpoint(&self) {
-        self.checkpoint_wanted.store(true, Ordering::Release);
-        self.hub.gate.changed();
+        self.hub.want_checkpoint();
     }
 
     /// Free bytes of the disk that the store is on, and its size. `None` in memory.
@@ -346,12 +357,15 @@ impl Engine {
     /// When committing or the checkpoint failed, now or before.
     pub fn shutdown(mut self) -> Result<(), StoreFailure> {
         let journal = self.end(Stop::Drained);
+        self.close(journal)
+    }
+
+    fn close(&self, journal: Option<Box<dyn Journal>>) -> Result<(), StoreFailure> {
         if let Some(failure) = self.hub.failure() {
             return Err(failure.clone());
         }
         let Some(mut journal) = journal else { return Ok(()) };
-        let (hub, store) = (Arc::clone(&self.hub), Arc::clone(&self.store));
-        if let Some(through) = checkpointer::final_checkpoint(&hub, &*store)? {
+        if let Some(through) = checkpointer::final_checkpoint(&self.hub, &*self.store)? {
             journal
                 .forget(through)
                 .map_err(|error| StoreFailure::new("write the journal", error))?;
@@ -378,6 +392,15 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.end(Stop::Abandoned);
     }
+}
+
+/// What threads do, or [`Manual`].
+#[derive(Debug)]
+struct Workers {
+    reader: Reader,
+    requests: SyncSender<ReadRequest>,
+    checkpointer: Checkpointer,
+    committer: Committer,
 }
 
 /// Room on a disk, in bytes.
@@ -441,7 +464,7 @@ fn shard_of(key: &[u8], shards: u16) -> ShardId {
 
 fn first_key(op: &Op) -> &[u8] {
     match op {
-        Op::Put { key, .. } | Op::Delete { key } => key,
+        Op::Put { key, .. } | Op::Delete { key } | Op::Forget { key } => key,
         Op::PutAll { keys, .. } => keys.first().map(AsRef::as_ref).unwrap_or_default(),
     }
 }

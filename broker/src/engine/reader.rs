@@ -7,7 +7,7 @@ use tidings_core::record::Query;
 
 use crate::commit::{Hub, Lane, count, lock};
 use crate::store::overlay::{Rows, newest_first};
-use crate::store::{Store, read};
+use crate::store::{Store, StoreFailure, read};
 
 /// What the reader is asked for.
 #[derive(Debug)]
@@ -27,22 +27,45 @@ pub(super) enum ReadRequest {
     End,
 }
 
-pub(super) fn run(hub: &Hub, store: &dyn Store, requests: &Receiver<ReadRequest>) {
-    while let Ok(ReadRequest::Rows { lane, id, query, top, layers }) = requests.recv() {
-        if hub.failure().is_some() {
-            break;
-        }
-        let layers = std::iter::once(&top).chain(newest_first(&layers));
-        match read::read(store, layers, &query) {
-            Ok(answer) => {
-                count(&hub.counters.reads, 1);
-                lock(&lane.answers).push_back((id, answer));
-                lane.wake();
-            }
-            Err(failure) => {
-                hub.fail(failure);
+/// Answers what shards ask for.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) requests: Receiver<ReadRequest>,
+}
+
+impl Reader {
+    /// The thread: until the engine ends or fails.
+    pub(super) fn run(self) {
+        while let Ok(request) = self.requests.recv() {
+            if self.hub.failure().is_some() {
                 break;
             }
+            match self.answer(request) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => {
+                    self.hub.fail(failure);
+                    break;
+                }
+            }
         }
+    }
+
+    /// Answers the oldest request, if there is one. Whether there was.
+    pub(super) fn answer_one(&self) -> Result<bool, StoreFailure> {
+        self.requests.try_recv().map_or(Ok(false), |request| self.answer(request))
+    }
+
+    /// `false`: there will be no more.
+    fn answer(&self, request: ReadRequest) -> Result<bool, StoreFailure> {
+        let ReadRequest::Rows { lane, id, query, top, layers } = request else { return Ok(false) };
+        let layers = std::iter::once(&top).chain(newest_first(&layers));
+        let answer = read::read(&*self.store, layers, &query)?;
+        count(&self.hub.counters.reads, 1);
+        lock(&lane.answers).push_back((id, answer));
+        lane.wake();
+        Ok(true)
     }
 }

@@ -19,6 +19,10 @@ pub const HANDOFF_RECORDS_MAX: u64 = 4_096;
 /// Above this many bytes on their way to the disk, a shard must not read from its publishers.
 pub const HANDOFF_BYTES_MAX: u64 = 8 << 20;
 
+/// Rows in memory, notes of deleted ones included, at which a shard asks for a checkpoint: a note
+/// takes some 200 bytes here and a third of that in the journal, whose size would ask too late.
+const ROWS_MAX: usize = 100_000;
+
 /// Reads of one shard that the reader knows of; more wait with the shard.
 pub(super) const READS_IN_FLIGHT_MAX: usize = 16;
 
@@ -32,6 +36,8 @@ pub struct ShardStore {
     active: Rows,
     /// Frozen rows that the store may not have yet, the oldest first.
     layers: Vec<Arc<Rows>>,
+    /// A checkpoint was asked for, because these are many rows.
+    asked_for_checkpoint: bool,
     appended: u64,
     appended_bytes: u64,
     /// What the shard was last told is stored.
@@ -93,6 +99,7 @@ impl ShardStore {
             hub,
             lane,
             active: Rows::new(),
+            asked_for_checkpoint: false,
             layers,
             appended: 0,
             appended_bytes: 0,
@@ -126,6 +133,10 @@ impl ShardStore {
         self.appended += 1;
         for op in &record.ops {
             overlay::apply(&mut self.active, op, self.durable);
+        }
+        if self.active.len() >= ROWS_MAX && self.durable && !self.asked_for_checkpoint {
+            self.asked_for_checkpoint = true;
+            self.hub.want_checkpoint();
         }
         if !self.durable {
             self.lane.stored.store(self.appended, Ordering::Release);
@@ -246,6 +257,7 @@ impl ShardStore {
     }
 
     fn freeze(&mut self) -> Frozen {
+        self.asked_for_checkpoint = false;
         if !self.active.is_empty() {
             self.layers.push(Arc::new(std::mem::take(&mut self.active)));
         }

@@ -246,7 +246,7 @@ fn encode_ops(out: &mut Vec<u8>, ops: &[Op]) -> Option<()> {
                 }
                 encode_value(out, value)?;
             }
-            Op::Delete { key } => {
+            Op::Delete { key } | Op::Forget { key } => {
                 out.push(DELETE);
                 encode_key(out, key)?;
             }

@@ -5,9 +5,10 @@
 //! bring them back.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::disk::{Disk, FileDisk};
 use super::recovery;
 use super::segment::{Segment, SegmentHeader, segment_name, spare_name};
 use super::{Context, Entry, Group, Journal, JournalError, Recovered, ReplayError};
@@ -26,6 +27,7 @@ pub struct FileJournalOptions {
 /// A [`Journal`] in files.
 #[derive(Debug)]
 pub struct FileJournal {
+    disk: Arc<dyn Disk>,
     options: FileJournalOptions,
     /// Every segment with its first record, oldest first; the last is `current`.
     segments: VecDeque<(u64, PathBuf)>,
@@ -38,14 +40,22 @@ pub struct FileJournal {
 impl FileJournal {
     /// A journal that reads and writes nothing before [`Journal::replay`].
     pub fn new(options: FileJournalOptions) -> Self {
-        Self { options, segments: VecDeque::new(), current: None, spares: Vec::new(), next: 1 }
+        Self::on(Arc::new(FileDisk), options)
+    }
+
+    /// The same on another disk than the system's.
+    pub fn on(disk: Arc<dyn Disk>, options: FileJournalOptions) -> Self {
+        let (segments, spares) = (VecDeque::new(), Vec::new());
+        Self { disk, options, segments, current: None, spares, next: 1 }
     }
 
     fn begin_segment(&mut self) -> Result<(), JournalError> {
-        let header = SegmentHeader::new(self.next, self.options.sync);
+        let header =
+            SegmentHeader { first: self.next, salt: self.disk.salt(), synced: self.options.sync };
         let spare = self.spares.pop();
         let directory = &self.options.directory;
-        let segment = Segment::create(directory, header, self.options.segment_bytes, spare)?;
+        let segment =
+            Segment::create(&*self.disk, directory, header, self.options.segment_bytes, spare)?;
         // The one before may have been empty and have had the same name.
         if self.segments.back().is_some_and(|(first, _)| *first == self.next) {
             self.segments.pop_back();
@@ -57,17 +67,19 @@ impl FileJournal {
 
     /// Keeps a segment's file for later, or removes it.
     fn retire(&mut self, first: u64, path: PathBuf) -> Result<(), JournalError> {
-        let reusable = fs::metadata(&path)
-            .is_ok_and(|metadata| metadata.len() == self.options.segment_bytes)
-            && self.spares.len() < SPARES_MAX;
-        if reusable {
+        if self.is_whole(&path) && self.spares.len() < SPARES_MAX {
             let spare = self.options.directory.join(spare_name(first));
-            fs::rename(&path, &spare).context("rename", &path)?;
+            self.disk.rename(&path, &spare).context("rename", &path)?;
             self.spares.push(spare);
             Ok(())
         } else {
-            fs::remove_file(&path).context("remove", &path)
+            self.disk.remove(&path).context("remove", &path)
         }
+    }
+
+    /// Whether a file has the size of a segment, so that it can be one again.
+    fn is_whole(&self, path: &Path) -> bool {
+        self.disk.length(path).is_ok_and(|length| length == self.options.segment_bytes)
     }
 }
 
@@ -80,16 +92,14 @@ impl Journal for FileJournal {
         after: u64,
         each: &mut dyn FnMut(Entry),
     ) -> Result<Recovered, ReplayError> {
-        let found = recovery::replay(&self.options.directory, after, each)?;
+        let found = recovery::replay(&*self.disk, &self.options.directory, after, each)?;
         self.next = found.recovered.last.max(after) + 1;
         self.segments = found.segments.into();
         for spare in found.spares {
-            let whole = fs::metadata(&spare)
-                .is_ok_and(|metadata| metadata.len() == self.options.segment_bytes);
-            if whole && self.spares.len() < SPARES_MAX {
+            if self.is_whole(&spare) && self.spares.len() < SPARES_MAX {
                 self.spares.push(spare);
             } else {
-                fs::remove_file(&spare).context("remove", &spare)?;
+                self.disk.remove(&spare).context("remove", &spare)?;
             }
         }
         self.begin_segment()?;

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use tidings_core::record::Op;
 use tidings_core::slot::ShardId;
 
+mod disk;
 mod entry;
 mod file;
 mod recovery;
 mod segment;
 
+pub use disk::{Disk, DiskFile, FileDisk};
 pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
 pub use file::{FileJournal, FileJournalOptions};
 

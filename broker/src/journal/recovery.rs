@@ -5,14 +5,14 @@
 //! prove nothing, since a disk writes the sectors of one group in any order: that is a torn tail,
 //! and it is cut. Damage to the very last group cannot be told from a torn tail.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use tidings_core::slot::ShardId;
 
+use super::disk::Disk;
 use super::entry::{self, HEADER_BYTES, Header};
 use super::segment::{
-    BadHeader, DATA_START, FORMAT_VERSION, SegmentHeader, is_spare, segment_first, sync_directory,
+    BadHeader, DATA_START, FORMAT_VERSION, SegmentHeader, is_spare, segment_first,
 };
 use super::{Context, Entry, Recovered, ReplayError};
 
@@ -26,11 +26,12 @@ pub(super) struct Found {
 }
 
 pub(super) fn replay(
+    disk: &dyn Disk,
     directory: &Path,
     after: u64,
     each: &mut dyn FnMut(Entry),
 ) -> Result<Found, ReplayError> {
-    let (segments, spares) = list(directory)?;
+    let (segments, spares) = list(disk, directory)?;
     let mut recovered = Recovered::default();
     let (mut file, mut offset) = (directory.to_path_buf(), 0);
     // The number of the record that comes next; before the first segment, of the oldest one needed.
@@ -40,7 +41,7 @@ pub(super) fn replay(
         return Err(ReplayError::Damaged { file, offset, why });
     }
     for (index, (first, path)) in segments.iter().enumerate() {
-        let bytes = fs::read(path).context("read", path)?;
+        let bytes = disk.read(path).context("read", path)?;
         let header = read_header(path, &bytes)?;
         if header.first != *first {
             let why = format!("expected record {first} first, found {}", header.first);
@@ -56,7 +57,7 @@ pub(super) fn replay(
         let end = replay_segment(path, &bytes, header, after, &mut next, &mut recovered, each)?;
         if index + 1 == segments.len() {
             recovered.torn_bytes = torn_tail(path, &bytes, header, end, next)?;
-            cut(directory, path, end)?;
+            cut(disk, directory, path, end)?;
         }
         (file, offset) = (path.clone(), end as u64);
     }
@@ -66,16 +67,14 @@ pub(super) fn replay(
 
 type Listing = (Vec<(u64, PathBuf)>, Vec<PathBuf>);
 
-fn list(directory: &Path) -> Result<Listing, ReplayError> {
+fn list(disk: &dyn Disk, directory: &Path) -> Result<Listing, ReplayError> {
     let (mut segments, mut spares) = (Vec::new(), Vec::new());
-    for file in fs::read_dir(directory).context("list", directory)? {
-        let file = file.context("list", directory)?;
-        let name = file.file_name();
-        let name = name.to_string_lossy();
+    for path in disk.list(directory).context("list", directory)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(first) = segment_first(&name) {
-            segments.push((first, file.path()));
+            segments.push((first, path));
         } else if is_spare(&name) {
-            spares.push(file.path());
+            spares.push(path);
         }
     }
     segments.sort_unstable();
@@ -213,11 +212,11 @@ const SUM_EVERY: usize = 1_024;
 
 /// Ends the file behind its last record. Syncs it whole: a process that was killed may have left
 /// records that are in the system's memory only, and what was replayed counts as stored.
-fn cut(directory: &Path, path: &Path, end: usize) -> Result<(), ReplayError> {
-    let file = File::options().write(true).open(path).context("open", path)?;
+fn cut(disk: &dyn Disk, directory: &Path, path: &Path, end: usize) -> Result<(), ReplayError> {
+    let file = disk.open(path).context("open", path)?;
     file.set_len(end as u64).context("truncate", path)?;
     file.sync_all().context("sync", path)?;
-    Ok(sync_directory(directory)?)
+    Ok(disk.sync_directory(directory).context("sync", directory)?)
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@
 //! some way ahead of the records; files that were used before are used again as they are, because
 //! what they held fails the checksum under the new salt.
 
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::disk::{Disk, DiskFile};
 use super::{Context, JournalError};
 
 /// Where the first entry begins: behind the header's own page, so that no write touches it again.
@@ -47,13 +45,6 @@ pub(super) enum BadHeader {
 pub(super) const SEGMENT_HEADER_BYTES: usize = 28;
 
 impl SegmentHeader {
-    pub(super) fn new(first: u64, synced: bool) -> Self {
-        // The only randomness the standard library hands out; it comes from the system.
-        let salt = RandomState::new().build_hasher().finish().to_le_bytes();
-        let [s0, s1, s2, s3, ..] = salt;
-        Self { first, salt: u32::from_le_bytes([s0, s1, s2, s3]), synced }
-    }
-
     pub(super) fn encode(self) -> [u8; SEGMENT_HEADER_BYTES] {
         let flags = if self.synced { 0 } else { FLAG_UNSYNCED };
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
@@ -94,7 +85,7 @@ impl SegmentHeader {
 /// The segment that is being written.
 #[derive(Debug)]
 pub(super) struct Segment {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     header: SegmentHeader,
     /// Where the next entry goes.
@@ -109,6 +100,7 @@ impl Segment {
     ///
     /// The name appears only once the header is safe: a segment never lacks its header.
     pub(super) fn create(
+        disk: &dyn Disk,
         directory: &Path,
         header: SegmentHeader,
         capacity: u64,
@@ -116,22 +108,16 @@ impl Segment {
     ) -> Result<Self, JournalError> {
         let reused = spare.is_some();
         let draft = spare.unwrap_or_else(|| directory.join(DRAFT_NAME));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(!reused)
-            .mode(0o600)
-            .open(&draft)
-            .context("create", &draft)?;
+        let opened = if reused { disk.open(&draft) } else { disk.create(&draft) };
+        let file = opened.context("create", &draft)?;
         if !reused {
-            preallocate(&file, capacity).context("allocate", &draft)?;
+            file.allocate(capacity).context("allocate", &draft)?;
         }
-        file.write_all_at(&header.encode(), 0).context("write", &draft)?;
+        file.write_at(&header.encode(), 0).context("write", &draft)?;
         file.sync_all().context("sync", &draft)?;
         let path = directory.join(segment_name(header.first));
-        fs::rename(&draft, &path).context("rename", &draft)?;
-        sync_directory(directory)?;
+        disk.rename(&draft, &path).context("rename", &draft)?;
+        disk.sync_directory(directory).context("sync", directory)?;
         let zeroed_to = if reused { capacity } else { 0 };
         Ok(Self { file, path, header, end: DATA_START as u64, zeroed_to, capacity })
     }
@@ -147,7 +133,7 @@ impl Segment {
 
     /// Writes behind what is there, and, when the segment is `synced`, waits until it is safe.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        self.file.write_all_at(bytes, self.end).context("write", &self.path)?;
+        self.file.write_at(bytes, self.end).context("write", &self.path)?;
         self.end += bytes.len() as u64;
         if self.header.synced {
             self.zero_ahead()?;
@@ -169,7 +155,7 @@ impl Segment {
         }
         let target = (self.end + ZERO_AHEAD_BYTES).min(self.capacity);
         let zeros = vec![0; usize::try_from(target - self.end).unwrap_or_default()];
-        self.file.write_all_at(&zeros, self.end).context("write", &self.path)?;
+        self.file.write_at(&zeros, self.end).context("write", &self.path)?;
         self.zeroed_to = target;
         Ok(())
     }
@@ -195,20 +181,6 @@ pub(super) fn segment_first(name: &str) -> Option<u64> {
 /// Whether the name is one of a segment that is to be used again.
 pub(super) fn is_spare(name: &str) -> bool {
     name.starts_with("spare-")
-}
-
-/// Makes renames, creations and removals in the directory safe.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
-    File::open(directory).and_then(|file| file.sync_all()).context("sync", directory)
-}
-
-fn preallocate(file: &File, length: u64) -> std::io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
-        Ok(()) => Ok(()),
-        // A file system that cannot reserve: the length alone, then.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(length),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

@@ -23,10 +23,14 @@ pub fn apply(rows: &mut Rows, op: &Op, notes: bool) {
         Op::PutAll { keys, value } => {
             rows.extend(keys.iter().map(|key| (key.clone(), Some(value.clone()))));
         }
-        Op::Delete { key } if notes => {
+        // Where it was put is this layer, and no older one or the store can have it.
+        Op::Forget { key } if matches!(rows.get(key), Some(Some(_))) => {
+            rows.remove(key);
+        }
+        Op::Delete { key } | Op::Forget { key } if notes => {
             rows.insert(key.clone(), None);
         }
-        Op::Delete { key } => {
+        Op::Delete { key } | Op::Forget { key } => {
             rows.remove(key);
         }
     }
@@ -137,4 +141,25 @@ fn successor(key: &[u8]) -> Bytes {
 /// Layers from the newest to the oldest, out of the order in which they were frozen.
 pub fn newest_first(layers: &[Arc<Rows>]) -> impl Iterator<Item = &Rows> {
     layers.iter().rev().map(AsRef::as_ref)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Bytes {
+        Bytes::from_static(b"k")
+    }
+
+    #[test]
+    fn a_row_that_is_forgotten_where_it_was_put_leaves_nothing_and_elsewhere_a_note() {
+        let mut rows = Rows::new();
+        apply(&mut rows, &Op::PutAll { keys: vec![key()], value: key() }, true);
+        apply(&mut rows, &Op::Forget { key: key() }, true);
+        assert!(rows.is_empty());
+        apply(&mut rows, &Op::Forget { key: key() }, true);
+        assert_eq!(rows.get(&key()), Some(&None));
+        apply(&mut rows, &Op::Forget { key: key() }, true);
+        assert_eq!(rows.get(&key()), Some(&None), "the note that it is gone is kept");
+    }
 }

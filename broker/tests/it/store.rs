@@ -540,6 +540,27 @@ fn a_row_that_came_and_went_never_reaches_the_store() {
 }
 
 #[test]
+fn a_row_forgotten_between_or_behind_checkpoints_is_gone_after_a_kill_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let forget = |number: u8| Op::Forget { key: Bytes::copy_from_slice(&[1, number]) };
+    let (engine, mut shards) = open(options(dir.path()));
+    shards.store(0, vec![put(&[1, 1], b"x"), put(&[1, 2], b"x"), forget(1)]);
+    shards.checkpoint(&engine);
+    assert_eq!((engine.stats().rows_put, engine.stats().rows_deleted), (1, 0));
+    shards.store(0, vec![put(&[1, 3], b"x"), forget(2), forget(3)]);
+    assert!(shards.read(0, query(everything())).0.is_empty());
+    let before = tempfile::tempdir().unwrap();
+    copy(dir.path(), before.path());
+    shards.checkpoint(&engine);
+    assert_eq!((engine.stats().rows_put, engine.stats().rows_deleted), (1, 1));
+    drop(engine);
+    for dir in [dir.path(), before.path()] {
+        let (engine, _) = open(options(dir));
+        assert!(scan(&engine).is_empty());
+    }
+}
+
+#[test]
 fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = EngineOptions { checkpoint_bytes: 300_000, ..options(dir.path()) };
@@ -560,6 +581,16 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
         .collect();
     let segments = names.iter().filter(|name| name.starts_with("journal-")).count();
     assert!(segments <= 2 && names.len() <= 4, "{names:?}");
+}
+
+#[test]
+fn a_checkpoint_begins_when_many_rows_are_in_memory_however_small_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { checkpoint_bytes: u64::MAX, ..options(dir.path()) };
+    let (engine, mut shards) = open(options);
+    let ops = (0..100_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
+    shards.store(0, ops);
+    shards.until(|_| engine.stats().checkpoints == 1);
 }
 
 #[test]

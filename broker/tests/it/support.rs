@@ -34,7 +34,7 @@ pub(crate) fn apply(model: &mut Model, ops: &[Op]) {
             Op::PutAll { keys, value } => {
                 model.extend(keys.iter().map(|key| (key.clone(), value.clone())));
             }
-            Op::Delete { key } => {
+            Op::Delete { key } | Op::Forget { key } => {
                 model.remove(key);
             }
         }

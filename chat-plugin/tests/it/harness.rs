@@ -126,7 +126,7 @@ fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
                     rows.insert(key.clone(), value.clone());
                 }
             }
-            Op::Delete { key } => {
+            Op::Delete { key } | Op::Forget { key } => {
                 rows.remove(key);
             }
         }
@@ -203,7 +203,7 @@ impl Host for FakeHost<'_> {
             return Position(self.store.position);
         };
         let key = match first {
-            Op::Put { key, .. } | Op::Delete { key } => key,
+            Op::Put { key, .. } | Op::Delete { key } | Op::Forget { key } => key,
             Op::PutAll { keys, .. } => &keys[0],
         };
         assert_eq!(Slot(key[0]).shard(self.shards), self.shard, "a row of another shard: {key:?}");

@@ -338,7 +338,7 @@ impl Session {
             self.sending.note_row_gone(&released.queued, cx.counters);
             let key = released.queued.key.take();
             let mut ops = vec![rows::in_flight(self.slot, self.id, &released)];
-            ops.extend(key.map(|key| Op::Delete { key }));
+            ops.extend(key.map(|key| Op::Forget { key }));
             after = cx.ledger.append(ops, true, cx.out);
             for entry in self.sending.window.iter_mut().filter(|it| it.packet_id == packet_id) {
                 entry.in_store = true;
@@ -352,7 +352,7 @@ impl Session {
     /// Deletes the rows of a message that is done with; the store may take its time.
     fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
         self.sending.note_row_gone(queued, cx.counters);
-        let row = queued.key.clone().map(|key| Op::Delete { key });
+        let row = queued.key.clone().map(|key| Op::Forget { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
         let ops: Vec<Op> = row.into_iter().chain(id).collect();
         if !ops.is_empty() {

@@ -105,7 +105,7 @@ impl Shard {
             self.counters.add(Metric::DroppedQueueFull, 1);
             let session = self.sessions.get_mut(&copy.session).ok_or(NoRoom)?;
             let dropped = session.sending.drop_oldest(&self.counters).ok_or(NoRoom)?;
-            ops.extend(dropped.map(|key| Op::Delete { key }));
+            ops.extend(dropped.map(|key| Op::Forget { key }));
         }
         Ok(())
     }

@@ -819,7 +819,7 @@ fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
             Op::PutAll { keys, value } => {
                 rows.extend(keys.iter().map(|key| (key.clone(), value.clone())));
             }
-            Op::Delete { key } => {
+            Op::Delete { key } | Op::Forget { key } => {
                 rows.remove(key);
             }
         }
