@@ -236,7 +236,10 @@ fn start_failure(error: StartError) -> Failure {
         // Such as a disk that is still full: nothing is wrong with the data.
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
-            OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
+            OpenError::NotAStore { .. }
+            | OpenError::FormatVersion { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Journal(_),
         )
         | StartError::Row { .. } => Exit::Data,
         StartError::Open(_) | StartError::Read(_) => Exit::Io,

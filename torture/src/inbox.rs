@@ -157,7 +157,7 @@ impl Inbox {
                 it.connection,
                 it.packet,
                 it.id,
-                if it.name == Some(name) { "" } else { " of another" }
+                if it.name.is_none_or(|it| it == name) { "" } else { " of another" }
             )
         });
         told.collect::<Vec<_>>().join("; ")
