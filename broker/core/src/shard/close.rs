@@ -206,8 +206,10 @@ impl Shard {
         let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
         ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
+        let mut ready = session.opening.as_ref().map_or(Position::START, |it| it.ready);
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
+            ready = ready.max(entry.after);
             if entry.was_sent() {
                 in_flight = true;
                 in_flight_last = in_flight_last.max(entry.queued.number);
@@ -230,6 +232,7 @@ impl Shard {
             rows_bytes: sending.rows_bytes,
             in_flight: in_flight || untouched,
             in_flight_last,
+            ready,
             dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
@@ -262,6 +265,7 @@ impl Shard {
             rows_bytes,
             in_flight: persistent,
             in_flight_last: 0,
+            ready: Position::START,
             dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),

@@ -38,6 +38,9 @@ pub(super) struct Offline {
     /// The largest number among the messages in flight: rows up to it are not dropped when the
     /// queue is full, for the Client may have seen them.
     pub(super) in_flight_last: u64,
+    /// What its last connection waited for: rows say nothing of that, and nobody may be told before
+    /// it is stored what they say.
+    pub(super) ready: Position,
     /// The read that finds the oldest messages of a queue that is too long.
     pub(super) dropping: Option<u64>,
     /// QoS 2 messages of its last connection that other shards have still to take over.
@@ -147,6 +150,7 @@ impl Shard {
                 rows_bytes: 0,
                 in_flight: false,
                 in_flight_last: 0,
+                ready: Position::START,
                 dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),
