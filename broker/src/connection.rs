@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tidings_core::codec::Version;
+use tidings_core::rate::Bucket;
 use tidings_core::time::Time;
 use tokio::io::ReadBuf;
 
 use crate::listener::Stream;
+use crate::visitors::Visitor;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +72,19 @@ pub(crate) struct Connection {
     pub(crate) parting: Parting,
     /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
+    pub(crate) pace: Pace,
+    /// Its place among those from its address.
+    _from: Option<Visitor>,
+}
+
+/// How fast a connection publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    pub(crate) bucket: Bucket,
+    /// It is not read before.
+    pub(crate) paused_until: Option<Time>,
+    /// Since when it has had more to say than it may, without a break.
+    pub(crate) over_since: Option<Time>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -83,7 +98,12 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Box<dyn Stream>, version: Version, input: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        version: Version,
+        input: Vec<u8>,
+        from: Option<Visitor>,
+    ) -> Self {
         Self {
             stream,
             version,
@@ -103,6 +123,8 @@ impl Connection {
             watched_until: None,
             parting: Parting::No,
             stalled: false,
+            pace: Pace::default(),
+            _from: from,
         }
     }
 

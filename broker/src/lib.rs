@@ -37,11 +37,12 @@ mod runtime;
 mod start;
 pub mod store;
 mod teller;
+mod visitors;
 
 pub use builder::{Builder, StartError};
 pub use engine::Durability;
 pub use health::Fatal;
-pub use limits::ConnectionLimits;
+pub use limits::{ConnectionLimits, Rates};
 #[doc(hidden)]
 pub use start::recover;
 pub use start::{Broker, StopError};

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::auth::Step;
 use crate::exchange::{Going, Reauthenticator};
 use crate::listener::Stream;
+use crate::visitors::Visitor;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Introduced {
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
     pub(crate) login: Login,
+    /// Its place among the connections from its address.
+    pub(crate) from: Option<Visitor>,
 }
 
 /// Who a connection speaks for, and as which session.

@@ -18,7 +18,7 @@ use crate::descriptors::Descriptors;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
-use crate::limits::ConnectionLimits;
+use crate::limits::{ConnectionLimits, Rates};
 use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::metrics::Metrics;
@@ -42,6 +42,7 @@ pub struct Broker {
     health: Arc<Health>,
     /// Whoever comes while it stops is told where else to go.
     refers: bool,
+    rates_apply: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -65,6 +66,11 @@ impl Broker {
     /// Where it listens and what is spoken there, in the order of the [`Builder`].
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Whether Clients are held to rates: see [`Rates`].
+    pub fn rates_apply(&self) -> bool {
+        self.rates_apply
     }
 
     /// What has been counted, as it is now. Cheap enough to be asked every second.
@@ -187,8 +193,18 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
+    let rates_apply = match builder.connections.rates {
+        Rates::On => true,
+        Rates::Off => false,
+        // Who comes by the door alone may come from anywhere.
+        Rates::OffOnLoopback => {
+            builder.listeners.is_empty() || !builder.listeners.iter().all(Listener::is_local)
+        }
+    };
     let connections = within_reason(builder.connections, &builder.limits);
-    let limits = Arc::new(limits_of_a_shard(&builder.limits, &connections, shards));
+    let connections = if rates_apply { connections } else { connections.without_rates() };
+    let limits = limits_of_a_shard(&builder.limits, &connections, shards);
+    let limits = Arc::new(Limits { rates_apply, ..limits });
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -251,6 +267,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         methods: builder.methods,
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
+        clock,
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
@@ -267,6 +284,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         teller,
         health,
         refers,
+        rates_apply,
     })
 }
 

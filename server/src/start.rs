@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
+use tidings_broker::auth::{ScramSha256, UsersFile};
 use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
@@ -17,7 +17,9 @@ use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::OpenError;
 use tidings_broker::journal::ReplayError;
 use tidings_broker::listener::{Listener, Place, Tls};
-use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
+use tidings_broker::{
+    Broker, Builder, ConnectionLimits, Durability, Fatal, Rates, StartError, StopError,
+};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -44,7 +46,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     };
 
     let users_file = config.users_file();
-    let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let users = UsersFile::open(&users_file, logins::limits(&config)).map_err(users::failure)?;
     let users = Arc::new(users);
     let user_count = users.len();
     let open_until_users = !config.has_other_logins();
@@ -69,6 +71,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         durability: config.data.durability,
         open: user_count == 0 && open_until_users,
         users: user_count,
+        rates_apply: broker.rates_apply(),
         logins: &logins::names(&config),
         users_file: &users_file,
         rules: watch.rights.len(),
@@ -127,6 +130,9 @@ fn chat_options(config: &Config) -> ChatOptions {
     let chat = &config.chat;
     let mut options = ChatOptions::default();
     options.payload_bytes_max = size(chat.payload_bytes_max);
+    options.send_rate = count(chat.send_rate);
+    options.send_burst = count(chat.send_burst);
+    options.new_chats_per_minute = count(chat.new_chats_per_minute);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
@@ -199,6 +205,19 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),
+        rates: match limits.rates {
+            config::Rates::Auto => Rates::OffOnLoopback,
+            config::Rates::On => Rates::On,
+            config::Rates::Off => Rates::Off,
+        },
+        publish_rate: count(limits.publish_rate),
+        publish_burst: count(limits.publish_burst),
+        publish_over_max: Duration::from_secs(limits.publish_over_max_s),
+        connect_rate_per_address: count(limits.connect_rate_per_address),
+        connect_burst_per_address: count(limits.connect_burst_per_address),
+        connections_per_address_max: size(limits.connections_per_address_max),
+        start_connect_rate: count(limits.start_connect_rate),
+        start_connect_time: Duration::from_secs(limits.start_connect_s),
         outbound_soft_bytes: size(limits.outbound_soft_bytes),
         outbound_hard_bytes: size(limits.outbound_hard_bytes),
         unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
@@ -207,6 +226,10 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
 
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn count(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn start_failure(error: StartError) -> Failure {

@@ -57,7 +57,7 @@ impl Disk {
     /// The disk as it is after the power was cut now.
     pub(crate) fn cut(self) -> io::Result<Self> {
         let number = self.number + 1;
-        let place = self.image.parent().unwrap_or(Path::new(".")).to_owned();
+        let place = self.image.parent().unwrap_or_else(|| Path::new(".")).to_owned();
         let image = place.join(format!("image-{number}"));
         fs::copy(&self.image, &image)?;
         drop(self);

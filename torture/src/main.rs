@@ -224,7 +224,7 @@ fn pair(values: &[u64]) -> (u64, u64) {
 
 fn crash(it: &Crash) -> Result<bool, String> {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = it.seed.unwrap_or(u64::from(clock.subsec_nanos()));
+    let seed = it.seed.unwrap_or_else(|| u64::from(clock.subsec_nanos()));
     let place = it.broker.place()?;
     println!("seed {seed}, files in {}", place.path().display());
     let plan = crash::Plan {

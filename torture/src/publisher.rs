@@ -49,7 +49,7 @@ pub(crate) const fn streams(number: usize) -> [usize; 2] {
 
 impl Publisher {
     pub(crate) fn new(scene: &Arc<Scene>, random: Random, number: usize, pause_ms: u64) -> Self {
-        let version = if number % 2 == 0 { Version::V311 } else { Version::V5 };
+        let version = if number.is_multiple_of(2) { Version::V311 } else { Version::V5 };
         let hello = Hello::new(version, format!("publisher{number}"));
         let (scene, waiting) = (Arc::clone(scene), VecDeque::new());
         Self { scene, random, hello, number, waiting, pause_ms }

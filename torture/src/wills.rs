@@ -44,7 +44,7 @@ pub(crate) fn run_mortal(scene: &Arc<Scene>, mut random: Random, wills: &Mutex<W
             continue;
         }
         number += 1;
-        let version = if number % 2 == 0 { Version::V5 } else { Version::V311 };
+        let version = if u64::is_multiple_of(number, 2) { Version::V5 } else { Version::V311 };
         // Another name each time: between a DISCONNECT and the CONNECT that takes over is no order.
         let mut hello = Hello::new(version, format!("mortal{number}"));
         hello.clean = true;

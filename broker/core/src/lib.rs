@@ -17,6 +17,7 @@ pub mod metric;
 pub mod output;
 pub mod peer;
 mod protocol_error;
+pub mod rate;
 pub mod record;
 mod router;
 mod session;

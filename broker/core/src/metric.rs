@@ -177,6 +177,13 @@ metrics! {
         LimitUnauthenticated "unauthenticated_connections_max";
         LimitUnauthenticatedPerAddress "unauthenticated_per_address_max";
         LimitConnections "connections_max";
+        LimitPublishRate "publish_rate";
+        LimitPublishOver "publish_over_max_s";
+        LimitConnectRate "connect_rate_per_address";
+        LimitConnectionsPerAddress "connections_per_address_max";
+        LimitStartConnectRate "start_connect_rate";
+        LimitChatSends "chat.send_rate";
+        LimitNewChats "chat.new_chats_per_minute";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

@@ -251,6 +251,7 @@ impl Engine {
                 at_start: Arc::clone(&at_start),
                 checkpoint_bytes,
                 stage: Stage::Idle,
+                untidy: true,
             },
             committer: Committer::new(Arc::clone(&hub), journal, checkpoint_bytes, syncs),
         };

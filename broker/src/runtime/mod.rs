@@ -18,6 +18,7 @@ use std::time::Duration;
 use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
+use tidings_core::rate::Rate;
 use tidings_core::record::Row;
 use tidings_core::shard::{Input, Shard};
 use tidings_core::slot::ShardId;
@@ -36,6 +37,7 @@ use crate::observer::Observers;
 use authenticate::ByMethod;
 
 mod authenticate;
+mod pace;
 mod read;
 mod write;
 
@@ -73,6 +75,9 @@ pub(crate) struct Runtime {
     stalled: Vec<ConnectionId>,
     /// Connections that have to be looked at because they are stuck.
     stuck: BTreeSet<(Time, ConnectionId)>,
+    /// How fast a connection may publish, and those that are not read because they are faster.
+    publishes: Option<Rate>,
+    paused: BTreeSet<(Time, ConnectionId)>,
     posts: Vec<Post>,
     clock: Clock,
     observers: Observers,
@@ -135,6 +140,8 @@ impl Runtime {
             dirty: Vec::new(),
             stalled: Vec::new(),
             stuck: BTreeSet::new(),
+            publishes: parts.limits.publishes(),
+            paused: BTreeSet::new(),
             posts: parts.posts,
             clock: parts.clock,
             observers: parts.observers,
@@ -325,7 +332,8 @@ impl Runtime {
     /// Sees to it that the clock's task wakes in time.
     fn arm_clock(&mut self) {
         let stuck = self.stuck.first().map(|(due, _)| *due);
-        let next = self.shard.next_timeout().into_iter().chain(stuck).min();
+        let paused = self.paused.first().map(|(due, _)| *due);
+        let next = self.shard.next_timeout().into_iter().chain(stuck).chain(paused).min();
         if next != self.armed && next.is_some_and(|next| self.armed.is_none_or(|it| next < it)) {
             self.armed = next;
             wake(self.wake_clock.as_ref());
@@ -346,6 +354,7 @@ impl Runtime {
             self.stuck.pop_first();
             self.check_stuck(id, now);
         }
+        self.end_pauses(now);
         self.arm_clock();
     }
 }

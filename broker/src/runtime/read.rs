@@ -19,7 +19,7 @@ use crate::mail::{Introduced, Login};
 impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
-        let Introduced { mut stream, mut bytes, login } = introduced;
+        let Introduced { mut stream, mut bytes, login, from } = introduced;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -30,7 +30,7 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        let mut connection = Connection::new(stream, version, input);
+        let mut connection = Connection::new(stream, version, input, from);
         // Who takes its session over gets a place beside the older connection, which goes.
         let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
         let max = self.limits.connections_max;
@@ -118,6 +118,10 @@ impl Runtime {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
+        // It is woken when it may publish again.
+        if connection.pace.paused_until.is_some() {
+            return Poll::Pending;
+        }
         if self.store.backlog().is_full()
             || self.shard.is_behind(id)
             || connection.parting == Parting::Waits && self.shard.is_answering(id)
@@ -138,7 +142,11 @@ impl Runtime {
         let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(false) };
         let read = connection.poll_read(cx, &mut scratch);
         let result = match read {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // It has said all it had to say, and might say more.
+                connection.pace.over_since = None;
+                Poll::Pending
+            }
             Poll::Ready(Ok(read @ 1..)) => {
                 let bytes = scratch.get(..read).unwrap_or_default();
                 self.counters.add(Metric::BytesReceived, read as u64);
@@ -219,7 +227,9 @@ impl Runtime {
         let Some(connection) = self.connections.get(&id) else { return (bytes.len(), false) };
         let version = connection.version;
         let now = self.clock.now();
+        let publishes_max = self.publishes_max(connection, now);
         let (mut used, mut packets, mut more) = (0, 0_usize, false);
+        let mut publishes = 0_u64;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -233,9 +243,14 @@ impl Runtime {
                 }
                 Ok(Some((packet, length))) => {
                     used += length;
+                    publishes += u64::from(matches!(packet, Packet::Publish(_)));
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
                     packets += 1;
+                    if publishes >= publishes_max {
+                        more = true;
+                        break;
+                    }
                     let look = packets.is_multiple_of(PACKETS_PER_LOOK);
                     if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
                         more = true;
@@ -253,6 +268,7 @@ impl Runtime {
                 self.carry_out();
             }
         }
+        self.count_publishes(id, publishes, now);
         self.carry_out();
         // A service may have answered others.
         self.wake_stalled();

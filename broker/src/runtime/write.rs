@@ -131,6 +131,9 @@ impl Runtime {
             if let Some(until) = connection.watched_until {
                 self.stuck.remove(&(until, id));
             }
+            if let Some(until) = connection.pace.paused_until {
+                self.paused.remove(&(until, id));
+            }
             wake(connection.waker.as_ref());
         }
         self.methods.remove(&id);

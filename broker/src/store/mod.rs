@@ -54,6 +54,16 @@ pub trait Store: Send + Sync + Debug {
     /// As [`put`](Self::put).
     fn flush(&self, complete_to: u64) -> Result<(), StoreFailure>;
 
+    /// Puts itself in order, a little at a time, by the thread that writes: behind each flush, and
+    /// again while it answers that there is more to do. Changes no row.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn tidy(&self) -> Result<bool, StoreFailure> {
+        Ok(false)
+    }
+
     /// The number of the last [`flush`](Self::flush); 0 before the first.
     ///
     /// # Errors

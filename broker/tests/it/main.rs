@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod abuse;
 mod answers;
 mod corpus;
 mod enhanced;
@@ -18,6 +19,7 @@ mod journal;
 mod keys;
 mod limits;
 mod login_panics;
+mod rates;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;
@@ -29,6 +31,7 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod upkeep;
 mod webhook;
 mod websocket;
 mod wire;

@@ -92,7 +92,8 @@ impl UserSide {
                     payload: Bytes::copy_from_slice(publish.payload),
                     origin,
                 };
-                to_chat(&place, ChatInput::Send(Box::new(post)), host);
+                let sent = self.send(client.user, place, Box::new(post), host);
+                sent.map_err(|refusal| (id, refusal))?;
             }
             Command::Read { peer } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
@@ -177,7 +178,7 @@ impl UserSide {
         }
     }
 
-    fn refused(
+    pub(super) fn refused(
         &mut self,
         origin: &Origin,
         version: Version,

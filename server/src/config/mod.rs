@@ -381,8 +381,38 @@ section! {
         connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
-        /// Most of them from one address, or one IPv6 network (/64).
+        /// Most of them from one address, or one IPv6 network (/64). Where it is less than all there
+        /// may be, nobody is kept out by a few addresses that take all places.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+        /// Logins that may fail within a minute, for one user and from one address; 0 is no bound. More:
+        /// CONNACK 0x89, unless the user logged in from there before.
+        login_failures_per_minute: u64 = 10, Kind::Number(0, 100_000);
+        /// Milliseconds after which a login that failed is answered.
+        login_failure_delay_ms: u64 = 1000, Kind::Number(0, 10_000);
+        /// Whether the bounds below, and those of `chat.` that are rates, are in force: "on", "off", or
+        /// "auto", which is off where every listener is a loopback address or a Unix socket and behind
+        /// no proxy.
+        rates: Rates = Rates::Auto, Kind::Choice(&["auto", "on", "off"]);
+        /// PUBLISH packets a second of one connection, of any QoS; 0 is no bound. Faster: it is read
+        /// more slowly.
+        publish_rate: u64 = 50, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        publish_burst: u64 = 200, Kind::Number(2, 1_000_000);
+        /// Seconds a connection may be faster without a break; 0 is no bound. Then: DISCONNECT 0x96.
+        publish_over_max_s: u64 = 30, Kind::Number(0, 3600);
+        /// Connections a second from one address, or one IPv6 network (/64); 0 is no bound. More are
+        /// closed at once.
+        connect_rate_per_address: u64 = 20, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        connect_burst_per_address: u64 = 200, Kind::Number(1, 1_000_000);
+        /// Most connections from one address at a time, authenticated or not; 0 is no bound. More are
+        /// closed at once.
+        connections_per_address_max: u64 = 256, Kind::Number(0, 1_000_000);
+        /// Connections a second that are accepted in the first time after a start; 0 is no bound. The
+        /// others wait.
+        start_connect_rate: u64 = 500, Kind::Number(0, 1_000_000);
+        /// Seconds of that time.
+        start_connect_s: u64 = 60, Kind::Number(1, 3600);
     }
 }
 
@@ -399,6 +429,13 @@ section! {
     Chat, "chat." {
         /// Largest payload of a chat message.
         payload_bytes_max: u64 = 64 * KIB, Kind::Number(1, 16 * MIB);
+        /// Messages a second that a user sends, from all devices together; 0 is no bound. More: `limit`,
+        /// and when to try again. A rate: see `limits.rates`.
+        send_rate: u64 = 2, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        send_burst: u64 = 60, Kind::Number(1, 1_000_000);
+        /// Chats that a user may begin within a minute; 0 is no bound. More: `limit`. A rate as well.
+        new_chats_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
@@ -458,6 +495,16 @@ pub(crate) enum PayloadFormat {
     Check,
 }
 
+/// A word of `limits.rates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rates {
+    /// On, unless only this machine comes in.
+    Auto,
+    On,
+    Off,
+}
+
 /// A word of `tls.client_certificates`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -507,6 +554,9 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
+    const CHAT_RATES: [&str; 3] =
+        ["chat.send_rate", "chat.send_burst", "chat.new_chats_per_minute"];
+
     /// The cells of the row of a page that begins with `key`.
     fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
         let begins = format!("| `{key}` |");
@@ -536,8 +586,16 @@ mod tests {
             }
         }
         // And none that is gone.
-        let all = page.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, all);
+        let all = page.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
+        // The rates of chat have a table of their own.
+        for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
+            let cells = row(page, key.name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{}", key.name);
+            let counted = cells[4].trim_matches('`');
+            assert!(labels.iter().any(|label| label == counted), "{}: {counted}", key.name);
+        }
         for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
             assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
         }

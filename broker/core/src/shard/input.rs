@@ -59,6 +59,14 @@ pub enum Input<'a> {
         /// What is wrong with them.
         cause: Malformed,
     },
+    /// The shell cannot go on with a connection: its Client is told `reason`, which is at least 0x80,
+    /// and closed.
+    Refuse {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        reason: ReasonCode,
+    },
     /// The answer to [`crate::output::Output::Authenticate`].
     Authenticated {
         /// Where.

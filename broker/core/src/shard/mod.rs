@@ -189,6 +189,9 @@ impl Shard {
             Input::Malformed { connection, cause } => {
                 self.refuse(connection, cause.into(), now, out);
             }
+            Input::Refuse { connection, reason } => {
+                self.refuse(connection, CloseCause::Refused(reason), now, out);
+            }
             Input::Authenticated { connection, step } => {
                 self.authenticated(connection, step, now, out);
             }

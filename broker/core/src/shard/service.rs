@@ -15,6 +15,7 @@ use crate::hook::{
     Tag,
 };
 use crate::message::{Message, MessageId};
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Position, Query, Record};
@@ -167,6 +168,14 @@ impl Host for HostOf<'_> {
 
     fn message_id(&mut self) -> MessageId {
         MessageId(self.shard.ledger.number(self.out))
+    }
+
+    fn rates_apply(&self) -> bool {
+        self.shard.limits.rates_apply
+    }
+
+    fn count(&mut self, metric: Metric) {
+        self.shard.counters.add(metric, 1);
     }
 
     fn store(&mut self, record: Record) -> Position {
