@@ -1,6 +1,6 @@
 //! What everybody who takes part knows of each other: the phase, the breaks, the faults that were seen.
 //!
-//! A [`Fault`] is a promise that was broken, with evidence; a count is what is worth knowing.
+//! A fault is a [`Promise`] that was broken, with evidence; a count is what is worth knowing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
