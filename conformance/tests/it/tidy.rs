@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of a crate may import only the modules before it. `lib.rs` and `main.rs` stand above.
-const LADDERS: [(&str, &[&str]); 6] = [
+const LADDERS: [(&str, &[&str]); 7] = [
     (
         "broker/core",
         &[
@@ -156,15 +156,42 @@ const LADDERS: [(&str, &[&str]); 6] = [
             "section7_0",
         ],
     ),
+    (
+        "torture",
+        &[
+            "random",
+            "wire",
+            "scene",
+            "inbox",
+            "publisher",
+            "subscriber",
+            "retained",
+            "changes",
+            "wills",
+            "chat",
+            "process",
+            "journal",
+            "disk",
+            "measure",
+            "plot",
+            "bulk",
+            "cast",
+            "strike",
+            "crash",
+            "fill",
+            "steady",
+        ],
+    ),
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
-const DEPENDENCIES: [(&str, &[&str]); 5] = [
+const DEPENDENCIES: [(&str, &[&str]); 6] = [
     ("broker/core", &[]),
     ("broker", &["tidings-core"]),
     ("chat-plugin", &["tidings-core"]),
     ("client-sdk", &[]),
     ("server", &["tidings-core", "tidings-broker", "tidings-chat"]),
+    ("torture", &["tidings-core"]),
 ];
 
 /// Libraries: what they have to say, they say to their caller.

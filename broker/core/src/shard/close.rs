@@ -206,8 +206,10 @@ impl Shard {
         let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
         ops.extend(received);
+        let mut ready = session.opening.as_ref().map_or(Position::START, |it| it.ready);
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
+            ready = ready.max(entry.after);
             if entry.was_sent() {
                 in_flight = true;
                 in_flight_last = in_flight_last.max(entry.queued.number);
@@ -232,6 +234,7 @@ impl Shard {
             in_flight_last,
             perhaps_sent: sending.perhaps_sent,
             was_connected: false,
+            ready,
             dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
@@ -266,6 +269,7 @@ impl Shard {
             in_flight_last: 0,
             perhaps_sent: 0,
             was_connected: false,
+            ready: Position::START,
             dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),

@@ -254,7 +254,7 @@ impl Shard {
         session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         self.sessions.insert(id, session);
-        let opening = self.opening(open, expiry, true, Position::START);
+        let opening = self.opening(open, expiry, true, offline.ready);
         self.attach(id, open, expiry, opening, now, out);
         self.load(id, offline.in_flight, out);
         id

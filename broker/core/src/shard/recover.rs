@@ -42,6 +42,9 @@ pub(super) struct Offline {
     pub(super) perhaps_sent: u64,
     /// A crash ended its last connection.
     pub(super) was_connected: bool,
+    /// What its last connection waited for: rows say nothing of that, and nobody may be told before
+    /// it is stored what they say.
+    pub(super) ready: Position,
     /// The read that finds the oldest messages of a queue that is too long.
     pub(super) dropping: Option<u64>,
     /// QoS 2 messages of its last connection that other shards have still to take over.
@@ -167,6 +170,7 @@ impl Shard {
                 in_flight_last: 0,
                 perhaps_sent: 0,
                 was_connected: session.ends.is_none(),
+                ready: Position::START,
                 dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),

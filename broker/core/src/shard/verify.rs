@@ -88,6 +88,9 @@ impl Verifier {
             let range: KeyRange = rows::read_garbage(&row.key, &row.value)?;
             // Somebody is going to delete these.
             self.others.retain(|_, (_, key)| !range.contains(key));
+        } else if is(RowKind::Reached) {
+            // Of a session of any shard: a start asks that one whether it is still needed.
+            rows::read_mark(row)?;
         } else if !is(RowKind::Service) {
             return Err(Wrong::Kind(kind));
         }
@@ -118,6 +121,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::reach::Progress;
     use crate::record::Op;
     use crate::session::rows::SessionRow;
     use crate::slot::Slot;
@@ -136,7 +140,7 @@ mod tests {
 
     fn received(session: u64) -> Row {
         let id = crate::codec::PacketId::new(7).unwrap();
-        row(rows::received(Slot(3), SessionId(session), id))
+        row(rows::received(Slot(3), SessionId(session), id, &Progress::Here))
     }
 
     fn wrong(rows: &[Row]) -> Vec<Wrong> {

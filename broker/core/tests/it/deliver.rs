@@ -114,6 +114,27 @@ fn resumed_session_gets_what_is_in_flight_again() {
 }
 
 #[test]
+fn resumed_session_gets_no_pubrel_before_a_crash_cannot_undo_pubrec() {
+    // [MQTT-4.3.3-1]
+    for comes_twice in [false, true] {
+        let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);
+        broker.publish(alice, &message("a", "1", 2, 1));
+        assert_eq!(broker.received(bob), ["PUBLISH q2 1 a=1"]);
+        broker.lazy();
+        broker.pubrec(bob, 1);
+        broker.lose(bob);
+        let mut bob = broker.connect(&lasting("bob", 100));
+        if comes_twice {
+            broker.lose(bob);
+            bob = broker.connect(&lasting("bob", 100));
+        }
+        assert_eq!(broker.received(bob), [""; 0]);
+        broker.sync();
+        assert_eq!(broker.received(bob), ["CONNACK present", "PUBREL 1"]);
+    }
+}
+
+#[test]
 fn pubrel_is_not_held_back_by_messages_without_permit() {
     // [MQTT-4.9.0-3]
     let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);
