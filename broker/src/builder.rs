@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tidings_core::hook::{Authorize, Intercept, Observe, ServiceFactory};
 use tidings_core::limits::Limits;
+use tidings_core::marks::DiskReserve;
 use tidings_core::message::BadRow;
 use tidings_core::shard::Hooks;
 use tidings_core::slot::SLOTS;
@@ -15,7 +16,7 @@ use tidings_core::slot::SLOTS;
 use crate::auth::{
     Authenticate, Credentials, Deciding, Decision, EnhancedAuthenticate, Methods, OpenOnLoopback,
 };
-use crate::engine::{Durability, EngineOptions, OpenError};
+use crate::engine::{Compare, Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
 use crate::store::StoreFailure;
@@ -36,6 +37,8 @@ pub struct Builder {
     pub(crate) hooks: Hooks,
     pub(crate) observers: Vec<Arc<dyn Observe>>,
     pub(crate) system_interval: Duration,
+    pub(crate) disk_reserve: DiskReserve,
+    pub(crate) allocated: Option<fn() -> Option<u64>>,
 }
 
 impl Default for Builder {
@@ -60,6 +63,8 @@ impl Builder {
             hooks: Hooks::default(),
             observers: Vec::new(),
             system_interval: Duration::from_secs(10),
+            disk_reserve: DiskReserve::default(),
+            allocated: None,
         }
     }
 
@@ -98,6 +103,32 @@ impl Builder {
     pub fn journal_bytes(mut self, segment: u64, checkpoint: u64) -> Self {
         self.engine.segment_bytes = segment;
         self.engine.checkpoint_bytes = checkpoint;
+        self
+    }
+
+    /// What is to be left free of the disk: below it whatever would be kept is refused, and the rest
+    /// goes on.
+    #[must_use]
+    pub fn disk_reserve(mut self, reserve: DiskReserve) -> Self {
+        self.disk_reserve = reserve;
+        self
+    }
+
+    /// How many bytes the process's allocator has given out; asked ten times a second. Without it the
+    /// broker goes by what the process has of the machine's memory, of which it does not know how
+    /// much the allocator only keeps.
+    #[must_use]
+    pub fn allocated_bytes(mut self, allocated: fn() -> Option<u64>) -> Self {
+        self.allocated = Some(allocated);
+        self
+    }
+
+    /// How much journal is kept before a base is written, in bytes, and when a start compares the
+    /// store with both: see [`EngineOptions::base_bytes`] and [`EngineOptions::compare`].
+    #[must_use]
+    pub fn bases(mut self, journal_bytes: u64, compare: Compare) -> Self {
+        self.engine.base_bytes = journal_bytes;
+        self.engine.compare = compare;
         self
     }
 

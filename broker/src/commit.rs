@@ -13,10 +13,17 @@ use std::time::{Duration, Instant};
 use tidings_core::record::Op;
 use tidings_core::slot::ShardId;
 
+use crate::base::Copying;
+use crate::growth::Growth;
 use crate::journal::{Group, Journal};
 use crate::store::StoreFailure;
 use crate::store::overlay::Rows;
 use crate::store::read::Answer;
+
+mod counters;
+
+pub use counters::Stats;
+pub(crate) use counters::{Counters, count};
 
 /// Wakes the thread of a shard: it has something to [`poll`](crate::engine::ShardStore::poll).
 ///
@@ -24,64 +31,6 @@ use crate::store::read::Answer;
 pub trait Notify: Send + Sync {
     /// Makes the shard's thread poll soon. Must not block.
     fn notify(&self);
-}
-
-/// What the store has done since it began, and is behind with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Groups written to the journal.
-    pub groups: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Their bytes.
-    pub journal_bytes: u64,
-    /// Groups that were synced, each with one sync.
-    pub syncs: u64,
-    /// Checkpoints finished.
-    pub checkpoints: u64,
-    /// Rows that checkpoints put into the store.
-    pub rows_put: u64,
-    /// Rows that checkpoints deleted from the store.
-    pub rows_deleted: u64,
-    /// Bytes of keys and values that checkpoints put into the store.
-    pub store_bytes: u64,
-    /// Reads answered.
-    pub reads: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) groups: AtomicU64,
-    pub(crate) records: AtomicU64,
-    pub(crate) journal_bytes: AtomicU64,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) checkpoints: AtomicU64,
-    pub(crate) rows_put: AtomicU64,
-    pub(crate) rows_deleted: AtomicU64,
-    pub(crate) store_bytes: AtomicU64,
-    pub(crate) reads: AtomicU64,
-}
-
-/// Adds to a counter of [`Counters`].
-pub(crate) fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
-}
-
-impl Counters {
-    pub(crate) fn read(&self) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            groups: get(&self.groups),
-            records: get(&self.records),
-            journal_bytes: get(&self.journal_bytes),
-            syncs: get(&self.syncs),
-            checkpoints: get(&self.checkpoints),
-            rows_put: get(&self.rows_put),
-            rows_deleted: get(&self.rows_deleted),
-            store_bytes: get(&self.store_bytes),
-            reads: get(&self.reads),
-        }
-    }
 }
 
 /// What the store's threads and the shards share.
@@ -99,8 +48,18 @@ pub(crate) struct Hub {
     pub(crate) forget: AtomicU64,
     /// A checkpoint is to begin, whatever the journal's size.
     pub(crate) wanted: AtomicBool,
+    /// Records up to here are in the store for good.
+    pub(crate) checkpointed: AtomicU64,
+    /// Records up to here are in the newest base too; [`NO_BASES`] where none are written.
+    pub(crate) based: AtomicU64,
+    /// Journal bytes behind the newest base.
+    pub(crate) kept_bytes: AtomicU64,
+    /// The keeper of bases waits here.
+    pub(crate) keeper_gate: Gate,
     /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
     pub(crate) behind: AtomicBool,
+    /// Who looks at the disk waits here.
+    pub(crate) growth: Growth,
     failure: OnceLock<StoreFailure>,
     urgent: AtomicBool,
     lazy: AtomicBool,
@@ -176,7 +135,12 @@ impl Hub {
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
+            checkpointed: AtomicU64::new(0),
+            based: AtomicU64::new(NO_BASES),
+            kept_bytes: AtomicU64::new(0),
+            keeper_gate: Gate::default(),
             behind: AtomicBool::new(false),
+            growth: Growth::default(),
             failure: OnceLock::new(),
             urgent: AtomicBool::new(false),
             lazy: AtomicBool::new(false),
@@ -197,6 +161,7 @@ impl Hub {
         }
         self.stir();
         self.gate.changed();
+        self.keeper_gate.changed();
     }
 
     /// Begins a checkpoint soon.
@@ -209,6 +174,20 @@ impl Hub {
         lock(&self.state).stop.get_or_insert(stop);
         self.wake.notify_all();
         self.gate.changed();
+        self.keeper_gate.changed();
+    }
+
+    /// Records up to `through` are in the store: those that a base has too may leave the journal.
+    pub(crate) fn checkpointed(&self, through: u64) {
+        self.checkpointed.fetch_max(through, Ordering::AcqRel);
+        self.forget.fetch_max(self.forgettable(), Ordering::AcqRel);
+        self.keeper_gate.changed();
+    }
+
+    /// The last record that the journal need not have any more.
+    pub(crate) fn forgettable(&self) -> u64 {
+        let based = self.based.load(Ordering::Acquire);
+        self.checkpointed.load(Ordering::Acquire).min(based)
     }
 
     pub(crate) fn stopping(&self) -> bool {
@@ -393,7 +372,11 @@ pub(crate) struct Committer {
     spare: Group,
     /// Of each lane, the records in the group and their bytes.
     taken: Vec<(u64, u64)>,
+    copying: Option<Copying>,
 }
+
+/// The value of [`Hub::based`] where there are no bases to wait for.
+pub(crate) const NO_BASES: u64 = u64::MAX;
 
 /// How many checkpoints' worth of journal may wait for one before publishers have to.
 const BEHIND_CHECKPOINTS: u64 = 4;
@@ -407,7 +390,13 @@ impl Committer {
     ) -> Self {
         let taken = vec![(0, 0); hub.lanes.len()];
         let (group, spare) = (Group::default(), Group::default());
-        Self { hub, journal, checkpoint_bytes, syncs, group, spare, taken }
+        let copying = None;
+        Self { hub, journal, checkpoint_bytes, syncs, group, spare, taken, copying }
+    }
+
+    /// From now on the journal forgets nothing while somebody copies.
+    pub(crate) fn respect(&mut self, copying: Copying) {
+        self.copying = Some(copying);
     }
 
     /// The thread: commits until it is stopped or fails, and gives the journal back.
@@ -459,6 +448,7 @@ impl Committer {
             count(&hub.counters.syncs, u64::from(self.syncs));
             count(&hub.counters.records, records);
             count(&hub.counters.journal_bytes, bytes);
+            hub.growth.add(bytes);
             for (lane, (records, bytes)) in hub.lanes.iter().zip(&self.taken) {
                 if *records > 0 {
                     lane.stored_bytes.fetch_add(*bytes, Ordering::Release);
@@ -466,6 +456,7 @@ impl Committer {
                     lane.wake();
                 }
             }
+            hub.kept_bytes.fetch_add(bytes, Ordering::AcqRel);
             let uncovered = hub.uncovered_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
             if uncovered >= self.checkpoint_bytes.saturating_mul(BEHIND_CHECKPOINTS) {
                 hub.behind.store(true, Ordering::Release);
@@ -474,7 +465,21 @@ impl Committer {
         }
         match hub.forget.swap(0, Ordering::AcqRel) {
             0 => Ok(()),
-            through => self.journal.forget(through).map_err(failed),
+            through => {
+                let journal = &mut self.journal;
+                let Some(copying) = &self.copying else {
+                    return journal.forget(through).map_err(failed);
+                };
+                let locked = copying.unless(|| journal.forget(through));
+                match locked.map_err(|error| StoreFailure::new("lock the folder", error))? {
+                    Some(forgotten) => forgotten.map_err(failed),
+                    None => {
+                        // Tried again with the next group.
+                        hub.forget.fetch_max(through, Ordering::AcqRel);
+                        Ok(())
+                    }
+                }
+            }
         }
     }
 }

@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tidings_core::codec::Version;
+use tidings_core::rate::Bucket;
 use tidings_core::time::Time;
 use tokio::io::ReadBuf;
 
 use crate::listener::Stream;
+use crate::visitors::Visitor;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,8 +70,25 @@ pub(crate) struct Connection {
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
     pub(crate) parting: Parting,
+    /// A PUBLISH waits in the input until there is memory for it.
+    pub(crate) holds_publish: bool,
+    /// What it holds as far as the shard's thread has counted it, in bytes.
+    pub(crate) counted: usize,
     /// In the list of connections that wait for the store, or for answers.
     pub(crate) stalled: bool,
+    pub(crate) pace: Pace,
+    /// Its place among those from its address.
+    _from: Option<Visitor>,
+}
+
+/// How fast a connection publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    pub(crate) bucket: Bucket,
+    /// It is not read before.
+    pub(crate) paused_until: Option<Time>,
+    /// Since when it has had more to say than it may, without a break.
+    pub(crate) over_since: Option<Time>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -83,7 +102,12 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Box<dyn Stream>, version: Version, input: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        version: Version,
+        input: Vec<u8>,
+        from: Option<Visitor>,
+    ) -> Self {
         Self {
             stream,
             version,
@@ -102,7 +126,11 @@ impl Connection {
             stuck_since: None,
             watched_until: None,
             parting: Parting::No,
+            holds_publish: false,
+            counted: 0,
             stalled: false,
+            pace: Pace::default(),
+            _from: from,
         }
     }
 
@@ -114,6 +142,17 @@ impl Connection {
     /// How many bytes are still to be written.
     pub(crate) fn unwritten(&self) -> usize {
         self.output.len() - self.written
+    }
+
+    /// Bytes in its buffers. What they could hold besides takes no memory of the machine's.
+    fn held_bytes(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+
+    /// Counts that: what it was when it was counted last, and what it is.
+    pub(crate) fn count_held(&mut self) -> (usize, usize) {
+        let held = self.held_bytes();
+        (std::mem::replace(&mut self.counted, held), held)
     }
 
     /// Whether there is something for [`Connection::poll_write`] to do.

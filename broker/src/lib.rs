@@ -17,6 +17,7 @@
 //! ```
 
 pub mod auth;
+pub mod base;
 mod builder;
 mod clock;
 pub mod commit;
@@ -25,23 +26,28 @@ mod descriptors;
 pub mod engine;
 mod exchange;
 mod front;
+mod growth;
 mod health;
 pub mod journal;
 mod limits;
 pub mod listener;
 mod mail;
+mod memory;
 mod metrics;
 mod observer;
+mod pressure;
 pub mod rights;
 mod runtime;
 mod start;
 pub mod store;
 mod teller;
+mod visitors;
+mod watch;
 
 pub use builder::{Builder, StartError};
 pub use engine::Durability;
 pub use health::Fatal;
-pub use limits::ConnectionLimits;
+pub use limits::{ConnectionLimits, Rates};
 pub use start::{Broker, StopError};
 pub use tidings_core as core;
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::auth::Step;
 use crate::exchange::{Going, Reauthenticator};
 use crate::listener::Stream;
+use crate::visitors::Visitor;
 
 /// Something for a shard.
 #[derive(Debug)]
@@ -28,6 +29,11 @@ pub(crate) enum Mail {
     Peer(ShardId, PeerMessage),
     /// What the broker says of itself.
     System(Arc<[SystemValue]>),
+    /// Whether the disk is nearly full.
+    Disk { low: bool },
+    /// Memory is used up further than before, or less far: see [`crate::pressure::Pressure`]. All
+    /// shards together are to give back so many bytes.
+    Memory { excess: u64 },
     /// Rights have changed.
     RightsChanged,
     /// A login is not true any more: a user's, or everybody's.
@@ -44,6 +50,8 @@ pub(crate) struct Introduced {
     /// The CONNECT, and what came behind it.
     pub(crate) bytes: Vec<u8>,
     pub(crate) login: Login,
+    /// Its place among the connections from its address.
+    pub(crate) from: Option<Visitor>,
 }
 
 /// Who a connection speaks for, and as which session.
@@ -105,6 +113,11 @@ impl Post {
         self.waiting.mail.fetch_add(1, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
         let _stopped = self.sender.send(mail);
+    }
+
+    /// Bytes of what waits.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting.bytes.load(Ordering::Relaxed) as u64
     }
 
     /// Whether so much waits that what may be lost should be.
@@ -172,8 +185,8 @@ mod tests {
             for _ in 0..enough {
                 assert!(!post.is_crowded());
                 let message = Arc::clone(&message);
-                let message =
-                    PeerMessage::Publish { message, publisher: None, token: None, only: false };
+                let (publisher, token, only, origin) = (None, None, false, None);
+                let message = PeerMessage::Publish { message, publisher, token, only, origin };
                 post.send(Mail::Peer(ShardId(0), message));
             }
             assert!(post.is_crowded());

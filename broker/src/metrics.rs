@@ -11,6 +11,7 @@ use tidings_core::time::Time;
 
 use crate::clock::Clock;
 use crate::commit::Hub;
+use crate::pressure::Pressure;
 
 /// All that counts.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     connections_max: AtomicU64,
     /// Connections that have a place among those that may be, with a CONNACK or about to get one.
     places: AtomicUsize,
+    pub(crate) pressure: Pressure,
     store: Arc<Hub>,
     clock: Clock,
     begun: Time,
@@ -36,6 +38,7 @@ impl Metrics {
             connections: AtomicU64::new(0),
             connections_max: AtomicU64::new(0),
             places: AtomicUsize::new(0),
+            pressure: Pressure::default(),
             store,
             clock,
             begun: clock.now(),
@@ -69,6 +72,16 @@ impl Metrics {
         self.others.add_shared(metric, 1);
     }
 
+    /// Bytes that connections hold, unwritten or of unfinished packets.
+    pub(crate) fn held_by_connections(&self) -> u64 {
+        self.shards.iter().map(|counters| counters.get(Metric::HeldBytes)).sum()
+    }
+
+    /// How many connections were closed because memory was short.
+    pub(crate) fn closed_for_memory(&self) -> u64 {
+        self.shards.iter().map(|counters| counters.get(Metric::ClosedMemory)).sum()
+    }
+
     /// Everything, as it is now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut all = Snapshot::default();
@@ -86,6 +99,17 @@ impl Metrics {
         all.set(Metric::JournalSyncs, store.syncs);
         all.set(Metric::Checkpoints, store.checkpoints);
         all.set(Metric::StoreReads, store.reads);
+        let waiting = self.store.uncovered_bytes.load(Ordering::Relaxed);
+        all.set(Metric::JournalWaitingBytes, waiting);
+        let behind = self.store.behind.load(Ordering::Relaxed);
+        all.set(Metric::CheckpointsBehind, behind.into());
+        let pressure = &self.pressure;
+        all.set(Metric::DiskFreeBytes, pressure.disk_free.load(Ordering::Relaxed));
+        all.set(Metric::DiskLow, pressure.disk_low.load(Ordering::Relaxed).into());
+        all.set(Metric::MemoryResident, pressure.resident.load(Ordering::Relaxed));
+        all.set(Metric::MemoryUsed, pressure.used.load(Ordering::Relaxed));
+        all.set(Metric::MemoryBound, pressure.bound.load(Ordering::Relaxed));
+        all.set(Metric::MemoryMark, pressure.mark().number().into());
         all
     }
 }

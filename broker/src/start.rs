@@ -17,7 +17,7 @@ use crate::descriptors::Descriptors;
 use crate::engine::{Durability, Engine};
 use crate::front::{Front, FrontHandle, message_bytes_max};
 use crate::health::{Fatal, Health};
-use crate::limits::ConnectionLimits;
+use crate::limits::{ConnectionLimits, Rates};
 use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::metrics::Metrics;
@@ -25,6 +25,7 @@ use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
 use crate::store::StoreFailure;
 use crate::teller::Teller;
+use crate::watch::{Watch, Watched};
 
 /// A broker that serves. Dropping it ends it at once, as if killed; see [`Broker::stop`].
 #[derive(Debug)]
@@ -38,9 +39,11 @@ pub struct Broker {
     engine: Option<Engine>,
     metrics: Arc<Metrics>,
     teller: Option<Teller>,
+    watch: Option<Watch>,
     health: Arc<Health>,
     /// Whoever comes while it stops is told where else to go.
     refers: bool,
+    rates_apply: bool,
 }
 
 /// Why a broker did not stop in order. What was acknowledged is safe all the same.
@@ -64,6 +67,11 @@ impl Broker {
     /// Where it listens and what is spoken there, in the order of the [`Builder`].
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Whether Clients are held to rates: see [`Rates`].
+    pub fn rates_apply(&self) -> bool {
+        self.rates_apply
     }
 
     /// What has been counted, as it is now. Cheap enough to be asked every second.
@@ -129,7 +137,7 @@ impl Broker {
         } else {
             self.front.stop();
         }
-        drop(self.teller.take());
+        drop((self.teller.take(), self.watch.take()));
         for post in &self.posts {
             post.send(Mail::Stop);
         }
@@ -147,7 +155,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.front.stop();
-        drop(self.teller.take());
+        drop((self.teller.take(), self.watch.take()));
         // The store ends first, so that nothing is acknowledged on the way out that is not safe.
         drop(self.engine.take());
         for post in &self.posts {
@@ -173,6 +181,7 @@ impl Builder {
 fn start(builder: Builder) -> Result<Broker, StartError> {
     let mut engine_options = builder.engine.clone();
     engine_options.shards = builder.shard_count();
+    engine_options.disk_reserve_bytes = builder.disk_reserve.bytes;
     if engine_options.durability != Durability::Memory && engine_options.dir.as_os_str().is_empty()
     {
         return Err(StartError::NoDirectory(engine_options.durability));
@@ -186,8 +195,18 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
     let (engine, stores) = Engine::open(engine_options)?;
     let clock = Clock::new();
+    let rates_apply = match builder.connections.rates {
+        Rates::On => true,
+        Rates::Off => false,
+        // Who comes by the door alone may come from anywhere.
+        Rates::OffOnLoopback => {
+            builder.listeners.is_empty() || !builder.listeners.iter().all(Listener::is_local)
+        }
+    };
     let connections = within_reason(builder.connections, &builder.limits);
-    let limits = Arc::new(limits_of_a_shard(&builder.limits, &connections, shards));
+    let connections = if rates_apply { connections } else { connections.without_rates() };
+    let limits = limits_of_a_shard(&builder.limits, &connections, shards);
+    let limits = Arc::new(Limits { rates_apply, ..limits });
     let health = Arc::new(Health::new());
     let observers = Observers::start(builder.observers).map_err(StartError::Thread)?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u64);
@@ -230,6 +249,16 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     for _ in 0..shards {
         let _failed_already = all_ready.recv();
     }
+    let watched = Watched {
+        metrics: Arc::clone(&metrics),
+        posts: posts.clone(),
+        hub: engine.hub(),
+        disk: engine.disk(),
+        reserve: builder.disk_reserve,
+        memory_bytes_max: connections.memory_bytes_max,
+        allocated: builder.allocated,
+    };
+    let watch = Some(Watch::start(watched).map_err(StartError::Thread)?);
     let (door, guests) = Door::new(message_bytes_max(&limits));
     let refers = !limits.told.server_reference.is_empty();
     let mut teller = None;
@@ -250,6 +279,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         methods: builder.methods,
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
+        clock,
     };
     let front = front.start().map_err(StartError::Thread)?;
     let addresses = endpoints.iter().filter_map(Endpoint::address).collect();
@@ -264,8 +294,10 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         engine,
         metrics,
         teller,
+        watch,
         health,
         refers,
+        rates_apply,
     })
 }
 

@@ -26,6 +26,7 @@ use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
 pub use options::ChatOptions;
+pub use rows::verify;
 pub use topics::ROOTS;
 
 use chat::ChatSide;

@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-/// What can be set. The defaults suit a server of any size; no field may be zero.
+/// What can be set. The defaults suit a server of any size; no field may be zero, but for the rates,
+/// where it means: no bound. Those are in force where the broker holds Clients to rates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChatOptions {
     /// The largest payload of one message, in bytes. Above it: `size`.
     pub payload_bytes_max: usize,
+    /// How many messages a second a user sends, from all devices together. Beyond it: `limit`, and when
+    /// to try again.
+    pub send_rate: u32,
+    /// How many of them at once.
+    pub send_burst: u32,
+    /// How many chats a user may begin within a minute. Beyond it: `limit`.
+    pub new_chats_per_minute: u32,
     /// How long a user still counts as online after the last connection ended without a word.
     pub presence_grace: Duration,
     /// How long ticks of a direct chat gather before they are told.
@@ -35,6 +43,9 @@ impl Default for ChatOptions {
     fn default() -> Self {
         Self {
             payload_bytes_max: 64 * 1024,
+            send_rate: 2,
+            send_burst: 60,
+            new_chats_per_minute: 20,
             presence_grace: Duration::from_secs(5),
             receipt_delay: Duration::from_millis(100),
             cursor_delay: Duration::from_millis(50),

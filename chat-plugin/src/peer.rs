@@ -128,10 +128,19 @@ impl Refusal {
     pub(crate) fn busy(text: &str) -> Self {
         Self { code: Code::Unavailable, text: text.into(), retry_after: Some(BUSY_MILLIS) }
     }
+
+    /// Nothing more can be kept for the time being.
+    pub(crate) fn disk_full() -> Self {
+        let text = "the disk of the server is nearly full".into();
+        Self { code: Code::Unavailable, text, retry_after: Some(DISK_FULL_MILLIS) }
+    }
 }
 
 /// What to wait before trying again what was too much at once.
 const BUSY_MILLIS: u64 = 1_000;
+
+/// And what the disk has no room for.
+const DISK_FULL_MILLIS: u64 = 30_000;
 
 /// How far a user is, as another (or another device of hers) is told.
 #[derive(Debug, Clone, Default)]

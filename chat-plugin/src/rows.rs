@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidings_core::message::{BadRow, pack, unpack};
-use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
+use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
 use tidings_core::time::Time;
 
 use crate::entry::Entry;
@@ -288,6 +288,40 @@ impl RowValue for IdRow {}
 impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for UserChatRow {}
+
+/// Whether a row of chat can be read.
+///
+/// # Errors
+/// It cannot: what it says is lost.
+pub fn verify(row: &Row) -> Result<(), BadRow> {
+    let family = row.key.get(2).copied();
+    if family == Some(Family::Chat as u8) {
+        let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
+        match kind {
+            ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Id => IdRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Log => {
+                let seq = rest.first_chunk().filter(|_| rest.len() == 8).ok_or(BadRow::Content)?;
+                Entry::from_bytes(u64::from_be_bytes(*seq), &row.value).map(|_| ())
+            }
+        }
+    } else if family == Some(Family::User as u8) {
+        let name = row.key.get(3..).unwrap_or_default();
+        let end = name.iter().position(|byte| *byte == 0).ok_or(BadRow::Content)?;
+        let name = name.get(..end).and_then(|name| std::str::from_utf8(name).ok());
+        let (kind, _) =
+            name.and_then(|name| split_user_key(&row.key, name)).ok_or(BadRow::Content)?;
+        match kind {
+            UserRow::Presence => PresenceRow::from_bytes(&row.value).map(|_| ()),
+            UserRow::Device => DeviceRow::from_bytes(&row.value).map(|_| ()),
+            UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
+        }
+    } else {
+        Err(BadRow::Content)
+    }
+}
 
 /// The format of every value here; one that changes gets a number of its own.
 const FORMAT: u8 = 1;

@@ -27,6 +27,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) open: bool,
     /// How many users there are.
     pub(crate) users: usize,
+    /// Whether Clients are held to rates.
+    pub(crate) rates_apply: bool,
     /// Ways to log in besides the users file.
     pub(crate) logins: &'a [String],
     pub(crate) users_file: &'a Path,
@@ -80,7 +82,7 @@ impl Banner<'_> {
         let open = self.open;
         if open {
             row("access", &paint("33", "open, because there are no users"));
-            row("", &paint("2", "this machine only: anyone is who they say, no rate limits"));
+            row("", &paint("2", "this machine only: anyone is who they say"));
         } else {
             let access = match self.users {
                 0 => "no user with a password".to_owned(),
@@ -92,6 +94,10 @@ impl Banner<'_> {
             for login in self.logins {
                 row("", login);
             }
+        }
+        if !self.rates_apply {
+            row("limits", "no rate limits");
+            row("", &paint("2", self.why_no_rates()));
         }
         let file = self.rights_file.display();
         if self.rules > 0 {
@@ -136,6 +142,18 @@ impl Banner<'_> {
         }
         out.push('\n');
         out
+    }
+
+    fn why_no_rates(&self) -> &'static str {
+        let is_near = |endpoint: &Endpoint| match &endpoint.place {
+            Place::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Place::Unix(_) => true,
+        };
+        if self.endpoints.iter().all(is_near) && self.proxied_in_use().is_empty() {
+            "only this machine comes in; limits.rates = \"on\" holds it to them"
+        } else {
+            "limits.rates is \"off\": whoever comes in is as fast as they like"
+        }
     }
 
     /// The ways in, with what a client has to be told of them; the easiest first.
@@ -307,6 +325,7 @@ mod tests {
             durability: Durability::Fsync,
             open: users == 0,
             users,
+            rates_apply: users > 0,
             logins: &[],
             users_file: Path::new("tidings-data/users"),
             rules: 0,
@@ -333,6 +352,8 @@ mod tests {
         }
         assert!(!text.contains("rights"), "{text}");
         assert!(text.contains("no users") && !text.contains('\x1b'), "{text}");
+        assert!(text.contains("\n  limits  no rate limits\n"), "{text}");
+        assert!(text.contains("only this machine comes in"), "{text}");
     }
 
     #[test]
@@ -345,7 +366,7 @@ mod tests {
             text.contains("mosquitto_pub -h 192.0.2.1 -i laptop -u alice -P PASSWORD"),
             "{text}"
         );
-        assert!(text.contains("2 users"), "{text}");
+        assert!(text.contains("2 users") && !text.contains("rate limits"), "{text}");
         assert!(text.contains("rights  chat for every user, and no other topics"), "{text}");
         let text = render(&["192.0.2.1:1", "127.0.0.1:1883"], 1, false);
         assert!(text.contains("mosquitto_sub -i phone"), "{text}");

@@ -32,6 +32,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RightsCommand,
     },
+    /// Check a data folder that no broker serves from: journal, base, store, and every row.
+    Check(CheckArgs),
+    /// Write a copy of the store, while a broker may be serving from it.
+    Backup(BackupArgs),
+    /// Make a store of a copy.
+    Restore(RestoreArgs),
     /// Show the configuration.
     Config {
         #[command(subcommand)]
@@ -160,6 +166,33 @@ pub(crate) struct RightsTest {
 pub(crate) enum Verb {
     Publish,
     Subscribe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The data folder, or the configuration file of its broker.
+    #[arg(value_name = "DIR")]
+    pub(crate) place: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The data folder, or the configuration file of its broker.
+    #[arg(value_name = "DIR")]
+    pub(crate) place: PathBuf,
+    /// The copy; replaced once the new one is whole. `-` is standard output.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The copy; `-` is standard input.
+    pub(crate) file: PathBuf,
+    /// The data folder, in which there is no store yet.
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

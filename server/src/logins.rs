@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{
-    Authenticate, CertificateIsUser, Logins, OpenUntilUsers, TokenAlgorithm, TokenOptions, Tokens,
-    UsersFile, Webhook, WebhookOptions,
+    Authenticate, CertificateIsUser, LoginLimits, Logins, OpenUntilUsers, TokenAlgorithm,
+    TokenOptions, Tokens, UsersFile, Webhook, WebhookOptions,
 };
 
 use crate::config::Config;
@@ -37,6 +37,15 @@ fn by_password(config: &Config, users: Arc<UsersFile>) -> Result<Arc<dyn Authent
         logins = logins.webhook(webhook);
     }
     Ok(Arc::new(logins))
+}
+
+/// What failed logins cost.
+pub(crate) fn limits(config: &Config) -> LoginLimits {
+    let limits = &config.limits;
+    LoginLimits {
+        failures_per_minute: u32::try_from(limits.login_failures_per_minute).unwrap_or(u32::MAX),
+        failure_delay: Duration::from_millis(limits.login_failure_delay_ms),
+    }
 }
 
 /// What there is besides the users file, for the banner.
@@ -72,7 +81,7 @@ fn tokens(config: &Config) -> Result<Option<Tokens>, Failure> {
         audience: filled(&auth.jwt_audience),
         user_claim: auth.jwt_user_claim.clone(),
         leeway: Duration::from_secs(auth.jwt_leeway_s),
-        ..TokenOptions::default()
+        failure_delay: limits(config).failure_delay,
     };
     Tokens::open(options).map(Some).map_err(|error| {
         Failure::new(
@@ -113,6 +122,7 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, Failure> {
         accepted_for: Duration::from_secs(auth.webhook_accepted_s),
         refused_for: Duration::from_secs(auth.webhook_refused_s),
         questions_max: usize::try_from(auth.webhook_questions_max).unwrap_or(usize::MAX),
+        limits: limits(config),
         ..WebhookOptions::new(&auth.webhook_url)
     };
     let webhook = Webhook::new(options);

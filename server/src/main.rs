@@ -4,11 +4,14 @@
 //! that says why the process ends otherwise than wanted.
 
 mod banner;
+mod check;
 mod cli;
 mod config;
+mod copies;
 mod exit;
 mod listeners;
 mod logins;
+mod progress;
 mod rights;
 mod start;
 mod users;
@@ -23,6 +26,12 @@ use tracing_subscriber::filter::LevelFilter;
 use cli::{Cli, Command, ConfigArgs, ConfigCommand};
 use config::{Format, Level, Settings};
 use exit::{Exit, Failure};
+
+/// One that can say how much is in use: what the system's keeps of freed memory cannot be told from
+/// what is, and a burst would look like a leak.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -52,6 +61,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::User { command } => users::run(command).map(|()| ExitCode::SUCCESS),
         Command::Rights { command } => rights::run(command),
+        Command::Check(args) => check::run(&args),
+        Command::Backup(args) => copies::backup(&args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => copies::restore(&args).map(|()| ExitCode::SUCCESS),
         Command::Config { command: ConfigCommand::Print(args) } => {
             exit::print(&config::print(&load(&args)?)).map(|()| ExitCode::SUCCESS)
         }

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{LoginLimits, ScramSha256, UsersFile};
+use tidings_broker::auth::{ScramSha256, UsersFile};
 use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::core::limits::{Limits, Offers, Told};
+use tidings_broker::core::marks::DiskReserve;
 use tidings_broker::core::topic::TopicLimits;
-use tidings_broker::engine::OpenError;
+use tidings_broker::engine::{Compare, OpenError};
 use tidings_broker::journal::ReplayError;
 use tidings_broker::listener::{Listener, Place, Tls};
-use tidings_broker::{Broker, Builder, ConnectionLimits, Durability, Fatal, StartError, StopError};
+use tidings_broker::{
+    Broker, Builder, ConnectionLimits, Durability, Fatal, Rates, StartError, StopError,
+};
 use tidings_chat::{Chat, ChatOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -44,7 +47,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     };
 
     let users_file = config.users_file();
-    let users = UsersFile::open(&users_file, LoginLimits::default()).map_err(users::failure)?;
+    let users = UsersFile::open(&users_file, logins::limits(&config)).map_err(users::failure)?;
     let users = Arc::new(users);
     let user_count = users.len();
     let open_until_users = !config.has_other_logins();
@@ -69,6 +72,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         durability: config.data.durability,
         open: user_count == 0 && open_until_users,
         users: user_count,
+        rates_apply: broker.rates_apply(),
         logins: &logins::names(&config),
         users_file: &users_file,
         rules: watch.rights.len(),
@@ -108,6 +112,18 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             config::Durability::Memory => Durability::Memory,
         })
         .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
+        .disk_reserve(DiskReserve {
+            bytes: config.data.reserve_bytes,
+            percent: u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX),
+        })
+        .bases(
+            config.data.base_bytes,
+            match config.data.compare {
+                config::Compare::AfterCrash => Compare::AfterCrash,
+                config::Compare::Always => Compare::Always,
+                config::Compare::Never => Compare::Never,
+            },
+        )
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
         .limits(limits(config))
         .connection_limits(connection_limits(config))
@@ -116,10 +132,21 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .authenticate(logins::authenticate(config, &watch.users)?)
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(Chat::new(chat_options(config))));
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        builder = builder.allocated_bytes(allocated);
+    }
     for listener in listeners {
         builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
+}
+
+/// What the allocator has given out, in bytes.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn allocated() -> Option<u64> {
+    tikv_jemalloc_ctl::epoch::advance().ok()?;
+    tikv_jemalloc_ctl::stats::allocated::read().ok()?.try_into().ok()
 }
 
 /// Chat, as configured.
@@ -127,6 +154,9 @@ fn chat_options(config: &Config) -> ChatOptions {
     let chat = &config.chat;
     let mut options = ChatOptions::default();
     options.payload_bytes_max = size(chat.payload_bytes_max);
+    options.send_rate = count(chat.send_rate);
+    options.send_burst = count(chat.send_burst);
+    options.new_chats_per_minute = count(chat.new_chats_per_minute);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
@@ -199,14 +229,32 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         connect_timeout: Duration::from_secs(limits.connect_timeout_s),
         unauthenticated_max: size(limits.unauthenticated_connections_max),
         unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),
+        rates: match limits.rates {
+            config::Rates::Auto => Rates::OffOnLoopback,
+            config::Rates::On => Rates::On,
+            config::Rates::Off => Rates::Off,
+        },
+        publish_rate: count(limits.publish_rate),
+        publish_burst: count(limits.publish_burst),
+        publish_over_max: Duration::from_secs(limits.publish_over_max_s),
+        connect_rate_per_address: count(limits.connect_rate_per_address),
+        connect_burst_per_address: count(limits.connect_burst_per_address),
+        connections_per_address_max: size(limits.connections_per_address_max),
+        start_connect_rate: count(limits.start_connect_rate),
+        start_connect_time: Duration::from_secs(limits.start_connect_s),
         outbound_soft_bytes: size(limits.outbound_soft_bytes),
         outbound_hard_bytes: size(limits.outbound_hard_bytes),
+        memory_bytes_max: limits.memory_bytes_max,
         unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
     }
 }
 
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn count(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn start_failure(error: StartError) -> Failure {
@@ -236,12 +284,24 @@ fn start_failure(error: StartError) -> Failure {
         // Such as a disk that is still full: nothing is wrong with the data.
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
-            OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } | OpenError::Journal(_),
+            OpenError::NotAStore { .. }
+            | OpenError::FormatVersion { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Base { .. }
+            | OpenError::NoBase { .. }
+            | OpenError::Journal(_),
         )
         | StartError::Row { .. } => Exit::Data,
         StartError::Open(_) | StartError::Read(_) => Exit::Io,
         _ => Exit::Software,
     };
+    if let StartError::Open(
+        OpenError::Damaged { .. } | OpenError::Base { .. } | OpenError::NoBase { .. },
+    ) = &error
+    {
+        let mend = "`tidings check` says more, `tidings restore` makes a data folder of a copy";
+        return Failure::new(exit, format_args!("{error}; {mend}"));
+    }
     Failure::new(exit, error)
 }
 
@@ -284,11 +344,26 @@ async fn run(
 }
 
 fn fatal_failure(fatal: Fatal) -> Failure {
-    let exit = match &fatal {
-        Fatal::Store(_) => Exit::Io,
-        _ => Exit::Software,
-    };
-    Failure::new(exit, fatal)
+    match &fatal {
+        Fatal::Store(failure) => {
+            let mend = if is_full(&failure.cause) {
+                "make room on the disk and start again"
+            } else {
+                "see what the system's log says of the disk, and start again"
+            };
+            let message = format_args!("{fatal}; {mend}: what was acknowledged is safe");
+            Failure::new(Exit::Io, message)
+        }
+        _ => Failure::new(Exit::Software, fatal),
+    }
+}
+
+/// Whether an error of the system's says that the disk is full (ENOSPC, EDQUOT), or the folder's
+/// share of it.
+fn is_full(cause: &str) -> bool {
+    cause.contains("os error 28)")
+        || cause.contains("os error 122)")
+        || cause.contains("StorageFull")
 }
 
 /// A signal that asks for the end.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::codec::{Publish, QoS, ReasonCode, Version};
 use crate::message::{Message, MessageId};
+use crate::metric::Metric;
 use crate::record::{Position, Query, Record, Row};
 use crate::slot::ShardId;
 use crate::time::Time;
@@ -295,6 +296,10 @@ pub trait Host {
     fn shards(&self) -> u16;
     /// 64 random bits, from the shard's seed.
     fn random(&mut self) -> u64;
+    /// Whether the disk is nearly full: what would keep more should be refused.
+    fn disk_low(&self) -> bool {
+        false
+    }
     /// An identity for a message of the service's own.
     fn message_id(&mut self) -> MessageId;
 
@@ -322,6 +327,12 @@ pub trait Host {
     /// Answers a PUBLISH: its acknowledgement is sent, in order. A token of a connection that is
     /// over is ignored.
     fn answer(&mut self, token: AnswerToken, answer: Answer);
+
+    /// Whether the service is to hold Clients to the rates that it has: not where only this machine
+    /// comes in.
+    fn rates_apply(&self) -> bool;
+    /// Counts one.
+    fn count(&mut self, metric: Metric);
 
     /// Publishes a plain message, routed to its subscribers; topics of services are not routed.
     fn publish(&mut self, message: Arc<Message>);

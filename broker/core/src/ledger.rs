@@ -96,6 +96,11 @@ impl Ledger {
     }
 }
 
+/// Whether a [`RowKind::Meta`] row can be read.
+pub(crate) fn verify(value: &[u8]) -> Result<(), BadRow> {
+    unpack::<u64>(FORMAT, value).map(|_| ())
+}
+
 /// How many numbers one stored row covers.
 const LEASE: u64 = 1 << 20;
 const FORMAT: u8 = 1;

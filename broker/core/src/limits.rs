@@ -64,6 +64,9 @@ pub struct Limits {
     pub retained_bytes_max: usize,
     /// Whether a payload that is said to be text has to be (§3.3.2.3.2); if not: 0x99.
     pub payload_format_checked: bool,
+    /// Whether services hold Clients to the rates that they have. Told by the shell, which knows
+    /// where Clients come from.
+    pub rates_apply: bool,
     /// Which parts of MQTT Clients may use.
     pub offers: Offers,
     /// What MQTT 5 Clients are told besides.
@@ -201,6 +204,7 @@ impl Default for Limits {
             retained_message_bytes_max: 64 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
             payload_format_checked: false,
+            rates_apply: false,
             offers: Offers::default(),
             told: Told::default(),
         }

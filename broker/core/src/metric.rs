@@ -108,6 +108,7 @@ metrics! {
         ClosedKeepAlive "keep_alive";
         ClosedTakenOver "taken_over";
         ClosedNotReading "not_reading";
+        ClosedMemory "memory";
         ClosedShuttingDown "shutting_down";
     }
     Counter "tidings_sessions_expired_total" "Sessions whose expiry passed while nobody was there." "" {
@@ -177,11 +178,20 @@ metrics! {
         LimitUnauthenticated "unauthenticated_connections_max";
         LimitUnauthenticatedPerAddress "unauthenticated_per_address_max";
         LimitConnections "connections_max";
+        LimitPublishRate "publish_rate";
+        LimitPublishOver "publish_over_max_s";
+        LimitConnectRate "connect_rate_per_address";
+        LimitConnectionsPerAddress "connections_per_address_max";
+        LimitStartConnectRate "start_connect_rate";
+        LimitChatSends "chat.send_rate";
+        LimitNewChats "chat.new_chats_per_minute";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";
         LimitSubscriptionIdentifiers "subscription_identifiers_available";
         LimitSharedSubscriptions "shared_subscriptions_available";
+        LimitMemory "memory_bytes_max";
+        LimitDiskReserve "reserve_bytes";
     }
     Counter "tidings_journal_groups_total" "Groups of records written to the journal." "" {
         JournalGroups "";
@@ -197,6 +207,29 @@ metrics! {
         Checkpoints "";
     }
     Counter "tidings_store_reads_total" "Reads that the store answered." "" { StoreReads ""; }
+    Gauge "tidings_journal_waiting_bytes" "Bytes of the journal that no checkpoint covers yet." "" {
+        JournalWaitingBytes "";
+    }
+    Gauge "tidings_checkpoints_behind" "1 while publishers wait for a checkpoint, else 0." "" {
+        CheckpointsBehind "";
+    }
+    Gauge "tidings_disk_free_bytes" "Free bytes of the disk that the store is on." "" {
+        DiskFreeBytes "";
+    }
+    Gauge "tidings_disk_low" "1 while the disk is nearly full, else 0." "" { DiskLow ""; }
+    Gauge "tidings_memory_bytes" "Bytes of memory that the process has, and uses of them." "kind" {
+        MemoryResident "resident";
+        MemoryUsed "used";
+    }
+    Gauge "tidings_memory_bound_bytes" "Bytes of memory that it may use; 0 if nobody knows." "" {
+        MemoryBound "";
+    }
+    Gauge "tidings_memory_mark" "How far memory is used up: 0, or 1 from 60 %, 2 from 75 %, 3 from 85 %." "" {
+        MemoryMark "";
+    }
+    Gauge "tidings_held_bytes" "Bytes that connections hold, unwritten or of unfinished packets." "" {
+        HeldBytes "";
+    }
 }
 
 impl Metric {
@@ -290,6 +323,11 @@ impl Counters {
         if let Some(cell) = self.cells.get(metric as usize) {
             cell.store(cell.load(Ordering::Relaxed).saturating_sub(n), Ordering::Relaxed);
         }
+    }
+
+    /// What it is now.
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.cells.get(metric as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// Sets a gauge.

@@ -13,13 +13,17 @@
 //! The group of a Shared Subscription (§4.8.2) is owned by one shard, which wants to hear what the
 //! group hears. Sessions of any shard join it ([`PeerMessage::Member`]). The owner chooses a member
 //! for each message and hands it to that one's shard ([`PeerMessage::Hand`]).
+//!
+//! Whoever takes over a QoS 2 message of another shard's session keeps a mark of that, until it is
+//! told that it will not come again ([`PeerMessage::Forget`]). See [`crate::reach`].
 
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::codec::{QoS, ReasonCode};
+use crate::codec::{PacketId, QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
+use crate::reach::{Origin, Reach};
 use crate::slot::ShardId;
 use crate::topic::TopicFilter;
 
@@ -47,6 +51,8 @@ pub enum PeerMessage {
         token: Option<u64>,
         /// Whether the message goes to this one shard, so that a full queue can refuse it.
         only: bool,
+        /// What it came by, if a mark of it is to be kept.
+        origin: Option<Origin>,
     },
     /// A session of the sender's is a member of a group of yours, or is none any more.
     Member {
@@ -73,6 +79,8 @@ pub enum PeerMessage {
         only: bool,
         /// Whether there is nobody with room to return it for.
         last: bool,
+        /// What it came by, if a mark of it is to be kept.
+        origin: Option<Origin>,
     },
     /// The session that was chosen cannot take it: choose another one.
     Returned {
@@ -84,6 +92,8 @@ pub enum PeerMessage {
         token: Option<u64>,
         /// As there.
         only: bool,
+        /// As there.
+        origin: Option<Origin>,
     },
     /// A member's session is over, and this message of a group of yours was not delivered.
     Left {
@@ -98,6 +108,24 @@ pub enum PeerMessage {
     Retain {
         /// The message.
         message: Arc<Message>,
+        /// Repeated by [`PeerMessage::Taken`], when one is asked for.
+        token: Option<u64>,
+    },
+    /// At start: a session of yours published this message, and these have it.
+    Reached {
+        /// The session.
+        session: SessionId,
+        /// The Packet Identifier.
+        packet_id: PacketId,
+        /// Who.
+        reach: Reach,
+    },
+    /// A session of the sender's does not send this message again: delete the marks of it.
+    Forget {
+        /// The session.
+        session: SessionId,
+        /// The Packet Identifier; `None`: whichever, the session is over.
+        packet_id: Option<PacketId>,
         /// Repeated by [`PeerMessage::Taken`], when one is asked for.
         token: Option<u64>,
     },

@@ -83,6 +83,8 @@ pub enum RowKind {
     Retained = 6,
     /// Rows that nothing refers to any more and that are still to be deleted.
     Garbage = 7,
+    /// Whom a QoS 2 message of another shard's session has reached.
+    Reached = 8,
     /// A row of a service: the rest of the key is the service's own.
     Service = 64,
 }

@@ -36,6 +36,31 @@ impl Slot {
     }
 }
 
+/// Some of the slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Slots([u64; 4]);
+
+impl Slots {
+    /// Adds one.
+    pub fn insert(&mut self, slot: Slot) {
+        if let Some(word) = self.0.get_mut(usize::from(slot.0 >> 6)) {
+            *word |= 1 << (slot.0 & 63);
+        }
+    }
+
+    /// Whether it is among them.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.0.get(usize::from(slot.0 >> 6)).is_some_and(|word| word >> (slot.0 & 63) & 1 == 1)
+    }
+
+    /// Adds all of `others`.
+    pub fn extend(&mut self, others: &Self) {
+        for (word, other) in self.0.iter_mut().zip(others.0) {
+            *word |= other;
+        }
+    }
+}
+
 /// A state machine that owns some of the slots; numbered from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
@@ -53,6 +78,19 @@ mod tests {
     }
 
     const GOLDEN: [u8; 4] = [133, 75, 31, 124];
+
+    #[test]
+    fn slots_hold_what_was_put_in_and_nothing_else() {
+        let mut slots = Slots::default();
+        let mut others = Slots::default();
+        for slot in [0, 63, 64, 200] {
+            slots.insert(Slot(slot));
+        }
+        others.insert(Slot(255));
+        slots.extend(&others);
+        let found: Vec<u8> = (0..=u8::MAX).filter(|it| slots.contains(Slot(*it))).collect();
+        assert_eq!(found, [0, 63, 64, 200, 255]);
+    }
 
     #[test]
     fn every_slot_has_a_shard_and_every_shard_its_share() {

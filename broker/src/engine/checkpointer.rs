@@ -23,6 +23,8 @@ pub(super) struct Checkpointer {
     pub(super) at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
     pub(super) checkpoint_bytes: u64,
     pub(super) stage: Stage,
+    /// The store may have something to put in order.
+    pub(super) untidy: bool,
 }
 
 /// How far a checkpoint is.
@@ -75,10 +77,7 @@ impl Checkpointer {
     pub(super) fn is_ready(&self) -> bool {
         let hub = &self.hub;
         match &self.stage {
-            Stage::Idle => {
-                hub.wanted.load(Ordering::Acquire)
-                    || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
-            }
+            Stage::Idle => self.untidy || self.is_due(),
             Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
                 let desk = lock(&lane.desk);
                 desk.left.is_some() || desk.frozen.is_some()
@@ -93,6 +92,11 @@ impl Checkpointer {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.hub.wanted.load(Ordering::Acquire)
+            || self.hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+    }
+
     /// Takes the next step, which is ready.
     ///
     /// # Errors
@@ -100,7 +104,11 @@ impl Checkpointer {
     /// As [`Store::put`]; no step may be taken then.
     pub(super) fn step(&mut self) -> Result<(), StoreFailure> {
         self.stage = match std::mem::take(&mut self.stage) {
-            Stage::Idle => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle if self.is_due() => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle => {
+                self.untidy = self.store.tidy()?;
+                Stage::Idle
+            }
             Stage::Freezing(span) => {
                 let shards = self.hub.lanes.iter().map(|lane| frozen_by(lane)).collect();
                 // Records may be frozen that wait for company: they need not find it.
@@ -121,6 +129,7 @@ impl Checkpointer {
             Stage::Flushing(span, shards) => {
                 flush(&self.hub, &*self.store, span.through)?;
                 self.release(span, &shards);
+                self.untidy = true;
                 Stage::Releasing(shards)
             }
             // Freeing a million rows takes a while: here, and not in a shard's thread.
@@ -148,8 +157,8 @@ impl Checkpointer {
     fn release(&self, span: Span, shards: &[Frozen]) {
         let hub = &self.hub;
         lock(&self.at_start).clear();
-        hub.forget.fetch_max(span.through, Ordering::AcqRel);
         hub.uncovered_bytes.fetch_sub(span.uncovered, Ordering::AcqRel);
+        hub.checkpointed(span.through);
         // Before the shards are woken: one that waits for this looks then, and not again.
         hub.behind.store(false, Ordering::Release);
         for (lane, frozen) in hub.lanes.iter().zip(shards) {
@@ -189,7 +198,8 @@ pub(super) fn final_checkpoint(hub: &Hub, store: &dyn Store) -> Result<Option<u6
         write(hub, store, frozen)?;
     }
     flush(hub, store, through)?;
-    Ok(Some(through))
+    hub.checkpointed(through);
+    Ok(Some(hub.forgettable()))
 }
 
 /// Shards own runs of slots, and keys begin with their slot: one after the other is key order.

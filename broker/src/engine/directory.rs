@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::base::BaseError;
 use crate::journal::ReplayError;
 use crate::store::StoreFailure;
 
@@ -49,7 +50,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Records that were acknowledged cannot be read.
-    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the data folder from a copy")]
     Damaged {
         /// The segment of the journal, or its directory when a whole segment is missing.
         file: PathBuf,
@@ -61,6 +62,27 @@ pub enum OpenError {
     /// The journal cannot be read for another reason.
     #[error("cannot open the journal: {0}")]
     Journal(#[source] ReplayError),
+    /// The base cannot be read, and the store has to be made anew from it.
+    #[error("{why}; it cannot be made anew, because {source}; restore the data folder from a copy")]
+    Base {
+        /// Why the store is made anew.
+        why: String,
+        /// What is wrong with the base.
+        source: BaseError,
+    },
+    /// The store has to be made anew, and nothing is there to make it of.
+    #[error(
+        "{why}; it cannot be made anew: the journal in {journal:?} begins at record {first} and no \
+         base is there; restore the data folder from a copy"
+    )]
+    NoBase {
+        /// Why the store is made anew.
+        why: String,
+        /// The journal's directory.
+        journal: PathBuf,
+        /// Its first record.
+        first: u64,
+    },
     /// The store cannot be read, or a thread not be started.
     #[error(transparent)]
     Store(#[from] StoreFailure),
@@ -100,28 +122,50 @@ impl Directory {
             return Err(OpenError::NotAStore { dir: path.to_path_buf() });
         }
         let lock = file(path, LOCK).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse { dir: path.to_path_buf() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
+        Self::lock(path, &lock)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
         let directory = Self { path: path.to_path_buf(), _lock: lock };
         if path.join(VERSION).exists() {
-            directory.check_version()?;
+            Self::check_version(path)?;
         } else {
             directory.begin().map_err(io)?;
         }
         Ok(directory)
     }
 
-    fn check_version(&self) -> Result<(), OpenError> {
-        let path = self.path.join(VERSION);
+    /// Whether a store that this program can read is there; nothing is locked or made.
+    pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+        if path.join(VERSION).exists() {
+            Self::check_version(path)
+        } else {
+            Err(OpenError::NotAStore { dir: path.to_path_buf() })
+        }
+    }
+
+    /// Locks a store that is there already; nothing is made.
+    pub(super) fn look(path: &Path) -> Result<Self, OpenError> {
+        Self::check(path)?;
+        let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+        let lock = file(path, LOCK).map_err(io)?;
+        Self::lock(path, &lock)?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    fn lock(path: &Path, lock: &File) -> Result<(), OpenError> {
+        match lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: path.to_path_buf() }),
+            Err(TryLockError::Error(source)) => {
+                Err(OpenError::Io { path: path.to_path_buf(), source })
+            }
+        }
+    }
+
+    fn check_version(dir: &Path) -> Result<(), OpenError> {
+        let path = dir.join(VERSION);
         let found = fs::read_to_string(&path).map_err(|source| OpenError::Io { path, source })?;
         if found.trim() != FORMAT_VERSION.to_string() {
-            let dir = self.path.clone();
+            let dir = dir.to_path_buf();
             let found = found.trim().chars().take(32).collect();
             return Err(OpenError::FormatVersion { dir, found, expected: FORMAT_VERSION });
         }
@@ -171,6 +215,57 @@ impl Directory {
     pub(super) fn store(&self) -> PathBuf {
         self.path.join("sled")
     }
+
+    /// Where a store is made anew, until it is whole.
+    pub(super) fn new_store(&self) -> PathBuf {
+        self.path.join("sled.new")
+    }
+
+    /// There while the store is being opened: a process that never got past it left it behind.
+    pub(super) fn opening(&self) -> PathBuf {
+        self.path.join("sled.opening")
+    }
+
+    /// There while the store is open: a process that did not end in order left it behind.
+    pub(super) fn opened(&self) -> PathBuf {
+        self.path.join("sled.open")
+    }
+
+    /// The next start finds the store as it was left.
+    pub(super) fn closed_in_order(&self) -> Result<(), StoreFailure> {
+        self.unmark(&[self.opened()]).map_err(|error| StoreFailure::new("close the store", error))
+    }
+
+    /// Makes a note, so that it is there after a power cut too.
+    pub(super) fn mark(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        sync(&self.path)
+    }
+
+    /// Takes notes away.
+    pub(super) fn unmark(&self, paths: &[PathBuf]) -> io::Result<()> {
+        for path in paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync(&self.path)
+    }
+
+    /// Puts the store that was made anew in the place of the old one.
+    pub(super) fn swap_stores(&self) -> io::Result<()> {
+        if self.store().is_dir() {
+            fs::remove_dir_all(self.store())?;
+        } else if self.store().exists() {
+            fs::remove_file(self.store())?;
+        }
+        fs::rename(self.new_store(), self.store())?;
+        sync(&self.path)
+    }
 }
 
 fn file(directory: &Path, name: &str) -> io::Result<File> {
@@ -181,6 +276,12 @@ fn file(directory: &Path, name: &str) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(directory.join(name))
+}
+
+/// What is free for this process on the disk of `path`, in bytes.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

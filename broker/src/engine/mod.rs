@@ -6,118 +6,48 @@
 //! durable, the checkpointer moves what is still there into the store, the reader answers. Each
 //! goes on in steps; [`Manual`] lets somebody else take them.
 
-use std::fmt::{self, Display};
 use std::io;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tidings_core::record::{KeyRange, Op};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
 
+use crate::base::Copying;
 use crate::commit::{Committer, Hub, Stop, lock};
 pub use crate::commit::{Notify, Stats, Work};
-use crate::journal::{
-    Entry, FileJournal, FileJournalOptions, Group, Journal, JournalError, Recovered, ReplayError,
-};
+use crate::journal::{Journal, Recovered};
 use crate::store::memory::MemoryStore;
 use crate::store::overlay::{self, Rows};
-use crate::store::sled::{SledStore, panic_text};
+use crate::store::sled::panic_text;
 use crate::store::{Store, StoreFailure, read};
+pub use check::{Checked, Part, Problem, check};
 use checkpointer::{Checkpointer, Stage};
+pub use copy::{CopyError, backup, restore};
 use directory::Directory;
 pub use directory::{FORMAT_VERSION, OpenError};
 pub use manual::Manual;
+use no_journal::NoJournal;
+pub use options::{Compare, Durability, EngineOptions, UnknownDurability};
 use reader::{ReadRequest, Reader};
 pub use shard::{Backlog, HANDOFF_BYTES_MAX, HANDOFF_RECORDS_MAX, ShardStore, StoreEvent};
 
+mod check;
 mod checkpointer;
+mod compare;
+mod copy;
 mod directory;
+mod keeper;
 mod manual;
+mod no_journal;
+mod open;
+mod options;
 mod reader;
+mod rebuild;
 mod shard;
-
-/// What an acknowledged change survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// A power cut: every group is synced before it counts as stored.
-    #[default]
-    Fsync,
-    /// The end of the process, however sudden, but no power cut.
-    Os,
-    /// Nothing: all rows are in memory.
-    Memory,
-}
-
-impl Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fsync => "fsync",
-            Self::Os => "os",
-            Self::Memory => "memory",
-        })
-    }
-}
-
-/// A word that names no [`Durability`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected durability `fsync`, `os` or `memory`, found {0:?}")]
-pub struct UnknownDurability(String);
-
-impl FromStr for Durability {
-    type Err = UnknownDurability;
-
-    fn from_str(word: &str) -> Result<Self, UnknownDurability> {
-        match word {
-            "fsync" => Ok(Self::Fsync),
-            "os" => Ok(Self::Os),
-            "memory" => Ok(Self::Memory),
-            _ => Err(UnknownDurability(word.to_owned())),
-        }
-    }
-}
-
-/// How an [`Engine`] stores.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// Its directory, made if it is not there. Unused with [`Durability::Memory`].
-    pub dir: PathBuf,
-    /// What an acknowledged change survives.
-    pub durability: Durability,
-    /// How many shards there are, 1 to 256. May differ from the last time.
-    pub shards: u16,
-    /// The size of a segment of the journal, in bytes, at least 64 KiB.
-    pub segment_bytes: u64,
-    /// After how many bytes of journal a checkpoint begins.
-    pub checkpoint_bytes: u64,
-    /// How long a record that nobody waits for may wait for a group to join.
-    pub lazy_flush: Duration,
-    /// What the store may cache, in bytes; it takes up to four times as much memory.
-    pub cache_bytes: u64,
-    /// Below this many free bytes, or below a twentieth of the disk, the disk counts as nearly
-    /// full; see [`Engine::disk_low`].
-    pub disk_reserve_bytes: u64,
-}
-
-impl EngineOptions {
-    /// The defaults, for one shard in `dir`.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            durability: Durability::Fsync,
-            shards: 1,
-            segment_bytes: 64 << 20,
-            checkpoint_bytes: 32 << 20,
-            lazy_flush: Duration::from_millis(100),
-            cache_bytes: 16 << 20,
-            disk_reserve_bytes: 1 << 30,
-        }
-    }
-}
 
 /// The store of a broker, without the shards' ends of it.
 ///
@@ -130,11 +60,12 @@ pub struct Engine {
     /// What the journal held at the start, a layer per shard, until a checkpoint has stored it.
     at_start: Arc<Mutex<Vec<Arc<Rows>>>>,
     recovered: Recovered,
+    made_anew: Option<String>,
     committer: Option<JoinHandle<Box<dyn Journal>>>,
     checkpointer: Option<JoinHandle<()>>,
     reader: Option<(SyncSender<ReadRequest>, JoinHandle<()>)>,
-    disk_low: AtomicBool,
-    disk_reserve_bytes: u64,
+    keeper: Option<JoinHandle<()>>,
+    base_wanted: Arc<AtomicBool>,
     /// Last: unlocked when everything else is closed.
     directory: Option<Directory>,
 }
@@ -155,15 +86,7 @@ impl Engine {
                 Arc::new(MemoryStore::default()),
             );
         }
-        let directory = Directory::open(&options.dir)?;
-        let store = SledStore::open(&directory.store(), options.cache_bytes)?;
-        directory.complete()?;
-        let journal = FileJournal::new(FileJournalOptions {
-            directory: directory.journal(),
-            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN),
-            sync: options.durability == Durability::Fsync,
-        });
-        Self::start(&options, Some(directory), Box::new(journal), Arc::new(store))
+        Self::open_directory(&options)
     }
 
     /// As [`open`](Self::open), with another journal and another store; no directory is made,
@@ -187,18 +110,24 @@ impl Engine {
         store: Arc<dyn Store>,
     ) -> Result<(Self, Vec<ShardStore>), OpenError> {
         let (mut engine, workers, stores) = Self::prepare(options, directory, journal, store)?;
+        engine.run(options, workers)?;
+        Ok((engine, stores))
+    }
+
+    /// Starts the threads.
+    fn run(&mut self, options: &EngineOptions, workers: Workers) -> Result<(), OpenError> {
         let Workers { reader, requests, checkpointer, committer } = workers;
-        let hub = Arc::clone(&engine.hub);
+        let hub = Arc::clone(&self.hub);
         let reader = spawn("store-reader", &hub, move || reader.run())?;
-        engine.reader = Some((requests, reader));
+        self.reader = Some((requests, reader));
         if options.durability != Durability::Memory {
             let run = move || checkpointer.run();
-            engine.checkpointer = Some(spawn("store-checkpointer", &hub, run)?);
+            self.checkpointer = Some(spawn("store-checkpointer", &hub, run)?);
             let lazy_flush = options.lazy_flush;
             let run = move || committer.run(lazy_flush);
-            engine.committer = Some(spawn("store-committer", &hub, run)?);
+            self.committer = Some(spawn("store-committer", &hub, run)?);
         }
-        Ok((engine, stores))
+        Ok(())
     }
 
     /// Recovers what there is; nothing runs yet.
@@ -251,6 +180,7 @@ impl Engine {
                 at_start: Arc::clone(&at_start),
                 checkpoint_bytes,
                 stage: Stage::Idle,
+                untidy: true,
             },
             committer: Committer::new(Arc::clone(&hub), journal, checkpoint_bytes, syncs),
         };
@@ -259,11 +189,12 @@ impl Engine {
             store,
             at_start,
             recovered,
+            made_anew: None,
             committer: None,
             checkpointer: None,
             reader: None,
-            disk_low: AtomicBool::new(false),
-            disk_reserve_bytes: options.disk_reserve_bytes,
+            keeper: None,
+            base_wanted: Arc::default(),
             directory,
         };
         Ok((engine, workers, stores))
@@ -272,6 +203,11 @@ impl Engine {
     /// What the start found in the journal.
     pub fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// Why the store was made anew by this start, if it was.
+    pub fn made_anew(&self) -> Option<&str> {
+        self.made_anew.as_deref()
     }
 
     /// Shows every row of `range` as it was at the start, in key order, to `each`. For shards
@@ -318,34 +254,25 @@ impl Engine {
         self.hub.want_checkpoint();
     }
 
+    /// Writes a base soon, whatever the journal's size.
+    pub fn base(&self) {
+        self.base_wanted.store(true, Ordering::Release);
+        self.hub.keeper_gate.changed();
+    }
+
     /// Free bytes of the disk that the store is on, and its size. `None` in memory.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn disk_free(&self) -> io::Result<Option<DiskSpace>> {
-        let Some(directory) = &self.directory else { return Ok(None) };
-        let space = rustix::fs::statvfs(directory.path())?;
-        Ok(Some(DiskSpace {
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-        }))
+        self.disk().space()
     }
 
-    /// Whether the disk is nearly full: new messages must be refused before the store fails.
-    ///
-    /// Becomes true below the reserve and false again above twice as much.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
-    pub fn disk_low(&self) -> io::Result<bool> {
-        let Some(space) = self.disk_free()? else { return Ok(false) };
-        let reserve = self.disk_reserve_bytes.max(space.total_bytes / 20);
-        let was_low = self.disk_low.load(Ordering::Relaxed);
-        let low = space.free_bytes < if was_low { reserve.saturating_mul(2) } else { reserve };
-        self.disk_low.store(low, Ordering::Relaxed);
-        Ok(low)
+    /// The disk that the store is on, for whoever looks at it while it runs.
+    pub(crate) fn disk(&self) -> Disk {
+        let path = self.directory.as_ref().map(|directory| directory.path().to_path_buf());
+        Disk { path, store: Arc::clone(&self.store) }
     }
 
     /// Commits everything handed over and closes the store, after a last checkpoint if every
@@ -366,9 +293,18 @@ impl Engine {
         }
         let Some(mut journal) = journal else { return Ok(()) };
         if let Some(through) = checkpointer::final_checkpoint(&self.hub, &*self.store)? {
-            journal
-                .forget(through)
-                .map_err(|error| StoreFailure::new("write the journal", error))?;
+            let forget = || journal.forget(through);
+            let forgotten = match &self.directory {
+                Some(directory) => Copying::open(directory.path())
+                    .and_then(|copying| copying.unless(forget))
+                    .map_err(|error| StoreFailure::new("lock the folder", error))?
+                    .unwrap_or(Ok(())),
+                None => journal.forget(through),
+            };
+            forgotten.map_err(|error| StoreFailure::new("write the journal", error))?;
+            if let Some(directory) = &self.directory {
+                directory.closed_in_order()?;
+            }
         }
         Ok(())
     }
@@ -376,6 +312,9 @@ impl Engine {
     /// Ends the threads. The journal, if there is one and its thread did not panic.
     fn end(&mut self, stop: Stop) -> Option<Box<dyn Journal>> {
         self.hub.stop(stop);
+        if let Some(thread) = self.keeper.take() {
+            let _failed_already = thread.join();
+        }
         if let Some(thread) = self.checkpointer.take() {
             let _failed_already = thread.join();
         }
@@ -391,6 +330,30 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end(Stop::Abandoned);
+    }
+}
+
+/// The disk that a store is on; none in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    path: Option<PathBuf>,
+    store: Arc<dyn Store>,
+}
+
+impl Disk {
+    /// Its room; `None` in memory.
+    pub(crate) fn space(&self) -> io::Result<Option<DiskSpace>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let space = rustix::fs::statvfs(path)?;
+        Ok(Some(DiskSpace {
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        }))
+    }
+
+    /// What the store's own files have room for.
+    pub(crate) fn spare_bytes(&self) -> Option<u64> {
+        self.store.spare_bytes()
     }
 }
 
@@ -410,31 +373,6 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// The size of the file system.
     pub total_bytes: u64,
-}
-
-/// A segment holds at least its header and some records.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-
-/// Stands where a journal would be when nothing is durable. Nobody appends to it.
-#[derive(Debug)]
-struct NoJournal;
-
-impl Journal for NoJournal {
-    fn replay(
-        &mut self,
-        _after: u64,
-        _each: &mut dyn FnMut(Entry),
-    ) -> Result<Recovered, ReplayError> {
-        Ok(Recovered::default())
-    }
-
-    fn append(&mut self, _group: &mut Group) -> Result<u64, JournalError> {
-        Ok(0)
-    }
-
-    fn forget(&mut self, _through: u64) -> Result<(), JournalError> {
-        Ok(())
-    }
 }
 
 /// A thread of the store; a panic in it is a failure of the store.

@@ -4,7 +4,8 @@
 //! A thread of its own, so that a flood of strangers costs those inside nothing but a core's share.
 //! Until a connection is known it may hold no more than one small packet and one short time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,16 +16,18 @@ use std::time::Duration;
 use tidings_core::admission::{Admission, admit};
 use tidings_core::codec::{Connect, Malformed, Packet, ReasonCode, Version, decode};
 use tidings_core::limits::Limits;
+use tidings_core::marks::MemoryMark;
 use tidings_core::metric::Metric;
-use tidings_core::output::{ConnectionId, Outbox, Output};
-use tidings_core::shard::{refer_connect, refuse_connect, session_slot};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tidings_core::output::ConnectionId;
+use tidings_core::shard::{refer_connect, session_slot};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::{Authenticate, Credentials, Decision, Methods};
+use crate::clock::Clock;
 use crate::descriptors::Descriptors;
 use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, telling};
@@ -32,9 +35,18 @@ use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
 use crate::metrics::Metrics;
+use crate::visitors::{Visitor, Visitors};
 
+mod answers;
+mod arrivals;
+mod gate;
+mod refusals;
 mod strangers;
 
+use answers::{answer, goodbye, refusal, refuse_malformed};
+use arrivals::Arrivals;
+use gate::TooMany;
+use refusals::Refusals;
 use strangers::{Stranger, Strangers};
 
 /// What the front is made of.
@@ -51,6 +63,7 @@ pub(crate) struct Front {
     pub(crate) methods: Methods,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
 }
 
 /// How far the end has come.
@@ -98,9 +111,16 @@ impl Front {
     async fn run(mut self, mut stage: watch::Receiver<Stage>) {
         let listeners = std::mem::take(&mut self.listeners);
         let guests = std::mem::replace(&mut self.guests, mpsc::channel(1).1);
+        let (limits, now) = (&self.connections, self.clock.now());
         let desk = Rc::new(Desk {
+            strangers: Strangers::new(
+                limits.unauthenticated_max,
+                limits.unauthenticated_per_address_max,
+            ),
+            arrivals: Arrivals::new(limits, now).into(),
+            visitors: Arc::default(),
+            refusals: RefCell::default(),
             front: self,
-            strangers: Rc::default(),
             stage: stage.clone(),
             told: Cell::default(),
         });
@@ -123,6 +143,9 @@ impl Front {
 struct Desk {
     front: Front,
     strangers: Rc<Strangers>,
+    arrivals: RefCell<Arrivals>,
+    visitors: Arc<Visitors>,
+    refusals: RefCell<Refusals>,
     stage: watch::Receiver<Stage>,
     /// When the log was last told that descriptors are short.
     told: Cell<Option<Instant>>,
@@ -156,21 +179,43 @@ impl Desk {
                 sleep(PAUSE_AFTER_ERROR).await;
                 continue;
             }
-            let mut stranger = self.strangers.enter();
+            self.arrivals.borrow_mut().accepted(self.front.clock.now());
             // Who comes through a proxy is counted once the proxy has said who it is.
-            if !listener.is_behind_proxy() && !self.may_enter(&mut stranger, address) {
+            let counted = (!listener.is_behind_proxy()).then(|| self.count(address));
+            if matches!(counted, Some(Err(TooMany))) {
                 continue;
             }
+            let stranger = self.strangers.enter();
             let (desk, listener) = (Rc::clone(&self), Rc::clone(&listener));
             tokio::task::spawn_local(async move {
-                let deadline = desk.front.connections.connect_timeout;
-                let opening = desk.open(&listener, socket, address, &mut stranger);
-                if timeout(deadline, opening).await.is_err() {
-                    desk.front.metrics.count(Metric::LimitConnectTimeout);
-                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
-                    tracing::debug!(peer = %address, "no complete CONNECT in time");
-                }
+                let from = counted.and_then(Result::ok).flatten();
+                let opening = desk.open(&listener, socket, address, from, &stranger);
+                desk.in_time(opening, &stranger, &address).await;
             });
+        }
+    }
+
+    /// Lets a stranger take its time, but no more than there is for it; less where places are short.
+    async fn in_time(
+        &self,
+        opening: impl Future<Output = ()>,
+        stranger: &Stranger,
+        peer: &dyn Display,
+    ) {
+        let deadline = self.front.connections.connect_timeout;
+        tokio::select! {
+            biased;
+            () = stranger.crowded_out() => {
+                self.front.metrics.count(Metric::ConnectsRefusedAddress);
+                tracing::debug!(%peer, "places are short, and its address has more than its share");
+            }
+            in_time = timeout(deadline, opening) => {
+                if in_time.is_err() {
+                    self.front.metrics.count(Metric::LimitConnectTimeout);
+                    self.front.metrics.count(Metric::ConnectsRefusedTimeout);
+                    tracing::debug!(%peer, "no complete CONNECT in time");
+                }
+            }
         }
     }
 
@@ -193,41 +238,18 @@ impl Desk {
             let Some(Guest { stream, peer }) = guests.recv().await else {
                 return std::future::pending().await;
             };
-            let mut stranger = self.strangers.enter();
-            if !self.may_enter(&mut stranger, peer.address) {
-                continue;
-            }
+            let Ok(from) = self.count(peer.address) else { continue };
+            let stranger = self.strangers.enter();
             let desk = Rc::clone(&self);
             tokio::task::spawn_local(async move {
-                let _until_it_is_known = stranger;
-                let deadline = desk.front.connections.connect_timeout;
-                if timeout(deadline, desk.introduce(stream, &peer)).await.is_err() {
-                    desk.front.metrics.count(Metric::LimitConnectTimeout);
-                    desk.front.metrics.count(Metric::ConnectsRefusedTimeout);
-                    tracing::debug!(%peer, "no complete CONNECT in time");
-                }
+                let opening = async {
+                    if desk.gets_a_place(&stranger, peer.address).await {
+                        desk.introduce(stream, &peer, from, &stranger).await;
+                    }
+                };
+                desk.in_time(opening, &stranger, &peer).await;
             });
         }
-    }
-
-    async fn wait_for_room(&self) {
-        if self.strangers.count() >= self.front.connections.unauthenticated_max {
-            self.front.metrics.count(Metric::LimitUnauthenticated);
-        }
-        while self.strangers.count() >= self.front.connections.unauthenticated_max {
-            sleep(PAUSE_WHEN_FULL).await;
-        }
-    }
-
-    fn may_enter(&self, stranger: &mut Stranger, address: SocketAddr) -> bool {
-        let max = self.front.connections.unauthenticated_per_address_max;
-        let may = stranger.comes_from(address.ip(), max);
-        if !may {
-            self.front.metrics.count(Metric::LimitUnauthenticatedPerAddress);
-            self.front.metrics.count(Metric::ConnectsRefusedAddress);
-            tracing::debug!(peer = %address, "too many unauthenticated connections from one address");
-        }
-        may
     }
 
     /// Takes a connection through the layers of its listener, and introduces it.
@@ -236,20 +258,23 @@ impl Desk {
         listener: &Ready,
         mut socket: Socket,
         mut address: SocketAddr,
-        stranger: &mut Stranger,
+        mut from: Option<Visitor>,
+        stranger: &Stranger,
     ) {
         if listener.is_behind_proxy() {
             match listener.ask_proxy(&mut socket, address).await {
                 Ok(source) => address = source,
                 Err(error) => return self.turn_away(address, &error),
             }
-            if !self.may_enter(stranger, address) {
-                return;
-            }
+            let Ok(counted) = self.count(address) else { return };
+            from = counted;
+        }
+        if !self.gets_a_place(stranger, address).await {
+            return;
         }
         let message_bytes_max = message_bytes_max(&self.front.limits);
         match listener.open(socket, address, message_bytes_max).await {
-            Ok((stream, peer)) => self.introduce(stream, &peer).await,
+            Ok((stream, peer)) => self.introduce(stream, &peer, from, stranger).await,
             Err(error) => self.turn_away(address, &error),
         }
     }
@@ -265,7 +290,13 @@ impl Desk {
     }
 
     /// Reads CONNECT, asks who it is, and hands the connection on.
-    async fn introduce(&self, mut stream: Box<dyn Stream>, peer: &Peer) {
+    async fn introduce(
+        &self,
+        mut stream: Box<dyn Stream>,
+        peer: &Peer,
+        from: Option<Visitor>,
+        stranger: &Stranger,
+    ) {
         let mut bytes = match self.read_connect(&mut *stream).await {
             Ok(bytes) => bytes,
             Err(Rude::Gone) => return,
@@ -279,11 +310,20 @@ impl Desk {
         else {
             return;
         };
+        // It has done its part, and waits for us now; by a method it has still more to say.
+        if connect.properties.authentication_method().is_none() {
+            stranger.has_introduced_itself();
+        }
         let elsewhere = &self.front.limits.told.server_reference;
         if *self.stage.borrow() != Stage::Serving && !elsewhere.is_empty() {
             let connection = ConnectionId(0);
             let bytes = answer(|out| refer_connect(connection, &connect, elsewhere, out));
             return goodbye(stream, &bytes).await;
+        }
+        if self.front.metrics.pressure.mark() >= MemoryMark::RefuseConnections {
+            self.front.metrics.count(Metric::LimitMemory);
+            self.front.metrics.count(Metric::ConnectsRefusedBusy);
+            return goodbye(stream, &refusal(&connect, ReasonCode::ServerBusy)).await;
         }
         let mut behind = bytes.get(used..).unwrap_or_default().to_vec();
         match self.identify(&mut *stream, &mut behind, &connect, peer).await {
@@ -293,7 +333,8 @@ impl Desk {
                 if let Some(left_out) = Metric::not_offered(reason) {
                     self.front.metrics.count(left_out);
                 }
-                tracing::debug!(%peer, client_id = connect.client_id, "refused: {reason}");
+                let (user, now) = (connect.user_name.unwrap_or_default(), self.front.clock.now());
+                self.refusals.borrow_mut().tell(user, connect.client_id, peer.address, reason, now);
                 goodbye(stream, &refusal(&connect, reason)).await;
             }
             Ok(login) => {
@@ -304,7 +345,7 @@ impl Desk {
                 }
                 bytes.truncate(used);
                 bytes.append(&mut behind);
-                let introduced = Introduced { stream, bytes, login };
+                let introduced = Introduced { stream, bytes, login, from };
                 post.send(Mail::Connection(Box::new(introduced)));
             }
         }
@@ -400,110 +441,7 @@ fn assigned_client_id() -> String {
     format!("auto-{:016x}{:016x}", random(), random())
 }
 
-/// The CONNACK that refuses a well-formed CONNECT.
-fn refusal(connect: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
-    answer(|out| refuse_connect(ConnectionId(0), connect, reason, out))
-}
-
-/// The bytes of an answer to a CONNECT.
-fn answer(give: impl FnOnce(&mut Outbox)) -> Vec<u8> {
-    let mut out = Outbox::default();
-    give(&mut out);
-    let mut bytes = Vec::new();
-    for output in &out.outputs {
-        if let Output::Send { frame, .. } = output {
-            bytes.extend_from_slice(out.frame(frame).0);
-        }
-    }
-    bytes
-}
-
-/// The CONNACK for a CONNECT that cannot be read, if it says in which version to answer (§3.1.4).
-fn refuse_malformed(malformed: &Malformed, bytes: &[u8]) -> Vec<u8> {
-    let reason = malformed.reason_code();
-    let level = level_at(bytes).and_then(|at| bytes.get(at)).copied().unwrap_or_default();
-    let form5 = vec![0x20, 3, 0, reason as u8, 0];
-    match malformed {
-        // 3.1.1 demands an answer in its form, 5.0 permits one in its own: a Client of neither gets
-        // what the rest of its CONNECT looks like. [MQTT-3.1.2-2]
-        Malformed::UnsupportedProtocolVersion { .. } if looks_like_311(bytes) => {
-            vec![0x20, 2, 0, 1]
-        }
-        Malformed::UnsupportedProtocolVersion { .. } => form5,
-        // MQTT 3.1 has a name of its own and reads this.
-        Malformed::ProtocolName { .. } if level == 3 => vec![0x20, 2, 0, 1],
-        // In 3.1.1 there is no answer to another name, nor to what is malformed. [MQTT-3.1.2-1]
-        _ if level == Version::V5.level() => form5,
-        _ => Vec::new(),
-    }
-}
-
-/// Whether a CONNECT would be one of MQTT 3.1.1 (or of 3.1), but for its protocol level.
-fn looks_like_311(bytes: &[u8]) -> bool {
-    let Some(at) = level_at(bytes) else { return false };
-    let mut bytes = bytes.to_vec();
-    let Some(level) = bytes.get_mut(at) else { return false };
-    let below = *level < Version::V5.level();
-    *level = Version::V311.level();
-    below || matches!(decode(&bytes, Version::V311, usize::MAX), Ok(Some(_)))
-}
-
-/// Where the protocol level stands, if the bytes before it are those of a CONNECT.
-fn level_at(bytes: &[u8]) -> Option<usize> {
-    let lengths = bytes.iter().skip(1).take(4);
-    let header = 2 + lengths.take_while(|byte| **byte >= 0x80).count();
-    let name = bytes.get(header..)?;
-    let length = usize::from(u16::from_be_bytes([*name.first()?, *name.get(1)?]));
-    name.get(2 + length).map(|_| header + 2 + length)
-}
-
-/// Says one last thing and closes, so that it is heard.
-async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
-    if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
-        return;
-    }
-    let _gone = stream.shutdown().await;
-    // Closing with unread input would reset the connection and take the answer back.
-    let mut unread = [0; 512];
-    let _late = timeout(LINGER, async {
-        while matches!(stream.read(&mut unread).await, Ok(read) if read > 0) {}
-    })
-    .await;
-}
-
 /// By how much a message of WebSocket may be larger than the largest packet.
 const MESSAGE_BYTES_MORE: usize = 64 * 1024;
-const PAUSE_WHEN_FULL: Duration = Duration::from_millis(10);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
-const LINGER: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn level_is_found_behind_a_length_of_any_size() {
-        assert_eq!(level_at(b"\x10\x0c\0\x04MQTT\x05\x02"), Some(8));
-        assert_eq!(level_at(b"\x10\x80\x01\0\x06MQIsdp\x03"), Some(11));
-        assert_eq!(level_at(b"\x10\x0c\0\x04MQ"), None);
-        assert_eq!(level_at(b""), None);
-    }
-
-    #[test]
-    fn a_client_of_another_version_is_answered_in_the_form_it_may_read() {
-        // [MQTT-3.1.2-2] of both versions; [MQTT-3.1.2-1]
-        let cases: [(&[u8], &[u8]); 6] = [
-            (b"\x10\x0d\0\x04MQTT\x06\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
-            (b"\x10\x0e\0\x04MQTT\x06\x02\0\x3c\0\0\x01a", b"\x20\x03\0\x84\0"),
-            (b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
-            (b"\x10\x0d\0\x04MQTT\x03\x02\0\x3c\0\x01a", b"\x20\x02\0\x01"),
-            (b"\x10\x0d\0\x04MQTX\x04\x02\0\x3c\0\x01a", b""),
-            (b"\x10\x0e\0\x04MQTX\x05\x02\0\x3c\0\0\x01a", b"\x20\x03\0\x84\0"),
-        ];
-        for (connect, answer) in cases {
-            let malformed = decode(connect, Version::V5, usize::MAX).unwrap_err();
-            assert_eq!(refuse_malformed(&malformed, connect), answer, "{connect:02x?}");
-        }
-    }
-}

@@ -16,7 +16,7 @@ pub const HEADER_BYTES: usize = 24;
 pub const ENTRY_BYTES_MAX: usize = 1 << 28;
 
 /// How the changes in a body are written. On disk for ever.
-const BODY_VERSION: u8 = 1;
+pub(crate) const BODY_VERSION: u8 = 1;
 
 /// The first byte of a change. On disk for ever; numbers are never reused.
 const PUT: u8 = 1;
@@ -230,7 +230,7 @@ fn checksum(salt: u32, header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(salt, covered), body)
 }
 
-fn encode_ops(out: &mut Vec<u8>, ops: &[Op]) -> Option<()> {
+pub(crate) fn encode_ops(out: &mut Vec<u8>, ops: &[Op]) -> Option<()> {
     for op in ops {
         match op {
             Op::Put { key, value } => {
@@ -267,7 +267,7 @@ fn encode_value(out: &mut Vec<u8>, value: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn decode_ops(mut bytes: &[u8]) -> Option<Vec<Op>> {
+pub(crate) fn decode_ops(mut bytes: &[u8]) -> Option<Vec<Op>> {
     let mut ops = Vec::new();
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;

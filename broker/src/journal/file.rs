@@ -49,6 +49,16 @@ impl FileJournal {
         Self { disk, options, segments, current: None, spares, next: 1 }
     }
 
+    /// Begins a journal whose first record gets this number, in a directory without one.
+    ///
+    /// # Errors
+    ///
+    /// When its first segment cannot be made.
+    pub fn begin_at(&mut self, next: u64) -> Result<(), JournalError> {
+        self.next = next;
+        self.begin_segment()
+    }
+
     fn begin_segment(&mut self) -> Result<(), JournalError> {
         let header =
             SegmentHeader { first: self.next, salt: self.disk.salt(), synced: self.options.sync };

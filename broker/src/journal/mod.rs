@@ -19,8 +19,33 @@ mod recovery;
 mod segment;
 
 pub use disk::{Disk, DiskFile, FileDisk};
+pub(crate) use entry::{BODY_VERSION, decode_ops, encode_ops};
 pub use entry::{ENTRY_BYTES_MAX, Group, HEADER_BYTES};
 pub use file::{FileJournal, FileJournalOptions};
+
+/// Hands every record after the sequence number `after` to `each`, with the file it is in, and
+/// changes nothing. The journal may be in use by another process, if that keeps it from forgetting:
+/// then what was acknowledged before the call is handed over, and perhaps more.
+///
+/// # Errors
+///
+/// As [`Journal::replay`].
+pub fn read(
+    directory: &Path,
+    after: u64,
+    each: &mut dyn FnMut(&Path, Entry),
+) -> Result<Recovered, ReplayError> {
+    recovery::read(&FileDisk, directory, after, each)
+}
+
+/// The segments in `directory`, each with its first record, oldest first.
+///
+/// # Errors
+///
+/// When the directory cannot be listed.
+pub fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, ReplayError> {
+    recovery::firsts(&FileDisk, directory)
+}
 
 /// Keeps groups of records in order, and gives them back after a crash.
 ///
@@ -99,7 +124,7 @@ pub enum ReplayError {
         expected: u16,
     },
     /// Acknowledged records cannot be read.
-    #[error("{file:?} is damaged at byte {offset}: {why}; restore the store from a backup")]
+    #[error("{file:?} is damaged at byte {offset}: {why}; restore the data folder from a copy")]
     Damaged {
         /// The segment, or the directory when a whole segment is missing.
         file: PathBuf,

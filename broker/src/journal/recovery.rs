@@ -40,7 +40,9 @@ pub(super) fn replay(
         let why = format!("no segment, and the store ends at record {after}");
         return Err(ReplayError::Damaged { file, offset, why });
     }
-    for (index, (first, path)) in segments.iter().enumerate() {
+    // Segments that the store needs nothing of are kept for a base: they are not even opened.
+    let needed = segments.partition_point(|(first, _)| *first <= next).saturating_sub(1);
+    for (index, (first, path)) in segments.iter().enumerate().skip(needed) {
         let bytes = disk.read(path).context("read", path)?;
         let header = read_header(path, &bytes)?;
         if header.first != *first {
@@ -49,7 +51,7 @@ pub(super) fn replay(
         }
         // Behind the records that the store has, a segment begins where the one before ends.
         let expected = next.max(after + 1);
-        if header.first > expected || (index > 0 && header.first < next) {
+        if header.first > expected || (index > needed && header.first < next) {
             let why = format!("expected record {expected}, the next found is {}", header.first);
             return Err(ReplayError::Damaged { file, offset, why });
         }
@@ -65,6 +67,76 @@ pub(super) fn replay(
     }
     recovered.last = if segments.is_empty() { 0 } else { next - 1 };
     Ok(Found { recovered, segments, spares })
+}
+
+/// Hands over the records after `after` as far as they are there, and changes nothing: neither is a
+/// torn tail cut nor anything synced. For a journal that somebody else may be writing.
+pub(super) fn read(
+    disk: &dyn Disk,
+    directory: &Path,
+    after: u64,
+    each: &mut dyn FnMut(&Path, Entry),
+) -> Result<Recovered, ReplayError> {
+    let (segments, _) = list(disk, directory)?;
+    let mut recovered = Recovered::default();
+    let mut next = after + 1;
+    let needed = segments.partition_point(|(first, _)| *first <= next).saturating_sub(1);
+    for (index, (first, path)) in segments.iter().enumerate().skip(needed) {
+        let bytes = disk.read(path).context("read", path)?;
+        let header = read_header(path, &bytes)?;
+        let damaged = |why: String, offset: usize| {
+            Err(ReplayError::Damaged { file: path.clone(), offset: offset as u64, why })
+        };
+        if header.first != *first {
+            return damaged(format!("expected record {first} first, found {}", header.first), 0);
+        }
+        let expected = next.max(after + 1);
+        if header.first > expected || (index > needed && header.first < next) {
+            return damaged(format!("expected record {expected} first, found {first}"), 0);
+        }
+        next = header.first;
+        let mut bytes = bytes;
+        if index + 1 == segments.len() {
+            (bytes, recovered.torn_bytes) = read_last(disk, path, header, bytes)?;
+        }
+        let mut each = |entry| each(path, entry);
+        replay_segment(path, &bytes, header, after, &mut next, &mut recovered, &mut each)?;
+    }
+    recovered.last = if segments.is_empty() { 0 } else { next - 1 };
+    Ok(recovered)
+}
+
+/// The last segment as it can be read, and how much of it is a torn tail.
+///
+/// Groups that are written while it is read may be there but for their beginning, as if that were
+/// damaged: what looks so is read again, and only damage stays.
+fn read_last(
+    disk: &dyn Disk,
+    path: &Path,
+    header: SegmentHeader,
+    mut bytes: Vec<u8>,
+) -> Result<(Vec<u8>, u64), ReplayError> {
+    let mut ended_before = None;
+    loop {
+        let (mut next, mut skipped) = (header.first, Recovered::default());
+        let none = u64::MAX;
+        let (_, end) =
+            replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
+        match torn_tail(path, &bytes, header, end, next) {
+            Ok(torn) => return Ok((bytes, torn)),
+            Err(error) if ended_before == Some(end) => return Err(error),
+            Err(_) => ended_before = Some(end),
+        }
+        bytes = disk.read(path).context("read", path)?;
+    }
+}
+
+/// The first record of each segment, in order.
+pub(super) fn firsts(
+    disk: &dyn Disk,
+    directory: &Path,
+) -> Result<Vec<(u64, PathBuf)>, ReplayError> {
+    Ok(list(disk, directory)?.0)
 }
 
 type Listing = (Vec<(u64, PathBuf)>, Vec<PathBuf>);

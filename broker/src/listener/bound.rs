@@ -27,11 +27,13 @@ impl Bound {
             Place::Tcp(address) => {
                 let socket = std::net::TcpListener::bind(*address)?;
                 socket.set_nonblocking(true)?;
+                rustix::net::listen(&socket, BACKLOG)?;
                 *address = socket.local_addr()?;
                 BoundSocket::Tcp(socket)
             }
             Place::Unix(path) => {
                 let (socket, file) = unix::bind(path, listener.mode)?;
+                rustix::net::listen(&socket, BACKLOG)?;
                 BoundSocket::Unix(socket, file)
             }
         };
@@ -155,3 +157,8 @@ async fn upgraded<S: Stream + 'static>(
     let early = upgrade::upgrade(&mut stream, origins, address.ip()).await?;
     Ok(Box::new(WebSocket::new(stream, early, message_bytes_max)))
 }
+
+/// How many connections the system keeps until they are accepted; it has a bound of its own
+/// (`net.core.somaxconn`). The library's 128 would have those that come back after a restart knock
+/// again a second later, and later still.
+const BACKLOG: i32 = 4_096;

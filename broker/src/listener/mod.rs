@@ -107,6 +107,15 @@ impl Listener {
         self
     }
 
+    /// Whether only this machine reaches it: a loopback address or a Unix socket, behind no proxy.
+    pub fn is_local(&self) -> bool {
+        let is_near = match &self.place {
+            Place::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Place::Unix(_) => true,
+        };
+        is_near && self.proxies.is_none()
+    }
+
     /// Listens.
     ///
     /// # Errors

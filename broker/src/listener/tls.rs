@@ -120,6 +120,8 @@ struct Current {
     /// The files as they were when they were last read, whether that went well or not.
     seen: Vec<Option<Seen>>,
     looked: Instant,
+    /// Somebody looks just now.
+    looking: bool,
 }
 
 /// What tells one state of a file from another.
@@ -158,7 +160,7 @@ impl Tls {
     pub fn open(options: TlsOptions) -> Result<Self, TlsError> {
         let seen = seen(&options);
         let configs = read(&options)?;
-        let current = Mutex::new(Current { configs, seen, looked: Instant::now() });
+        let current = Mutex::new(Current { configs, seen, looked: Instant::now(), looking: false });
         Ok(Self(Arc::new(Inner { options, current })))
     }
 
@@ -182,17 +184,24 @@ impl Tls {
         self.lock().configs.is_self_signed
     }
 
-    /// Reads the files again if they changed; looks at most once in a while.
+    /// Has the files read again if they changed; looks at most once in a while, on a thread that may
+    /// wait for the disk. Nobody else waits: who comes meanwhile gets what there was.
     pub(super) fn refresh(&self) {
         {
             let mut current = self.lock();
-            if current.looked.elapsed() < LOOK_EVERY {
+            if current.looked.elapsed() < LOOK_EVERY || current.looking {
                 return;
             }
-            current.looked = Instant::now();
-            if current.seen == seen(&self.0.options) {
-                return;
-            }
+            current.looking = true;
+        }
+        let tls = Looking(self.clone());
+        tokio::task::spawn_blocking(move || tls.0.look());
+    }
+
+    fn look(&self) {
+        let files = seen(&self.0.options);
+        if self.lock().seen == files {
+            return;
         }
         match self.reload() {
             Ok(()) => tracing::info!("TLS certificate and key are read again"),
@@ -226,6 +235,16 @@ impl Tls {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody looks until this is dropped.
+struct Looking(Tls);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let mut current = self.0.lock();
+        (current.looked, current.looking) = (Instant::now(), false);
     }
 }
 

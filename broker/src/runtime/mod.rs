@@ -18,6 +18,7 @@ use std::time::Duration;
 use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
+use tidings_core::rate::Rate;
 use tidings_core::record::Row;
 use tidings_core::shard::{Input, Shard};
 use tidings_core::slot::ShardId;
@@ -36,6 +37,8 @@ use crate::observer::Observers;
 use authenticate::ByMethod;
 
 mod authenticate;
+mod memory;
+mod pace;
 mod read;
 mod write;
 
@@ -73,6 +76,9 @@ pub(crate) struct Runtime {
     stalled: Vec<ConnectionId>,
     /// Connections that have to be looked at because they are stuck.
     stuck: BTreeSet<(Time, ConnectionId)>,
+    /// How fast a connection may publish, and those that are not read because they are faster.
+    publishes: Option<Rate>,
+    paused: BTreeSet<(Time, ConnectionId)>,
     posts: Vec<Post>,
     clock: Clock,
     observers: Observers,
@@ -93,6 +99,9 @@ pub(crate) struct Runtime {
     armed: Option<Time>,
     /// Connections that wait until the older ones of their sessions were heard.
     introductions: usize,
+    /// Bytes that connections hold, and what they were when somebody looked.
+    held: usize,
+    held_looked: usize,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -135,6 +144,8 @@ impl Runtime {
             dirty: Vec::new(),
             stalled: Vec::new(),
             stuck: BTreeSet::new(),
+            publishes: parts.limits.publishes(),
+            paused: BTreeSet::new(),
             posts: parts.posts,
             clock: parts.clock,
             observers: parts.observers,
@@ -151,6 +162,8 @@ impl Runtime {
             wake_end: None,
             armed: None,
             introductions: 0,
+            held: 0,
+            held_looked: 0,
         };
         runtime.handle(Input::Started);
         for row in &garbage {
@@ -221,6 +234,7 @@ impl Runtime {
             }
         }
         self.arm_clock();
+        self.look_at_held();
     }
 
     fn carry_out_one(&mut self, output: Output) {
@@ -230,6 +244,8 @@ impl Runtime {
                 let (head, payload) = self.out.frame(&frame);
                 to.push(head);
                 to.push(payload);
+                let (before, held) = to.count_held();
+                self.held = (self.held + held).saturating_sub(before);
                 self.mark_dirty(connection);
             }
             Output::Store(record) => {
@@ -309,11 +325,12 @@ impl Runtime {
         if self.stalled.is_empty() || self.store.backlog().is_full() {
             return;
         }
-        let Self { stalled, connections, shard, .. } = self;
+        let Self { stalled, connections, shard, metrics, .. } = self;
         stalled.retain(|id| {
             let Some(connection) = connections.get_mut(id) else { return false };
             let parting = connection.parting == Parting::Waits && shard.is_answering(*id);
-            if parting || shard.is_behind(*id) {
+            let held = connection.holds_publish && memory::must_hold(metrics, shard, *id);
+            if parting || held || shard.is_behind(*id) {
                 return true;
             }
             connection.stalled = false;
@@ -325,7 +342,8 @@ impl Runtime {
     /// Sees to it that the clock's task wakes in time.
     fn arm_clock(&mut self) {
         let stuck = self.stuck.first().map(|(due, _)| *due);
-        let next = self.shard.next_timeout().into_iter().chain(stuck).min();
+        let paused = self.paused.first().map(|(due, _)| *due);
+        let next = self.shard.next_timeout().into_iter().chain(stuck).chain(paused).min();
         if next != self.armed && next.is_some_and(|next| self.armed.is_none_or(|it| next < it)) {
             self.armed = next;
             wake(self.wake_clock.as_ref());
@@ -346,6 +364,7 @@ impl Runtime {
             self.stuck.pop_first();
             self.check_stuck(id, now);
         }
+        self.end_pauses(now);
         self.arm_clock();
     }
 }
@@ -401,6 +420,8 @@ fn receive_mail(shared: &Shared, mail: Mail) {
                 introduce(shared, *introduced);
             }
         }
+        Mail::Disk { low } => runtime.handle(Input::Disk { low }),
+        Mail::Memory { excess } => runtime.close_largest(excess),
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
         Mail::Revoked(user) => {

@@ -13,13 +13,14 @@ use tidings_core::time::Time;
 
 use super::Runtime;
 use super::authenticate::ByMethod;
+use super::memory::{must_hold, read_bytes_max};
 use crate::connection::{Connection, Parting, Phase};
 use crate::mail::{Introduced, Login};
 
 impl Runtime {
     /// A connection that came from the front.
     pub(super) fn introduce(&mut self, introduced: Introduced) -> Option<ConnectionId> {
-        let Introduced { mut stream, mut bytes, login } = introduced;
+        let Introduced { mut stream, mut bytes, login, from } = introduced;
         stream.attach().ok()?;
         let Ok(Some((Packet::Connect(connect), used))) = decode(&bytes, Version::V5, usize::MAX)
         else {
@@ -30,7 +31,7 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        let mut connection = Connection::new(stream, version, input);
+        let mut connection = Connection::new(stream, version, input, from);
         // Who takes its session over gets a place beside the older connection, which goes.
         let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
         let max = self.limits.connections_max;
@@ -118,7 +119,14 @@ impl Runtime {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
-        if self.store.backlog().is_full()
+        // It is woken when it may publish again.
+        if connection.pace.paused_until.is_some() {
+            return Poll::Pending;
+        }
+        let publishes = connection.holds_publish || begins_publish(&connection.input);
+        connection.holds_publish = publishes && must_hold(&self.metrics, &self.shard, id);
+        if connection.holds_publish
+            || self.store.backlog().is_full()
             || self.shard.is_behind(id)
             || connection.parting == Parting::Waits && self.shard.is_answering(id)
         {
@@ -136,9 +144,14 @@ impl Runtime {
         connection.input = input;
         let mut scratch = std::mem::take(&mut self.scratch);
         let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(false) };
-        let read = connection.poll_read(cx, &mut scratch);
+        let most = read_bytes_max(&self.metrics).min(scratch.len());
+        let read = connection.poll_read(cx, scratch.get_mut(..most).unwrap_or_default());
         let result = match read {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // It has said all it had to say, and might say more.
+                connection.pace.over_since = None;
+                Poll::Pending
+            }
             Poll::Ready(Ok(read @ 1..)) => {
                 let bytes = scratch.get(..read).unwrap_or_default();
                 self.counters.add(Metric::BytesReceived, read as u64);
@@ -184,6 +197,7 @@ impl Runtime {
             connection.waits_for_more = !more;
             // Idle connections hold no memory.
             connection.input = if rest.is_empty() { Vec::new() } else { rest };
+            self.count_held(id);
         }
     }
 
@@ -219,7 +233,9 @@ impl Runtime {
         let Some(connection) = self.connections.get(&id) else { return (bytes.len(), false) };
         let version = connection.version;
         let now = self.clock.now();
+        let publishes_max = self.publishes_max(connection, now);
         let (mut used, mut packets, mut more) = (0, 0_usize, false);
+        let mut publishes = 0_u64;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -231,11 +247,20 @@ impl Runtime {
                     more = true;
                     break;
                 }
+                Ok(Some((Packet::Publish(_), _))) if self.hold_publish(id) => {
+                    more = true;
+                    break;
+                }
                 Ok(Some((packet, length))) => {
                     used += length;
+                    publishes += u64::from(matches!(packet, Packet::Publish(_)));
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
                     packets += 1;
+                    if publishes >= publishes_max {
+                        more = true;
+                        break;
+                    }
                     let look = packets.is_multiple_of(PACKETS_PER_LOOK);
                     if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
                         more = true;
@@ -253,11 +278,17 @@ impl Runtime {
                 self.carry_out();
             }
         }
+        self.count_publishes(id, publishes, now);
         self.carry_out();
         // A service may have answered others.
         self.wake_stalled();
         (used, more)
     }
+}
+
+/// Whether the beginning of a packet is that of a PUBLISH (§2.1.2).
+fn begins_publish(input: &[u8]) -> bool {
+    input.first().is_some_and(|first| first >> 4 == 3)
 }
 
 /// How often a connection is read before the others have their turn.

@@ -37,6 +37,7 @@ impl Runtime {
             }
             connection.input = Vec::new();
             connection.stuck_since = None;
+            self.count_held(id);
             self.watch(id);
             self.mark_dirty(id);
         }
@@ -70,6 +71,8 @@ impl Runtime {
         let result = connection.poll_write(cx);
         let unwritten = connection.unwritten();
         self.counters.add(Metric::BytesSent, before.saturating_sub(unwritten) as u64);
+        let (counted, held) = connection.count_held();
+        self.held = (self.held + held).saturating_sub(counted);
         // The socket wakes a task only for what it could not take at once.
         if unwritten <= self.limits.outbound_soft_bytes
             && std::mem::take(&mut connection.waits_for_room)
@@ -122,6 +125,7 @@ impl Runtime {
     /// Drops a connection; always `false`.
     pub(super) fn forget(&mut self, id: ConnectionId) -> bool {
         if let Some(connection) = self.connections.remove(&id) {
+            self.held = self.held.saturating_sub(connection.counted);
             if connection.placed {
                 self.metrics.leave();
             }
@@ -130,6 +134,9 @@ impl Runtime {
             }
             if let Some(until) = connection.watched_until {
                 self.stuck.remove(&(until, id));
+            }
+            if let Some(until) = connection.pace.paused_until {
+                self.paused.remove(&(until, id));
             }
             wake(connection.waker.as_ref());
         }

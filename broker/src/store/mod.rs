@@ -54,12 +54,28 @@ pub trait Store: Send + Sync + Debug {
     /// As [`put`](Self::put).
     fn flush(&self, complete_to: u64) -> Result<(), StoreFailure>;
 
+    /// Puts itself in order, a little at a time, by the thread that writes: behind each flush, and
+    /// again while it answers that there is more to do. Changes no row.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn tidy(&self) -> Result<bool, StoreFailure> {
+        Ok(false)
+    }
+
     /// The number of the last [`flush`](Self::flush); 0 before the first.
     ///
     /// # Errors
     ///
     /// As [`put`](Self::put).
     fn complete_to(&self) -> Result<u64, StoreFailure>;
+
+    /// Bytes of its files that hold nothing any more and that it uses again before they grow, as far
+    /// as it knows. `None`: it is busy, and what it said before may still hold.
+    fn spare_bytes(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 /// Looks at rows as they come, and says which are worth fetching.
@@ -90,11 +106,23 @@ pub struct StoreFailure {
     pub operation: &'static str,
     /// Why it failed, in one line.
     pub cause: Arc<str>,
+    /// Whether the store's files are to blame, rather than the disk or the system: then they are
+    /// made anew by the next start.
+    pub is_damage: bool,
 }
 
 impl StoreFailure {
     /// A failure of `operation` for `cause`, whose line breaks become spaces.
     pub fn new(operation: &'static str, cause: impl Display) -> Self {
-        Self { operation, cause: cause.to_string().replace(['\n', '\r'], " ").into() }
+        Self {
+            operation,
+            cause: cause.to_string().replace(['\n', '\r'], " ").into(),
+            is_damage: false,
+        }
+    }
+
+    /// The same of a store that is damaged.
+    pub fn damage(operation: &'static str, cause: impl Display) -> Self {
+        Self { is_damage: true, ..Self::new(operation, cause) }
     }
 }

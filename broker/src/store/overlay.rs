@@ -131,7 +131,7 @@ pub fn capture(
 }
 
 /// The smallest key behind `key`.
-fn successor(key: &[u8]) -> Bytes {
+pub(super) fn successor(key: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(key.len() + 1);
     bytes.extend_from_slice(key);
     bytes.push(0);

@@ -4,7 +4,7 @@
 //! Those of what is private to the crate are run where that is.
 
 use crate::support::Random;
-use crate::{fuzz_journal, fuzz_users, rights_body};
+use crate::{fuzz_base, fuzz_journal, fuzz_users, rights_body};
 
 #[test]
 fn a_journal_that_broke_gives_back_what_it_can_or_says_where() {
@@ -14,6 +14,12 @@ fn a_journal_that_broke_gives_back_what_it_can_or_says_where() {
     };
     inputs(include_str!("../corpus/journal.hex")).for_each(|data| any_bytes(&data));
     random_inputs(60).for_each(|data| any_bytes(&data));
+}
+
+#[test]
+fn a_base_that_broke_is_what_was_written_or_refused() {
+    inputs(include_str!("../corpus/base.hex")).for_each(|data| fuzz_base::any_bytes(&data));
+    random_inputs(400).for_each(|data| fuzz_base::any_bytes(&data));
 }
 
 #[test]

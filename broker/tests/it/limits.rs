@@ -224,3 +224,40 @@ fn largest_message_goes_to_who_reads_whatever_the_bounds_of_connections() {
         assert_eq!(message.payload.len(), payload.len());
     }
 }
+
+#[test]
+fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
+    let connections = ConnectionLimits {
+        outbound_soft_bytes: 64 << 20,
+        outbound_hard_bytes: 256 << 20,
+        ..ConnectionLimits::default()
+    };
+    let broker = builder().connection_limits(connections).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("t", 0);
+    let mut alice = Wire::connect(address, &Connect::new("alice"));
+    // More than the system takes off the broker's hands.
+    let (messages, payload) = (200, vec![b'x'; 200_000]);
+    for _ in 0..messages {
+        alice.publish("t", &payload, 0, false);
+    }
+    alice.ping();
+    let stopping = std::thread::spawn(move || broker.stop());
+    // It always takes something, so that it never looks stuck; all of it would take a minute.
+    let mut read = 0;
+    let mut chunk = [0; 4_096];
+    while !stopping.is_finished() {
+        std::thread::sleep(Duration::from_millis(5));
+        match bob.stream.read(&mut chunk) {
+            Ok(more @ 1..) => read += more,
+            _ => break,
+        }
+    }
+    stopping.join().unwrap().unwrap();
+    // Whatever is still on its way is not all of it.
+    while let Ok(more @ 1..) = bob.stream.read(&mut chunk) {
+        read += more;
+    }
+    assert!(read < messages * payload.len(), "it waited for all of {read} bytes");
+}

@@ -7,10 +7,15 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod abuse;
 mod answers;
+mod copies;
 mod corpus;
+mod damage;
 mod disk;
 mod enhanced;
+#[path = "../fuzz_bodies/base.rs"]
+mod fuzz_base;
 #[path = "../fuzz_bodies/journal.rs"]
 mod fuzz_journal;
 #[path = "../fuzz_bodies/users.rs"]
@@ -19,6 +24,7 @@ mod journal;
 mod keys;
 mod limits;
 mod login_panics;
+mod rates;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;
@@ -30,6 +36,7 @@ mod store;
 mod support;
 mod tls;
 mod unix;
+mod upkeep;
 mod webhook;
 mod websocket;
 mod wire;

@@ -214,6 +214,37 @@ fn changed_files_are_noticed() {
 }
 
 #[test]
+fn disk_that_does_not_answer_holds_up_nobody() {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let files = Files::new(dir.path(), &authority);
+    let broker = builder(&open(&files)).start().unwrap();
+    // Who opens this waits until somebody writes, and who reads it then as well.
+    fs::remove_file(&files.key).unwrap();
+    mknodat(CWD, &files.key, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let come = || Wire::connect_over(client(&broker, &authority, None), &Connect::new("x")).ping();
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let begin = std::time::Instant::now();
+    let slow = loop {
+        come();
+        // It can be opened for writing as soon as somebody wants to read.
+        let writer = fs::OpenOptions::new().write(true).custom_flags(flags).open(&files.key);
+        if let Ok(writer) = writer {
+            break writer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "nobody reads it");
+    };
+    for _ in 0..3 {
+        come();
+    }
+    drop(slow);
+    come();
+}
+
+#[test]
 fn files_that_cannot_be_used_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();

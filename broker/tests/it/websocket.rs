@@ -29,7 +29,7 @@ fn address(broker: &Broker) -> SocketAddr {
 }
 
 /// A WebSocket as the stream of bytes that MQTT makes of it.
-struct Client<S: Read + Write> {
+pub(crate) struct Client<S: Read + Write> {
     socket: WebSocket<S>,
     received: Bytes,
 }
@@ -78,7 +78,7 @@ impl<S: Read + Write> Write for Client<S> {
     }
 }
 
-fn tcp(broker: &Broker) -> TcpStream {
+pub(crate) fn tcp(broker: &Broker) -> TcpStream {
     let stream = TcpStream::connect(address(broker)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -86,11 +86,11 @@ fn tcp(broker: &Broker) -> TcpStream {
     stream
 }
 
-fn connect(broker: &Broker, name: &str) -> Wire<Client<TcpStream>> {
+pub(crate) fn connect(broker: &Broker, name: &str) -> Wire<Client<TcpStream>> {
     Wire::connect_over(Client::over(tcp(broker)), &Connect::new(name))
 }
 
-const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+pub(crate) const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
@@ -105,7 +105,7 @@ fn answer(stream: &mut TcpStream) -> String {
 }
 
 /// A connection that is upgraded, for frames by hand.
-fn upgraded(broker: &Broker) -> TcpStream {
+pub(crate) fn upgraded(broker: &Broker) -> TcpStream {
     let mut stream = tcp(broker);
     stream.write_all(REQUEST.as_bytes()).unwrap();
     let answer = answer(&mut stream);
@@ -115,7 +115,7 @@ fn upgraded(broker: &Broker) -> TcpStream {
 }
 
 /// A masked frame of this first byte.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [9, 8, 7, 6];
     let length = u16::try_from(payload.len()).unwrap();
     let mut bytes = vec![first];
@@ -131,7 +131,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The next frame from the broker: its first byte and its payload.
-fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+pub(crate) fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut header = [0; 2];
     stream.read_exact(&mut header).unwrap();
     assert!(header[1] < 126, "short and not masked");
@@ -140,8 +140,8 @@ fn next_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     (header[0], payload)
 }
 
-const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
-const PINGRESP: [u8; 2] = [0xd0, 0];
+pub(crate) const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+pub(crate) const PINGRESP: [u8; 2] = [0xd0, 0];
 
 #[test]
 fn messages_of_any_size_go_both_ways_and_the_end_is_told() {

@@ -82,6 +82,9 @@ impl UserSide {
                     let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
                     return refuse(id, Code::Format, &text);
                 }
+                if host.disk_low() {
+                    return Err((id, Refusal::disk_full()));
+                }
                 let place = self.place(client.user, peer);
                 let (sender, device) = self.names(client, origin.session);
                 let post = Post {
@@ -92,7 +95,8 @@ impl UserSide {
                     payload: Bytes::copy_from_slice(publish.payload),
                     origin,
                 };
-                to_chat(&place, ChatInput::Send(Box::new(post)), host);
+                let sent = self.send(client.user, place, Box::new(post), host);
+                sent.map_err(|refusal| (id, refusal))?;
             }
             Command::Read { peer } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
@@ -177,7 +181,7 @@ impl UserSide {
         }
     }
 
-    fn refused(
+    pub(super) fn refused(
         &mut self,
         origin: &Origin,
         version: Version,

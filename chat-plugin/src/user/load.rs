@@ -17,7 +17,9 @@ impl UserSide {
     pub(super) fn user(&mut self, name: &str, host: &mut dyn Host) -> &mut User {
         if !self.users.contains_key(name) {
             let name: Arc<str> = name.into();
-            self.users.insert(Arc::clone(&name), User::new(Arc::clone(&name)));
+            let pace = self.paces.recall(&name);
+            let user = User { pace, ..User::new(Arc::clone(&name)) };
+            self.users.insert(Arc::clone(&name), user);
             self.read(Arc::clone(&name), user_range(&name), host);
         }
         self.users.entry_ref(name).or_insert_with(|| User::new(name.into()))
@@ -43,6 +45,7 @@ impl UserSide {
             }
             Later::Watch { shard, session } => self.watch(name, shard, session, host),
             Later::Ahead { device, tags } => self.ahead(&device, &tags, host),
+            Later::Send { place, post } => self.send_now(name, &place, post, host),
         }
     }
 
@@ -95,8 +98,8 @@ impl UserSide {
                 && user.waiting.is_empty()
                 && user.away.is_none()
         });
-        if idle {
-            self.users.remove(name);
+        if idle && let Some(user) = self.users.remove(name) {
+            self.paces.remember(&user.name, user.pace);
         }
     }
 }

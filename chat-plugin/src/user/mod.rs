@@ -17,6 +17,7 @@ mod parting;
 mod person;
 mod presence;
 mod progress;
+mod rates;
 mod receipt;
 mod session;
 mod typing;
@@ -34,12 +35,14 @@ use crate::options::ChatOptions;
 use crate::peer::{ChatInput, ToUser};
 use crate::topics::{ChatId, Place};
 use person::{Later, User};
+use rates::Paces;
 use session::Session;
 
 /// See the file's own words.
 #[derive(Debug)]
 pub(crate) struct UserSide {
     options: Arc<ChatOptions>,
+    paces: Paces,
     users: Map<Arc<str>, User>,
     sessions: Map<SessionId, Session>,
     reads: Map<u64, Arc<str>>,
@@ -65,6 +68,7 @@ enum Timer {
 impl UserSide {
     pub(crate) fn new(options: Arc<ChatOptions>) -> Self {
         Self {
+            paces: Paces::new(&options),
             options,
             users: map(),
             sessions: map(),

@@ -10,8 +10,9 @@ use tidings_core::record::Row;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use super::rates::Pace;
 use crate::map::{Map, map};
-use crate::peer::{DeviceOf, PresenceState};
+use crate::peer::{DeviceOf, Post, PresenceState};
 use crate::rows::{DeviceRow, PresenceRow, RowValue, UserChatRow, UserRow, split_user_key};
 use crate::topics::{ChatId, Place};
 
@@ -34,6 +35,8 @@ pub(super) struct User {
     pub(super) watchers: BTreeSet<(ShardId, SessionId)>,
     /// When she was last heard typing, by chat.
     pub(super) typing: BTreeMap<ChatId, Time>,
+    /// How fast she may still send.
+    pub(super) pace: Pace,
     /// What waits for her rows.
     pub(super) waiting: Vec<Later>,
 }
@@ -45,6 +48,7 @@ pub(super) enum Later {
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { shard: ShardId, session: SessionId },
     Ahead { device: DeviceOf, tags: Vec<Tag> },
+    Send { place: Arc<Place>, post: Box<Post> },
 }
 
 impl User {
@@ -61,6 +65,7 @@ impl User {
             away: None,
             watchers: BTreeSet::new(),
             typing: BTreeMap::new(),
+            pace: Pace::default(),
             waiting: Vec::new(),
         }
     }

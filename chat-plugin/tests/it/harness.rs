@@ -20,6 +20,7 @@ use tidings_core::hook::{
     ServiceFactory, SessionId, Tag,
 };
 use tidings_core::message::{Message, MessageId};
+use tidings_core::metric::Metric;
 use tidings_core::record::{Op, Position, Query, Record, Row};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
@@ -32,7 +33,7 @@ pub(crate) struct World {
     chat: Chat,
     shards: Vec<Shard>,
     network: BTreeMap<(u16, u16), VecDeque<Box<dyn Any + Send>>>,
-    outside: Outside,
+    pub(crate) outside: Outside,
     next_session: u64,
     next_serial: u64,
 }
@@ -46,10 +47,13 @@ struct Shard {
 
 /// What all shards see: sessions and answers.
 #[derive(Default)]
-struct Outside {
+pub(crate) struct Outside {
     sessions: BTreeMap<SessionId, Session>,
     answers: BTreeMap<u64, Answer>,
     next_message: u64,
+    /// Whether users are held to rates.
+    pub(crate) rates_apply: bool,
+    pub(crate) counted: Vec<Metric>,
 }
 
 /// A client's session.
@@ -261,6 +265,14 @@ impl Host for FakeHost<'_> {
     fn answer(&mut self, token: AnswerToken, answer: Answer) {
         let before = self.outside.answers.insert(token.serial, answer);
         assert!(before.is_none(), "answered twice: {token:?}");
+    }
+
+    fn rates_apply(&self) -> bool {
+        self.outside.rates_apply
+    }
+
+    fn count(&mut self, metric: Metric) {
+        self.outside.counted.push(metric);
     }
 
     fn publish(&mut self, message: Arc<Message>) {

@@ -11,4 +11,5 @@ mod crash;
 mod direct;
 mod harness;
 mod presence;
+mod rates;
 mod receipts;

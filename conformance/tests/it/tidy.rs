@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of a crate may import only the modules before it. `lib.rs` and `main.rs` stand above.
-const LADDERS: [(&str, &[&str]); 7] = [
+const LADDERS: [(&str, &[&str]); 8] = [
     (
         "broker/core",
         &[
@@ -15,8 +15,10 @@ const LADDERS: [(&str, &[&str]); 7] = [
             "collections",
             "slot",
             "time",
+            "rate",
             "topic",
             "limits",
+            "marks",
             "metric",
             "system",
             "message",
@@ -24,6 +26,7 @@ const LADDERS: [(&str, &[&str]); 7] = [
             "record",
             "admission",
             "hook",
+            "reach",
             "peer",
             "output",
             "ledger",
@@ -39,20 +42,26 @@ const LADDERS: [(&str, &[&str]); 7] = [
             "rights",
             "clock",
             "descriptors",
+            "growth",
+            "memory",
+            "pressure",
             "exchange",
             "limits",
             "listener",
+            "visitors",
             "connection",
             "mail",
             "observer",
             "store",
             "journal",
+            "base",
             "commit",
             "metrics",
             "teller",
             "health",
             "front",
             "engine",
+            "watch",
             "builder",
             "runtime",
             "start",
@@ -86,7 +95,20 @@ const LADDERS: [(&str, &[&str]); 7] = [
     ),
     (
         "server",
-        &["config", "exit", "banner", "cli", "listeners", "users", "logins", "rights", "start"],
+        &[
+            "config",
+            "exit",
+            "progress",
+            "banner",
+            "cli",
+            "copies",
+            "check",
+            "listeners",
+            "users",
+            "logins",
+            "rights",
+            "start",
+        ],
     ),
     (
         "sim",
@@ -141,16 +163,43 @@ const LADDERS: [(&str, &[&str]); 7] = [
             "section7_0",
         ],
     ),
+    (
+        "torture",
+        &[
+            "random",
+            "wire",
+            "scene",
+            "inbox",
+            "publisher",
+            "subscriber",
+            "retained",
+            "changes",
+            "wills",
+            "chat",
+            "process",
+            "journal",
+            "disk",
+            "measure",
+            "plot",
+            "bulk",
+            "cast",
+            "strike",
+            "crash",
+            "fill",
+            "steady",
+        ],
+    ),
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
-const DEPENDENCIES: [(&str, &[&str]); 6] = [
+const DEPENDENCIES: [(&str, &[&str]); 7] = [
     ("broker/core", &[]),
     ("broker", &["tidings-core"]),
     ("chat-plugin", &["tidings-core"]),
     ("client-sdk", &[]),
     ("server", &["tidings-core", "tidings-broker", "tidings-chat"]),
     ("sim", &["tidings-core", "tidings-broker", "tidings-chat"]),
+    ("torture", &["tidings-core"]),
 ];
 
 /// Libraries: what they have to say, they say to their caller.

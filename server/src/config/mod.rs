@@ -204,6 +204,18 @@ section! {
         checkpoint_bytes: u64 = 32 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
+        /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
+        /// twice as many are free; deliveries go on.
+        reserve_bytes: u64 = GIB, Kind::Number(0, 1024 * GIB);
+        /// The same in hundredths of the disk; the larger of the two holds.
+        reserve_percent: u64 = 5, Kind::Number(0, 50);
+        /// Bytes of journal that are kept before a base is written, from which the store can be made
+        /// anew; twice the size of the last base, if that is more.
+        base_bytes: u64 = 256 * MIB, Kind::Number(MIB, 64 * GIB);
+        /// When each row of the store is compared with base and journal at the start, and the store
+        /// made anew where it differs: "after-crash", "always" or "never".
+        compare: Compare = Compare::AfterCrash,
+            Kind::Choice(&["after-crash", "always", "never"]);
     }
 }
 
@@ -331,6 +343,10 @@ section! {
         /// Unsent bytes of a connection at which it is closed; three times the soft bound and a
         /// largest packet, if that is more.
         outbound_hard_bytes: u64 = MIB, Kind::Number(MIB, GIB);
+        /// Bytes of memory that the process may use; 0 is the limit of its control group, or half of
+        /// what the machine has. At 60 % of it nobody new is let in (0x89), at 75 % publishers are
+        /// not read, at 85 % the connections that hold most are closed.
+        memory_bytes_max: u64 = 0, Kind::Number(0, 1024 * 1024 * GIB);
         /// Seconds in which a Client must take something of what is unsent, or be disconnected.
         unsent_timeout_s: u64 = 30, Kind::Number(1, 3600);
         /// Messages that wait for one plain session. Full: 0x97, or the oldest goes.
@@ -381,8 +397,38 @@ section! {
         connections_max: u64 = 0, Kind::Number(0, 100_000_000);
         /// Most connections that are not authenticated yet.
         unauthenticated_connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
-        /// Most of them from one address, or one IPv6 network (/64).
+        /// Most of them from one address, or one IPv6 network (/64). Where it is less than all there
+        /// may be, nobody is kept out by a few addresses that take all places.
         unauthenticated_per_address_max: u64 = 64, Kind::Number(1, 1_000_000);
+        /// Logins that may fail within a minute, for one user and from one address; 0 is no bound. More:
+        /// CONNACK 0x89, unless the user logged in from there before.
+        login_failures_per_minute: u64 = 10, Kind::Number(0, 100_000);
+        /// Milliseconds after which a login that failed is answered.
+        login_failure_delay_ms: u64 = 1000, Kind::Number(0, 10_000);
+        /// Whether the bounds below, and those of `chat.` that are rates, are in force: "on", "off", or
+        /// "auto", which is off where every listener is a loopback address or a Unix socket and behind
+        /// no proxy.
+        rates: Rates = Rates::Auto, Kind::Choice(&["auto", "on", "off"]);
+        /// PUBLISH packets a second of one connection, of any QoS; 0 is no bound. Faster: it is read
+        /// more slowly.
+        publish_rate: u64 = 50, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        publish_burst: u64 = 200, Kind::Number(2, 1_000_000);
+        /// Seconds a connection may be faster without a break; 0 is no bound. Then: DISCONNECT 0x96.
+        publish_over_max_s: u64 = 30, Kind::Number(0, 3600);
+        /// Connections a second from one address, or one IPv6 network (/64); 0 is no bound. More are
+        /// closed at once.
+        connect_rate_per_address: u64 = 20, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        connect_burst_per_address: u64 = 200, Kind::Number(1, 1_000_000);
+        /// Most connections from one address at a time, authenticated or not; 0 is no bound. More are
+        /// closed at once.
+        connections_per_address_max: u64 = 256, Kind::Number(0, 1_000_000);
+        /// Connections a second that are accepted in the first time after a start; 0 is no bound. The
+        /// others wait.
+        start_connect_rate: u64 = 500, Kind::Number(0, 1_000_000);
+        /// Seconds of that time.
+        start_connect_s: u64 = 60, Kind::Number(1, 3600);
     }
 }
 
@@ -399,6 +445,13 @@ section! {
     Chat, "chat." {
         /// Largest payload of a chat message.
         payload_bytes_max: u64 = 64 * KIB, Kind::Number(1, 16 * MIB);
+        /// Messages a second that a user sends, from all devices together; 0 is no bound. More: `limit`,
+        /// and when to try again. A rate: see `limits.rates`.
+        send_rate: u64 = 2, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        send_burst: u64 = 60, Kind::Number(1, 1_000_000);
+        /// Chats that a user may begin within a minute; 0 is no bound. More: `limit`. A rate as well.
+        new_chats_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
@@ -440,6 +493,16 @@ pub(crate) enum Durability {
     Memory,
 }
 
+/// A word of `data.compare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compare {
+    /// After an end that was not in order.
+    AfterCrash,
+    Always,
+    Never,
+}
+
 /// A word of `rights.otherwise`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -456,6 +519,16 @@ pub(crate) enum PayloadFormat {
     Trust,
     /// Text is text.
     Check,
+}
+
+/// A word of `limits.rates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rates {
+    /// On, unless only this machine comes in.
+    Auto,
+    On,
+    Off,
 }
 
 /// A word of `tls.client_certificates`.
@@ -507,6 +580,9 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
+    const CHAT_RATES: [&str; 3] =
+        ["chat.send_rate", "chat.send_burst", "chat.new_chats_per_minute"];
+
     /// The cells of the row of a page that begins with `key`.
     fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
         let begins = format!("| `{key}` |");
@@ -536,8 +612,16 @@ mod tests {
             }
         }
         // And none that is gone.
-        let all = page.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, all);
+        let all = page.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
+        // The rates of chat have a table of their own.
+        for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
+            let cells = row(page, key.name);
+            let default = print::value(&Config::default(), key.name).unwrap().to_string();
+            assert_eq!(cells[2].split(' ').next(), Some(&*default), "{}", key.name);
+            let counted = cells[4].trim_matches('`');
+            assert!(labels.iter().any(|label| label == counted), "{}: {counted}", key.name);
+        }
         for family in page.split('`').filter(|word| word.starts_with("tidings_")) {
             assert!(Metric::ALL.iter().any(|metric| metric.name() == family), "{family}");
         }

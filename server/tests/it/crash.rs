@@ -31,7 +31,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn tell(&self, acknowledged: usize) {
+    pub(crate) fn tell(&self, acknowledged: usize) {
         self.acknowledged.fetch_add(acknowledged, Ordering::AcqRel);
         // Taken so that the change cannot fall between the question and the wait.
         drop(self.starts.lock().unwrap());
@@ -171,7 +171,7 @@ impl Scene {
         self.server.take().unwrap().crash();
     }
 
-    fn restart(&mut self, directory: &Path) {
+    pub(crate) fn restart(&mut self, directory: &Path) {
         self.restart_quietly(directory);
         self.progress.started();
     }

@@ -56,6 +56,38 @@ fn webhook_decides_about_those_who_are_not_in_the_users_file() {
 }
 
 #[test]
+fn login_that_is_refused_is_in_the_log_with_who_and_where_and_without_the_password() {
+    let directory = tempfile::tempdir().unwrap();
+    run_with(directory.path(), &["user", "add", "bob"], b"pw").ok();
+    let server = Server::start(directory.path(), &[]);
+    let long = "x".repeat(100);
+    for (user, password) in [("bob", "hunter2"), ("not\na user", "hunter3"), (&long, "hunter4")] {
+        let connect = Connect::new("phone").v5().user(user).password(password);
+        assert_eq!(code(&server, &connect), 0x86);
+    }
+    let (_, log) = server.end("-TERM");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("login refused")).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    for part in ["INFO", "\"bob\"", "\"phone\"", "127.0.0.1:", "bad user name or password"] {
+        assert!(lines[0].contains(part), "{part} in {log}");
+    }
+    assert!(lines[1].contains(r"not\na user") && !lines[2].contains(&long), "{log}");
+    assert!(!log.contains("hunter"), "{log}");
+}
+
+#[test]
+fn logins_that_fail_too_often_are_not_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    run_with(directory.path(), &["user", "add", "bob"], b"pw").ok();
+    let sets = ["limits.login_failures_per_minute=2", "limits.login_failure_delay_ms=0"];
+    let server = Server::start(directory.path(), &["--set", sets[0], "--set", sets[1]]);
+    let connect = |password: &str| Connect::new("phone").v5().user("bob").password(password);
+    for (password, expected) in [("a", 0x86), ("b", 0x86), ("c", 0x89), ("pw", 0x89)] {
+        assert_eq!(code(&server, &connect(password)), expected, "{password}");
+    }
+}
+
+#[test]
 fn token_that_does_not_hold_is_refused_and_nobody_comes_in_without_one() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("keys"), KEY).unwrap();

@@ -10,11 +10,17 @@
 
 mod chat;
 mod config;
+mod copies;
 mod crash;
+#[cfg(target_os = "linux")]
+mod disk;
+mod exactly_once;
 mod flapping;
 mod graceful;
 mod listeners;
 mod logins;
+#[cfg(target_os = "linux")]
+mod memory;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;

@@ -34,6 +34,30 @@ fn wrong_format_version_ends_with_65() {
 }
 
 #[test]
+fn damaged_journal_ends_with_65_and_says_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--durability", "fsync"]);
+    let bob = Connect::new("phone").user("bob").persistent();
+    let mut bob = Wire::connect(server.address, &bob);
+    // Each its own group, for each waits until it is stored.
+    for filter in ["a", "b", "c", "d"] {
+        bob.subscribe(filter, 1);
+    }
+    server.crash();
+    let journal = directory.path().join("tidings-data/store/journal");
+    let mut files = fs::read_dir(&journal).unwrap().map(|it| it.unwrap().path());
+    let segment = files.find(|it| it.to_str().unwrap().contains("/journal-")).unwrap();
+    // The first record; behind it are others, so it was acknowledged.
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4096] ^= 0xFF;
+    fs::write(&segment, bytes).unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--set", "log.level=off"];
+    let error = run(directory.path(), &args).failed(65);
+    assert!(error.contains("is damaged at byte 4096"), "{error}");
+    assert!(error.contains(segment.file_name().unwrap().to_str().unwrap()), "{error}");
+}
+
+#[test]
 fn wrong_password_is_refused_in_the_words_of_the_version() {
     let directory = tempfile::tempdir().unwrap();
     run_with(directory.path(), &["user", "add", "bob"], b"right").ok();

@@ -229,7 +229,10 @@ impl Session {
             self.sending.window.push(entry);
             return false;
         }
-        entry.sent = self.send_publish(&entry.queued, Some(packet_id), false, cx);
+        // What was there when a crash ended the last connection. [MQTT-3.3.1-1]
+        let has_row = entry.queued.key.is_some();
+        let dup = has_row && entry.queued.number <= self.sending.perhaps_sent;
+        entry.sent = self.send_publish(&entry.queued, Some(packet_id), dup, cx);
         let too_large = !entry.sent;
         self.sending.window.push(entry);
         if too_large {

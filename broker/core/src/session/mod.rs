@@ -10,6 +10,7 @@ mod deliver;
 mod packet_id;
 mod quota;
 mod receive;
+mod receiving;
 pub(crate) mod rows;
 mod sending;
 mod takeovers;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use deliver::{Offered, Pumped};
-pub(crate) use receive::{Received, Receiving, ReplyKind, worse};
+pub(crate) use receive::Received;
+pub(crate) use receiving::{Note, Receiving, ReplyKind, worse};
 pub(crate) use sending::Sending;
 pub(crate) use takeovers::Takeovers;
 pub(crate) use window::{InFlight, Queued, State};

@@ -4,6 +4,7 @@
 //! Identifier; everything else by the session's number, which no other incarnation ever has: rows
 //! of a session that is over can be deleted at leisure, nobody finds them any more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use super::{Subscription, Will};
 use crate::codec::{PacketId, QoS};
 use crate::hook::{SessionId, Tag};
 use crate::message::{BadRow, Message, pack, unpack};
+use crate::reach::{Origin, Progress, Reach};
 use crate::record::{KeyBuilder, KeyRange, Op, Position, Row, RowKind};
-use crate::slot::Slot;
+use crate::slot::{Slot, Slots};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -265,10 +267,67 @@ pub(crate) fn in_flight_gone(slot: Slot, session: SessionId, id: PacketId) -> Op
     Op::Delete { key: in_flight_key(slot, session, Direction::ToClient, id) }
 }
 
-/// Notes that a QoS 2 PUBLISH with this identifier was taken, so that a repeat is known as one.
-pub(crate) fn received(slot: Slot, session: SessionId, id: PacketId) -> Op {
+/// Notes that a QoS 2 PUBLISH with this identifier came, so that a repeat is known as one.
+pub(crate) fn received(slot: Slot, session: SessionId, id: PacketId, progress: &Progress) -> Op {
     let key = in_flight_key(slot, session, Direction::FromClient, id);
-    Op::Put { key, value: Bytes::from_static(&[IN_FLIGHT_FORMAT]) }
+    let value = match progress {
+        Progress::Here => Bytes::from_static(&[IN_FLIGHT_FORMAT]),
+        Progress::Elsewhere => pack_received(true, &Reach::default()),
+        Progress::Unfinished(reach) => pack_received(false, reach),
+    };
+    Op::Put { key, value }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredReach<'a> {
+    slots: Slots,
+    #[serde(borrow)]
+    groups: Vec<&'a str>,
+}
+
+impl<'a> StoredReach<'a> {
+    fn of(reach: &'a Reach) -> Self {
+        Self { slots: reach.slots, groups: reach.groups.iter().map(TopicFilter::as_str).collect() }
+    }
+
+    fn read(&self) -> Result<Reach, BadRow> {
+        let groups: Result<BTreeSet<_>, _> =
+            self.groups.iter().map(|filter| TopicFilter::parse(filter)).collect();
+        Ok(Reach { slots: self.slots, groups: groups.map_err(|_| BadRow::Content)? })
+    }
+}
+
+/// `complete`: everybody has it.
+fn pack_received(complete: bool, reach: &Reach) -> Bytes {
+    pack(RECEIVED_FORMAT, &(complete, StoredReach::of(reach)))
+}
+
+fn read_received(value: &[u8]) -> Result<Progress, BadRow> {
+    if value.first() != Some(&RECEIVED_FORMAT) {
+        return Ok(Progress::Here);
+    }
+    let (complete, reach): (bool, StoredReach<'_>) = unpack(RECEIVED_FORMAT, value)?;
+    Ok(if complete { Progress::Elsewhere } else { Progress::Unfinished(reach.read()?) })
+}
+
+/// Marks whom a message of another shard's session has reached, in one record with its rows. `slot`:
+/// one of this shard's. `number`: no other mark has it.
+pub(crate) fn mark(slot: Slot, number: u64, origin: &Origin, reach: &Reach) -> (Bytes, Op) {
+    let key = owned(slot, RowKind::Reached, origin.session)
+        .raw(&origin.packet_id.get().to_be_bytes())
+        .number(number)
+        .build();
+    let value = pack(MARK_FORMAT, &(origin.slot, StoredReach::of(reach)));
+    (key.clone(), Op::Put { key, value })
+}
+
+/// Reads what [`mark`] wrote.
+pub(crate) fn read_mark(row: &Row) -> Result<(Origin, Reach), BadRow> {
+    let (session, rest) = owner(&row.key).ok_or(BadRow::Content)?;
+    let (id, _) = rest.split_first_chunk::<2>().ok_or(BadRow::Content)?;
+    let packet_id = PacketId::new(u16::from_be_bytes(*id)).ok_or(BadRow::Content)?;
+    let (slot, reach): (Slot, StoredReach<'_>) = unpack(MARK_FORMAT, &row.value)?;
+    Ok((Origin { session, slot, packet_id, reached: None }, reach.read()?))
 }
 
 /// Deletes what [`received`] wrote.
@@ -291,7 +350,7 @@ fn in_flight_key(slot: Slot, session: SessionId, to: Direction, id: PacketId) ->
 #[derive(Debug)]
 pub(crate) enum InFlightRow {
     ToClient(Box<InFlight>),
-    FromClient(PacketId),
+    FromClient(PacketId, Progress),
 }
 
 /// Reads what [`in_flight`] or [`received`] wrote.
@@ -301,7 +360,7 @@ pub(crate) fn read_in_flight(row: &Row) -> Result<InFlightRow, BadRow> {
     let id: [u8; 2] = id.try_into().map_err(|_| BadRow::Content)?;
     let packet_id = PacketId::new(u16::from_be_bytes(id)).ok_or(BadRow::Content)?;
     if *direction == Direction::FromClient as u8 {
-        return Ok(InFlightRow::FromClient(packet_id));
+        return Ok(InFlightRow::FromClient(packet_id, read_received(&row.value)?));
     }
     let stored: StoredInFlight<'_> = unpack(IN_FLIGHT_FORMAT, &row.value)?;
     let queued = Queued {
@@ -351,4 +410,7 @@ pub(crate) fn read_garbage(key: &[u8], value: &[u8]) -> Result<KeyRange, BadRow>
 const SESSION_FORMAT: u8 = 1;
 const SUBSCRIPTION_FORMAT: u8 = 1;
 const IN_FLIGHT_FORMAT: u8 = 1;
+/// Behind [`IN_FLIGHT_FORMAT`], which says nothing but that the message is here.
+const RECEIVED_FORMAT: u8 = 2;
+const MARK_FORMAT: u8 = 1;
 const GARBAGE_FORMAT: u8 = 1;

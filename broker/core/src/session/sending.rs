@@ -48,6 +48,8 @@ pub(crate) struct Sending {
     pub(crate) waiting: bool,
     /// The largest number that was in flight when the session was put away. See `Offline`.
     pub(crate) in_flight_last: u64,
+    /// The largest number of a QoS 1 message that may have been sent before a crash.
+    pub(crate) perhaps_sent: u64,
 }
 
 impl Sending {
@@ -70,6 +72,7 @@ impl Sending {
             service_waits: false,
             waiting: false,
             in_flight_last: 0,
+            perhaps_sent: 0,
         }
     }
 
@@ -171,6 +174,11 @@ impl Sending {
     /// How many messages wait, in memory or in the store, and their bytes.
     pub(crate) fn waiting_size(&self) -> (usize, usize) {
         (self.rows.max(self.queue.len()), self.rows_bytes.max(self.queue_bytes))
+    }
+
+    /// Bytes of messages in memory that were not sent.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        self.queue_bytes + self.held_bytes
     }
 
     /// Whether a message of `bytes` finds room under the bounds of the session's queue.

@@ -194,7 +194,7 @@ impl Shard {
     fn put_away(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.receiving.begin_again();
-        let received = session.receiving.taken_over();
+        let received = session.receiving.note_all(session.slot, id);
         let ends = now + session.expiry;
         let mut row = connected_row(&session);
         row.ends = Some(ends);
@@ -205,9 +205,11 @@ impl Shard {
         let untouched = session.opening.as_ref().is_some_and(|opening| opening.reads > 0);
         let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
-        ops.extend(received.into_iter().map(|it| rows::received(session.slot, id, it)));
+        ops.extend(received);
+        let mut ready = session.opening.as_ref().map_or(Position::START, |it| it.ready);
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
+            ready = ready.max(entry.after);
             if entry.was_sent() {
                 in_flight = true;
                 in_flight_last = in_flight_last.max(entry.queued.number);
@@ -230,6 +232,9 @@ impl Shard {
             rows_bytes: sending.rows_bytes,
             in_flight: in_flight || untouched,
             in_flight_last,
+            perhaps_sent: sending.perhaps_sent,
+            was_connected: false,
+            ready,
             dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
@@ -262,6 +267,9 @@ impl Shard {
             rows_bytes,
             in_flight: persistent,
             in_flight_last: 0,
+            perhaps_sent: 0,
+            was_connected: false,
+            ready: Position::START,
             dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
@@ -329,6 +337,7 @@ impl Shard {
         if has_rows && session.in_flight {
             let range = rows::all(session.slot, RowKind::InFlight, id);
             sweeps.push(self.discard(session.slot, range, &mut ops));
+            self.forget_reach(id, None, None, out);
         }
         let ended = self.keep(ops, out);
         self.ended = self.ended.max(ended);

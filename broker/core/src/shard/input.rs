@@ -59,6 +59,14 @@ pub enum Input<'a> {
         /// What is wrong with them.
         cause: Malformed,
     },
+    /// The shell cannot go on with a connection: its Client is told `reason`, which is at least 0x80,
+    /// and closed.
+    Refuse {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        reason: ReasonCode,
+    },
     /// The answer to [`crate::output::Output::Authenticate`].
     Authenticated {
         /// Where.
@@ -98,6 +106,12 @@ pub enum Input<'a> {
     },
     /// The broker says this of itself, to whoever asks: told to every shard.
     System(Arc<[SystemValue]>),
+    /// The disk is nearly full, or is not any more: what would keep more is refused, while
+    /// deliveries, acknowledgements and deletions go on.
+    Disk {
+        /// Whether it is; see [`crate::marks::DiskMark`].
+        low: bool,
+    },
     /// The deadline of [`super::Shard::next_timeout`] has come.
     TimedOut,
     /// [`Authorize`] answers otherwise than before: every subscription is looked at again, those of

@@ -122,7 +122,9 @@ impl Shard {
         for row in read.into_iter().flatten() {
             match row {
                 InFlightRow::ToClient(entry) => window.push(*entry),
-                InFlightRow::FromClient(packet_id) => session.receiving.restore(packet_id),
+                InFlightRow::FromClient(packet_id, progress) => {
+                    session.receiving.restore(packet_id, progress);
+                }
             }
         }
         let Some(last) = rows.last().filter(|_| more) else {

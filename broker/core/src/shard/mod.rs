@@ -8,6 +8,7 @@ mod authenticate;
 mod close;
 mod input;
 mod load;
+mod marks;
 mod open;
 mod peers;
 mod publish;
@@ -20,6 +21,7 @@ mod shared;
 mod subscribe;
 mod system;
 mod timers;
+mod verify;
 mod wills;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
+pub use verify::{Verifier, Wrong};
 
 use crate::codec::{Ack, Disconnect, Packet, Properties, QoS, ReasonCode, Version};
 use crate::collections::Map;
@@ -45,6 +48,7 @@ use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicNames};
 use load::{ReadFor, Sweep};
+use marks::Marks;
 use recover::Offline;
 use service::{Services, ToService};
 use shared::Relay;
@@ -79,6 +83,7 @@ pub struct Shard {
     next_token: u64,
     /// What other shards wait for and this one cannot say alone.
     relays: Map<u64, Relay>,
+    marks: Marks,
     /// Rows that are deleted when the messages among them are with somebody else.
     sweeps: Map<u64, Sweep>,
     /// Retained messages to send when an answer has everybody's part.
@@ -102,6 +107,8 @@ pub struct Shard {
     hands: Vec<Chosen>,
     interested: Vec<ShardId>,
     counters: Arc<Counters>,
+    /// Nothing more is to be kept than there is.
+    disk_low: bool,
     /// What the broker says of itself, for new subscriptions.
     system: TopicNames<Arc<Message>>,
 }
@@ -111,6 +118,8 @@ pub struct Shard {
 enum Waiter {
     /// An answer to a Client, by its serial.
     Answer(SessionId, u64),
+    /// The same, to a PUBLISH of which others may have a mark by then.
+    Noted(SessionId, u64),
     /// Another shard: one of `relays`.
     Relay(u64),
     /// One of `sweeps`.
@@ -151,6 +160,7 @@ impl Shard {
             tokens: Map::default(),
             next_token: 0,
             relays: Map::default(),
+            marks: Marks::default(),
             sweeps: Map::default(),
             retained_after: BTreeMap::new(),
             retained_asked: BTreeMap::new(),
@@ -166,6 +176,7 @@ impl Shard {
             hands: Vec::new(),
             interested: Vec::new(),
             counters: Arc::default(),
+            disk_low: false,
             system: TopicNames::new(),
         }
     }
@@ -189,6 +200,9 @@ impl Shard {
             Input::Malformed { connection, cause } => {
                 self.refuse(connection, cause.into(), now, out);
             }
+            Input::Refuse { connection, reason } => {
+                self.refuse(connection, CloseCause::Refused(reason), now, out);
+            }
             Input::Authenticated { connection, step } => {
                 self.authenticated(connection, step, now, out);
             }
@@ -203,6 +217,7 @@ impl Shard {
             Input::Rows { token, rows, more } => self.rows(token, rows, more, now, out),
             Input::Peer { from, message } => self.peer(from, message, now, out),
             Input::System(values) => self.tell_system(&values, now, out),
+            Input::Disk { low } => self.disk_low = low,
             Input::TimedOut => self.timed_out(now, out),
             Input::RightsChanged => self.rights_changed(now, out),
             Input::Revoked { user } => self.revoked(user, now, out),
@@ -304,7 +319,12 @@ impl Shard {
                 self.advance(id, now, out);
             }
             Packet::Pubrel(ack) => {
-                self.with(id, now, out, |session, cx| session.handle_pubrel(ack.packet_id, cx));
+                let packet_id = ack.packet_id;
+                let marked =
+                    self.with(id, now, out, |session, cx| session.handle_pubrel(packet_id, cx));
+                if let Some(serial) = marked.flatten() {
+                    self.forget_first(id, packet_id, serial, out);
+                }
                 self.release(id, now, out);
             }
             Packet::Pubcomp(ack) => {

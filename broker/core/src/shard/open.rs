@@ -94,6 +94,10 @@ impl Shard {
             self.may_say(&client, will.topic)?;
         }
         let key = index_key(open.user, open.client_id);
+        if self.disk_low && self.would_begin_to_keep(open, &key) {
+            self.counters.add(Metric::LimitDiskReserve, 1);
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if open.user.is_empty() || self.index.contains_key(&key) {
             return Ok(());
         }
@@ -244,12 +248,13 @@ impl Shard {
             takeovers: Takeovers::default(),
         };
         session.sending.in_flight_last = offline.in_flight_last;
+        session.sending.perhaps_sent = offline.perhaps_sent;
         // In memory, and without a connection as far as its groups know.
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);
         session.sending.waiting = false;
         self.sessions.insert(id, session);
-        let opening = self.opening(open, expiry, true, Position::START);
+        let opening = self.opening(open, expiry, true, offline.ready);
         self.attach(id, open, expiry, opening, now, out);
         self.load(id, offline.in_flight, out);
         id

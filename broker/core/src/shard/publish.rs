@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::marks::Keep;
 use super::{Shard, Waiter};
 use crate::admission::payload_fits;
 use crate::codec::{Publish, QoS, ReasonCode, Version};
@@ -14,9 +15,10 @@ use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
+use crate::reach::{Origin, Progress, Reach};
 use crate::record::Position;
 use crate::router::RetainedFull;
-use crate::session::{Pumped, Received, ReplyKind, rows};
+use crate::session::{Note, Pumped, Received, ReplyKind, rows};
 use crate::time::Time;
 
 impl Shard {
@@ -36,8 +38,13 @@ impl Shard {
         }
         let receive_maximum = self.limits.receive_maximum;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let mut known = None;
         let topic = match session.receive(publish, receive_maximum)? {
             Received::New(topic) => topic,
+            Received::Unfinished(topic, reach) => {
+                known = Some(reach);
+                topic
+            }
             Received::Repeat => {
                 if let Some(packet_id) = publish.packet_id {
                     self.with(id, now, out, |session, cx| session.answer_repeat(packet_id, cx));
@@ -47,6 +54,7 @@ impl Shard {
             }
         };
         let publish = &Publish { topic: &topic, ..*publish };
+        let reached = self.reached_before(id, publish, known, out);
         let is_text = publish.properties.payload_format();
         if !payload_fits(&self.limits, is_text, publish.payload) {
             let reason = ReasonCode::PayloadFormatInvalid;
@@ -68,7 +76,29 @@ impl Shard {
             Err(reason) => return self.answer_publish(id, publish, Err(reason), now, out),
         };
         self.observe_published(&message, out);
-        self.distribute(id, publish, &message, now, out)
+        self.distribute(id, publish, &message, reached, now, out)
+    }
+
+    /// Whom the message of a QoS 2 PUBLISH has reached, if it comes again behind a crash: `known` of
+    /// it here.
+    fn reached_before(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        known: Option<Reach>,
+        out: &mut Outbox,
+    ) -> Option<Arc<Reach>> {
+        let packet_id = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)?;
+        if known.is_none() && !publish.dup {
+            // Who sends another message than the one that was left has lost its memory of that.
+            if self.marks.reached.contains_key(&(id, packet_id)) {
+                self.forget_reach(id, Some(packet_id), None, out);
+            }
+            return None;
+        }
+        let reached = self.reach_of(id, packet_id, known)?;
+        self.sessions.get_mut(&id)?.receiving.note_elsewhere(packet_id);
+        Some(reached)
     }
 
     /// Whether the bounds and the rights allow it.
@@ -109,8 +139,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let note = session.is_persistent();
+        let persistent = session.is_persistent();
         let token = publish.packet_id.map(|packet_id| {
+            let note = if persistent { Note::Due } else { Note::Settled };
             let kind = reply_kind(publish.qos, note);
             let serial = session.receiving.expect(kind, packet_id, Position::START, 1);
             session.receiving.note_service(serial);
@@ -154,6 +185,7 @@ impl Shard {
         id: SessionId,
         publish: &Publish<'_>,
         message: &Arc<Message>,
+        reached: Option<Arc<Reach>>,
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
@@ -161,10 +193,16 @@ impl Shard {
         self.router.interested(&message.topic, &mut others);
         let own_retain = message.retain && self.owns(&message.topic);
         let remote_retain = message.retain && !own_retain;
-        self.find(message, Some(id));
+        self.find(message, Some(id), reached.as_deref());
         let hands = self.hands.len();
         let waits = others.len() + hands + usize::from(remote_retain);
         if others.is_empty() && hands == 0 && self.is_full(message) {
+            self.interested = others;
+            let refused = Err(ReasonCode::QuotaExceeded);
+            return self.answer_publish(id, publish, refused, now, out);
+        }
+        if self.disk_low && self.would_keep(id, message, waits) {
+            self.counters.add(Metric::LimitDiskReserve, 1);
             self.interested = others;
             let refused = Err(ReasonCode::QuotaExceeded);
             return self.answer_publish(id, publish, refused, now, out);
@@ -184,37 +222,47 @@ impl Shard {
                 }
             }
         }
-        let persistent = self.sessions.get(&id).is_some_and(|it| it.is_persistent());
-        let note = persistent && publish.qos == QoS::ExactlyOnce;
-        // In one record with the message, unless others have to take it over too.
-        let noted = publish.packet_id.filter(|_| note && waits == 0);
-        let noted = noted.and_then(|packet_id| {
-            let session = self.sessions.get(&id)?;
-            Some(rows::received(session.slot, id, packet_id))
-        });
-        let mut routed = self.place(message, ops, noted, out);
+        let origin = self.origin(id, publish, reached);
+        let spread = others.len() + hands > 0;
+        let again = origin.as_ref().is_some_and(|it| it.reached.is_some());
+        let keep = match &origin {
+            None => Keep::Nothing,
+            Some(origin) if waits > 0 => Keep::Note(origin),
+            Some(Origin { slot, packet_id, reached, .. }) => {
+                let again = reached.is_some();
+                let progress = if again { Progress::Elsewhere } else { Progress::Here };
+                Keep::Known(rows::received(*slot, id, *packet_id, &progress))
+            }
+        };
+        let mut routed = self.place(message, ops, keep, out);
         let ready = ready.max(routed.ready);
         let waiter = publish.packet_id.and_then(|packet_id| {
             let session = self.sessions.get_mut(&id)?;
-            let kind = reply_kind(publish.qos, note && waits > 0);
+            let noted = origin.is_some() && waits > 0;
+            if noted && spread {
+                session.receiving.note_elsewhere(packet_id);
+            }
+            let note = if noted { Note::Early } else { Note::Settled };
+            let kind = reply_kind(publish.qos, note);
             let waits = u16::try_from(waits).unwrap_or(u16::MAX);
             let serial = session.receiving.expect(kind, packet_id, ready, waits);
             // "Nobody listens" holds until somebody says otherwise.
-            if !routed.matched {
+            if !routed.matched && !again {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
             }
-            Some(Waiter::Answer(id, serial))
+            Some(if noted { Waiter::Noted(id, serial) } else { Waiter::Answer(id, serial) })
         });
         // The answer goes before the deliveries: a Client that hears itself expects it first.
         self.release(id, now, out);
         self.hold_own(message, &mut routed, waiter);
         let only = others.len() + hands == 1 && !routed.matched;
         self.hand_out(message, routed, now, out);
-        self.hand_over(message, only, waiter, out);
+        self.hand_over(message, only, waiter, origin.as_ref(), out);
         for shard in others.drain(..) {
             let token = waiter.map(|waiter| self.token(waiter));
-            let message = Arc::clone(message);
-            let message = PeerMessage::Publish { message, publisher: Some(id), token, only };
+            let (message, publisher) = (Arc::clone(message), Some(id));
+            let origin = origin.clone();
+            let message = PeerMessage::Publish { message, publisher, token, only, origin };
             out.outputs.push(Output::Peer { shard, message });
         }
         self.interested = others;
@@ -225,6 +273,18 @@ impl Shard {
             out.outputs.push(Output::Peer { shard, message });
         }
         Ok(())
+    }
+
+    /// What is to be remembered of a QoS 2 PUBLISH, for it may come again behind a crash.
+    fn origin(
+        &self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        reached: Option<Arc<Reach>>,
+    ) -> Option<Origin> {
+        let packet_id = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)?;
+        let session = self.sessions.get(&id).filter(|it| it.is_persistent())?;
+        Some(Origin { session: id, slot: session.slot, packet_id, reached })
     }
 
     /// Answers a PUBLISH at once. What MQTT 3.1.1 cannot say to a Client it is closed for, if
@@ -247,9 +307,14 @@ impl Shard {
             session.receiving.forget(packet_id);
             return Err(ProtocolError::Refused(reason).into());
         }
-        let kind = reply_kind(publish.qos, false);
+        // It was half taken over before a crash: that must not be left.
+        let again = publish.qos == QoS::ExactlyOnce && session.receiving.is_elsewhere(packet_id);
+        let kind = reply_kind(publish.qos, if again { Note::Refused } else { Note::Settled });
         let serial = session.receiving.expect(kind, packet_id, Position::START, 0);
         session.receiving.set_reason(serial, reason);
+        if again {
+            self.forget_first(id, packet_id, serial, out);
+        }
         self.release(id, now, out);
         Ok(())
     }
@@ -277,7 +342,7 @@ impl Shard {
     }
 }
 
-fn reply_kind(qos: QoS, note: bool) -> ReplyKind {
+fn reply_kind(qos: QoS, note: Note) -> ReplyKind {
     match qos {
         QoS::ExactlyOnce => ReplyKind::Pubrec { note },
         _ => ReplyKind::Puback,

@@ -9,14 +9,14 @@ use super::load::ReadFor;
 use super::open::index_key;
 use super::service::ToService;
 use super::timers::Timer;
-use crate::codec::{ReasonCode, Version};
+use crate::codec::{PacketId, ReasonCode, Version};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::ledger::Ledger;
 use crate::message::{BadRow, Message};
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
-use crate::record::{Op, Position, Row, RowKind};
+use crate::record::{Position, Row, RowKind};
 use crate::session::{Receiving, Subscription, Who, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
@@ -38,6 +38,13 @@ pub(super) struct Offline {
     /// The largest number among the messages in flight: rows up to it are not dropped when the
     /// queue is full, for the Client may have seen them.
     pub(super) in_flight_last: u64,
+    /// The largest number of a QoS 1 message that may have been sent before a crash.
+    pub(super) perhaps_sent: u64,
+    /// A crash ended its last connection.
+    pub(super) was_connected: bool,
+    /// What its last connection waited for: rows say nothing of that, and nobody may be told before
+    /// it is stored what they say.
+    pub(super) ready: Position,
     /// The read that finds the oldest messages of a queue that is too long.
     pub(super) dropping: Option<u64>,
     /// QoS 2 messages of its last connection that other shards have still to take over.
@@ -51,7 +58,8 @@ impl Offline {
         Who::new(&self.user, &self.client_id, Version::V5)
     }
 
-    /// Another shard has done its part of what was asked on the last connection.
+    /// Another shard has done its part of what was asked on the last connection. An identifier that
+    /// the Client gave back before.
     pub(super) fn taken(
         &mut self,
         id: SessionId,
@@ -59,30 +67,32 @@ impl Offline {
         reason: ReasonCode,
         ledger: &mut Ledger,
         out: &mut Outbox,
-    ) {
-        let Some(receiving) = &mut self.receiving else { return };
-        receiving.done(serial, reason, None, Position::START);
-        let known = receiving.taken_over();
-        let ops: Vec<Op> = known.iter().map(|it| rows::received(self.slot, id, *it)).collect();
+    ) -> Option<PacketId> {
+        let receiving = self.receiving.as_mut()?;
+        let all = receiving.done(serial, reason, None, Position::START);
+        let released = if all { receiving.take_released(serial) } else { None };
+        let ops = receiving.note_all(self.slot, id);
         if !receiving.is_undecided() {
             self.receiving = None;
         }
         if !ops.is_empty() {
             ledger.append(ops, false, out);
         }
+        released
     }
 }
 
 impl Shard {
     /// The kinds of rows to hand to [`Shard::recover`], in this order; those of
     /// [`RowKind::Meta`] from all slots, the others from the shard's own.
-    pub const RECOVERED: [RowKind; 6] = [
+    pub const RECOVERED: [RowKind; 7] = [
         RowKind::Meta,
         RowKind::Session,
         RowKind::Subscription,
         RowKind::Queued,
         RowKind::InFlight,
         RowKind::Retained,
+        RowKind::Reached,
     ];
 
     /// Takes a row back at start, before [`super::Input::Started`].
@@ -100,6 +110,9 @@ impl Shard {
         if kind == RowKind::Retained as u8 {
             return self.router.retained.recover(row);
         }
+        if kind == RowKind::Reached as u8 {
+            return self.recover_mark(row);
+        }
         let (id, rest) = rows::owner(&row.key).ok_or(BadRow::Content)?;
         // Rows of a session that is over are on their way out.
         let Some(offline) = self.offline.get_mut(&id) else { return Ok(()) };
@@ -107,6 +120,12 @@ impl Shard {
             let bytes = size_of::<Message>() + row.value.len();
             offline.rows += 1;
             offline.rows_bytes += bytes;
+            if offline.was_connected
+                && let Some((number, _)) = rest.split_first_chunk::<8>()
+            {
+                // Which of them were sent nobody knows.
+                offline.perhaps_sent = offline.perhaps_sent.max(u64::from_be_bytes(*number));
+            }
             self.counters.add(Metric::QueuedMessages, 1);
             self.counters.add(Metric::QueuedBytes, bytes as u64);
         } else if kind == RowKind::InFlight as u8 {
@@ -128,8 +147,10 @@ impl Shard {
     fn recover_session(&mut self, row: &Row, now: Time) -> Result<(), BadRow> {
         let [slot, ..] = row.key[..] else { return Err(BadRow::Content) };
         let session = rows::read_session(&row.value)?;
-        // Connected when the server went down: its time begins now.
-        let ends = session.ends.unwrap_or(now + session.expiry);
+        // Connected when the server went down: its time begins now. And where the clock was set back
+        // meanwhile, nobody lives longer than was asked for.
+        let at_most = now + session.expiry;
+        let ends = session.ends.unwrap_or(at_most).min(at_most);
         if let Some((will, due)) = session.will {
             let who = Who::new(&session.user, &session.client_id, Version::V5);
             let due = due.unwrap_or(now + will.delay).min(ends);
@@ -147,6 +168,9 @@ impl Shard {
                 rows_bytes: 0,
                 in_flight: false,
                 in_flight_last: 0,
+                perhaps_sent: 0,
+                was_connected: session.ends.is_none(),
+                ready: Position::START,
                 dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),
@@ -197,6 +221,7 @@ impl Shard {
             }
         }
         self.announce_owners(owners, out);
+        self.tell_marks(out);
         // Nobody can publish before every shard has heard this: the listeners open later.
         for filter in wanted {
             self.announce(&filter, true, None, out);

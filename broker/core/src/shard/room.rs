@@ -1,24 +1,37 @@
-//! Full queues: what keeps a message out of one, and what goes to make room.
+//! Full queues, and a disk that is nearly full: what keeps a message out, and what goes to make room.
 
 use bytes::Bytes;
 
 use super::Shard;
+use super::input::Open;
 use super::load::ReadFor;
 use crate::codec::QoS;
 use crate::hook::SessionId;
 use crate::limits::{QUEUE_OVERSHOOT_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::metric::Metric;
-use crate::output::Outbox;
+use crate::output::{ConnectionId, Outbox};
 use crate::record::{Op, Row};
 use crate::router::Copy;
-use crate::session::rows;
+use crate::session::{Session, rows, session_expiry};
 
 /// A session whose queue is full, and nothing in it that could make room.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoRoom;
 
 impl Shard {
+    /// Whether a Client was sent messages that it has still to acknowledge.
+    pub fn awaits_acknowledgement(&self, connection: ConnectionId) -> bool {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
+        session.is_some_and(|session| session.sending.window.iter().any(|entry| entry.sent))
+    }
+
+    /// Bytes of messages that wait in memory for a Client; they may wait for others as well.
+    pub fn bytes_in_memory(&self, connection: ConnectionId) -> usize {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
+        session.map_or(0, |session| session.sending.bytes_in_memory())
+    }
+
     /// The bound of a session's queue that leaves no room for a message, if there is none.
     pub(super) fn full_by(&self, copy: &Copy, message: &Message) -> Option<Metric> {
         let (rows, bytes) = match self.sessions.get(&copy.session) {
@@ -35,6 +48,36 @@ impl Shard {
     /// Whether a session's queue has room for a message.
     pub(super) fn has_room(&self, copy: &Copy, message: &Message) -> bool {
         self.full_by(copy, message).is_none()
+    }
+
+    /// Whether a message from session `id`, whose copies were found, would be kept; any with QoS
+    /// 1 or 2 that `others` have to take over counts, since nobody asks them.
+    pub(super) fn would_keep(&self, id: SessionId, message: &Message, others: usize) -> bool {
+        if message.retain && !message.payload.is_empty() {
+            return true;
+        }
+        let outlives = |id: &SessionId| match self.sessions.get(id) {
+            Some(session) => session.is_persistent(),
+            None => self.offline.contains_key(id),
+        };
+        match message.qos {
+            QoS::AtMostOnce => false,
+            _ if others > 0 => true,
+            QoS::ExactlyOnce if outlives(&id) => true,
+            _ => self.copies.iter().any(|it| it.qos > QoS::AtMostOnce && outlives(&it.session)),
+        }
+    }
+
+    /// Whether a Client wants something kept that is not yet: a session, or a will for later. One
+    /// that comes back to its session is let in, for that is how the disk gets empty.
+    pub(super) fn would_begin_to_keep(&self, open: &Open<'_>, key: &str) -> bool {
+        let kept = self
+            .index
+            .get(key)
+            .is_some_and(|id| self.sessions.get(id).is_none_or(Session::is_persistent));
+        let will = open.connect.will.as_ref();
+        let keeps_will = will.is_some_and(|it| it.retain || it.qos > QoS::AtMostOnce);
+        !kept && (keeps_will || !session_expiry(&open.connect, &self.limits).is_zero())
     }
 
     /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::marks::Keep;
 use super::shared::Relay;
 use super::{Owed, Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
@@ -15,6 +16,7 @@ use crate::message::Message;
 use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
+use crate::reach::{Origin, Reach};
 use crate::record::{Op, Position};
 use crate::router::{Copy, RetainedFull};
 use crate::session::Queued;
@@ -56,12 +58,21 @@ impl Shard {
         self.shards == 1 || self.owner(topic) == self.id
     }
 
-    /// Finds the sessions of this shard that get a message: the first of three steps.
-    pub(super) fn find(&mut self, message: &Message, publisher: Option<SessionId>) {
+    /// Finds the sessions of this shard that get a message, and are not among those it has
+    /// `reached`: the first of three steps.
+    pub(super) fn find(
+        &mut self,
+        message: &Message,
+        publisher: Option<SessionId>,
+        reached: Option<&Reach>,
+    ) {
         self.router.copies(message, publisher, &mut self.copies);
+        if let Some(reached) = reached {
+            self.skip_reached(reached);
+        }
         self.hands.clear();
         if !self.router.groups.is_empty() {
-            self.find_members(message);
+            self.find_members(message, reached);
         }
     }
 
@@ -84,10 +95,12 @@ impl Shard {
         &mut self,
         message: &Arc<Message>,
         ops: Vec<Op>,
+        origin: Option<&Origin>,
         now: Time,
         out: &mut Outbox,
     ) -> (Position, ReasonCode) {
-        let routed = self.place(message, ops, None, out);
+        let keep = origin.map_or(Keep::Nothing, Keep::Mark);
+        let routed = self.place(message, ops, keep, out);
         let reason = match routed.matched {
             true => ReasonCode::Success,
             false => ReasonCode::NoMatchingSubscribers,
@@ -98,12 +111,12 @@ impl Shard {
     }
 
     /// Has a message kept for those of [`Shard::find`] that need it, after `ops` and in one record
-    /// with them. `noted`: kept as well, if anything has to be.
+    /// with them.
     pub(super) fn place(
         &mut self,
         message: &Arc<Message>,
         mut ops: Vec<Op>,
-        noted: Option<Op>,
+        keep: Keep<'_>,
         out: &mut Outbox,
     ) -> Routed {
         let mut copies = std::mem::take(&mut self.copies);
@@ -125,8 +138,9 @@ impl Shard {
             1 => ops.extend(keys.pop().map(|key| Op::Put { key, value: message.to_bytes() })),
             _ => ops.push(Op::PutAll { keys, value: message.to_bytes() }),
         }
+        let kept = routed.places.iter().filter_map(|(copy, _, key)| Some((copy, key.as_ref()?)));
+        self.keep_reach(keep, kept, &mut ops, out);
         if !ops.is_empty() {
-            ops.extend(noted);
             routed.ready = self.ledger.append(ops, true, out);
         }
         self.copies = copies;
@@ -141,7 +155,7 @@ impl Shard {
         routed: &mut Routed,
         waiter: Option<Waiter>,
     ) {
-        let Some(Waiter::Answer(id, serial)) = waiter else { return };
+        let Some(Waiter::Answer(id, serial) | Waiter::Noted(id, serial)) = waiter else { return };
         let own = |copy: &Copy| copy.session == id && copy.qos == QoS::AtMostOnce;
         if !routed.places.iter().any(|(copy, ..)| own(copy)) {
             return;
@@ -237,14 +251,15 @@ impl Shard {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
-        self.find(message, publisher);
-        self.route(message, ops, now, out);
-        self.hand_over(message, false, None, out);
+        self.find(message, publisher, None);
+        self.route(message, ops, None, now, out);
+        self.hand_over(message, false, None, None, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
         for shard in others.drain(..) {
             let message = Arc::clone(message);
-            let message = PeerMessage::Publish { message, publisher, token: None, only: false };
+            let (token, only, origin) = (None, false, None);
+            let message = PeerMessage::Publish { message, publisher, token, only, origin };
             out.outputs.push(Output::Peer { shard, message });
         }
         self.interested = others;
@@ -257,26 +272,26 @@ impl Shard {
         from: ShardId,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
-        token: Option<u64>,
-        only: bool,
+        (token, only): (Option<u64>, bool),
+        origin: Option<&Origin>,
         now: Time,
         out: &mut Outbox,
     ) {
-        self.find(message, publisher);
+        self.find(message, publisher, origin.and_then(|it| it.reached.as_deref()));
         if only && token.is_some() && self.hands.is_empty() && self.is_full(message) {
             self.owe(from, token, Position::START, ReasonCode::QuotaExceeded, out);
             return;
         }
         let only = only && self.hands.len() == 1 && self.copies.is_empty();
         let waits = self.hands.len();
-        let (position, reason) = self.route(message, Vec::new(), now, out);
+        let (position, reason) = self.route(message, Vec::new(), origin, now, out);
         if waits == 0 {
             self.owe(from, token, position, reason, out);
             return;
         }
         let waiter =
             token.map(|token| self.relay(Relay { shard: from, token, waits, position, reason }));
-        self.hand_over(message, only, waiter, out);
+        self.hand_over(message, only, waiter, origin, out);
     }
 
     /// Tells another shard that its part is done, as soon as it is safe.

@@ -15,6 +15,7 @@ use crate::hook::{
     Tag,
 };
 use crate::message::{Message, MessageId};
+use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Position, Query, Record};
@@ -165,8 +166,20 @@ impl Host for HostOf<'_> {
         self.shard.random()
     }
 
+    fn disk_low(&self) -> bool {
+        self.shard.disk_low
+    }
+
     fn message_id(&mut self) -> MessageId {
         MessageId(self.shard.ledger.number(self.out))
+    }
+
+    fn rates_apply(&self) -> bool {
+        self.shard.limits.rates_apply
+    }
+
+    fn count(&mut self, metric: Metric) {
+        self.shard.counters.add(metric, 1);
     }
 
     fn store(&mut self, record: Record) -> Position {

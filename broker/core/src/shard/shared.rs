@@ -13,6 +13,7 @@ use crate::hook::SessionId;
 use crate::message::Message;
 use crate::output::{Outbox, Output};
 use crate::peer::{Member, PeerMessage, Standing};
+use crate::reach::{Origin, Reach};
 use crate::record::{Op, Position};
 use crate::router::{Chosen, Copy};
 use crate::session::{Subscription, worse};
@@ -128,10 +129,13 @@ impl Shard {
 
     /// Finds the members that get a message: those of this shard with [`Shard::find`]'s copies, the
     /// others to be handed it.
-    pub(super) fn find_members(&mut self, message: &Message) {
+    pub(super) fn find_members(&mut self, message: &Message, reached: Option<&Reach>) {
         let mut chosen = std::mem::take(&mut self.chosen);
         self.router.groups.choose(&message.topic, message.qos, &mut chosen);
         for it in chosen.drain(..) {
+            if reached.is_some_and(|reached| reached.groups.contains(&it.filter)) {
+                continue;
+            }
             self.assign(it, message);
         }
         self.chosen = chosen;
@@ -176,12 +180,13 @@ impl Shard {
         message: &Arc<Message>,
         only: bool,
         waiter: Option<Waiter>,
+        origin: Option<&Origin>,
         out: &mut Outbox,
     ) {
         let mut hands = std::mem::take(&mut self.hands);
         for chosen in hands.drain(..) {
             let token = waiter.map(|waiter| self.token(waiter));
-            hand(chosen, message, token, only, out);
+            hand(chosen, message, (token, only), origin.cloned(), out);
         }
         self.hands = hands;
     }
@@ -195,6 +200,7 @@ impl Shard {
         id: SessionId,
         message: Arc<Message>,
         (token, only, last): (Option<u64>, bool, bool),
+        origin: Option<Origin>,
         now: Time,
         out: &mut Outbox,
     ) {
@@ -211,13 +217,17 @@ impl Shard {
             if full {
                 self.tell_standing(id, Standing::Full, out);
             }
-            let message = PeerMessage::Returned { filter, message, token, only };
+            let message = PeerMessage::Returned { filter, message, token, only, origin };
             out.outputs.push(Output::Peer { shard: from, message });
             return;
         };
         self.copies.clear();
-        self.copies.push(copy);
-        let (ready, reason) = self.route(&message, Vec::new(), now, out);
+        // As in `skip_reached`: what may be lost was perhaps delivered before the crash.
+        let again = origin.as_ref().is_some_and(|it| it.reached.is_some());
+        if !(again && copy.qos == QoS::AtMostOnce) {
+            self.copies.push(copy);
+        }
+        let (ready, reason) = self.route(&message, Vec::new(), origin.as_ref(), now, out);
         self.owe(from, token, ready, reason, out);
     }
 
@@ -228,9 +238,9 @@ impl Shard {
         &mut self,
         filter: &TopicFilter,
         message: &Arc<Message>,
-        token: Option<u64>,
-        only: bool,
+        (token, only): (Option<u64>, bool),
         gone: Option<Op>,
+        origin: Option<Origin>,
         now: Time,
         out: &mut Outbox,
     ) {
@@ -240,13 +250,13 @@ impl Shard {
             self.assign(chosen, message);
         }
         if let Some(chosen) = self.hands.pop() {
-            hand(chosen, message, token, only, out);
+            hand(chosen, message, (token, only), origin, out);
             return;
         }
         let mut done = (Position::START, ReasonCode::QuotaExceeded);
         if !(only && token.is_some() && self.is_full(message)) {
             let gone = gone.filter(|_| !self.copies.is_empty());
-            done = self.route(message, gone.into_iter().collect(), now, out);
+            done = self.route(message, gone.into_iter().collect(), origin.as_ref(), now, out);
         }
         if let Some(token) = token {
             self.settle(token, done.1, done.0, now, out);
@@ -266,7 +276,7 @@ impl Shard {
         let owner = self.owner(filter.as_str());
         if owner == self.id {
             let gone = row.map(|key| Op::Delete { key });
-            self.choose_again(&filter, &message, token, false, gone, now, out);
+            self.choose_again(&filter, &message, (token, false), gone, None, now, out);
         } else {
             let message = PeerMessage::Left { filter, message, token };
             out.outputs.push(Output::Peer { shard: owner, message });
@@ -288,7 +298,7 @@ impl Shard {
             let relay = self.relay(Relay { shard: from, token, waits: 1, position, reason });
             self.token(relay)
         });
-        self.choose_again(filter, message, token, false, None, now, out);
+        self.choose_again(filter, message, (token, false), None, None, now, out);
     }
 
     /// Tells the owners of a session's groups how much it can take, where that has changed.
@@ -329,9 +339,15 @@ impl Shard {
     }
 }
 
-fn hand(chosen: Chosen, message: &Arc<Message>, token: Option<u64>, only: bool, out: &mut Outbox) {
+fn hand(
+    chosen: Chosen,
+    message: &Arc<Message>,
+    (token, only): (Option<u64>, bool),
+    origin: Option<Origin>,
+    out: &mut Outbox,
+) {
     let Chosen { filter, session, shard, last } = chosen;
     let message = Arc::clone(message);
-    let message = PeerMessage::Hand { filter, session, message, token, only, last };
+    let message = PeerMessage::Hand { filter, session, message, token, only, last, origin };
     out.outputs.push(Output::Peer { shard, message });
 }

@@ -157,6 +157,10 @@ impl Shard {
         }
         let subscriptions = &session.subscriptions;
         let new = !subscriptions.contains_key(&filter);
+        if new && self.disk_low && session.is_persistent() {
+            self.counters.add(Metric::LimitDiskReserve, 1);
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if new {
             let wildcards = || subscriptions.keys().filter(|it| it.has_wildcard()).count();
             let limits = &self.limits;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
+use super::marks::Keep;
 use crate::codec::QoS;
 use crate::hook::SessionId;
 use crate::message::{Message, MessageId};
@@ -28,10 +29,10 @@ impl Shard {
             message.retain = true;
             let message = Arc::new(message);
             self.system.insert(topic, Arc::clone(&message));
-            self.find(&message, None);
-            let routed = self.place(&message, Vec::new(), None, out);
+            self.find(&message, None, None);
+            let routed = self.place(&message, Vec::new(), Keep::Nothing, out);
             self.hand_out(&message, routed, now, out);
-            self.hand_over(&message, false, None, out);
+            self.hand_over(&message, false, None, None, out);
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidings_core::codec::ReasonCode;
 use tidings_core::output::CloseCause;
+use tidings_core::time::Time;
 
 use crate::harness::{Cluster, lasting, v5};
 
@@ -83,4 +84,26 @@ fn login_of_a_connection_that_is_over_ends_nothing() {
     assert_eq!(broker.closed(old), Some(&CloseCause::TakenOver));
     broker.advance(20);
     assert!(broker.closed(new).is_none(), "its own login has no end");
+}
+
+#[test]
+fn clock_that_was_set_back_keeps_no_session_for_longer_than_it_was_to_live() {
+    let year = 365 * 24 * 3600;
+    let mut broker = Cluster::new(1);
+    broker.advance(year);
+    let bob = broker.join(&lasting("bob", 100).will("left", "bob", 1, 50));
+    broker.lose(bob);
+    broker.now = Time::from_millis(1_000_000);
+    broker.crash();
+    broker.advance(99);
+    assert_eq!(broker.session_rows()[0], 1);
+    broker.advance(1);
+    assert_eq!(broker.session_rows()[0], 0);
+    // Set forward it cannot be told from time that passed.
+    let eve = broker.join(&lasting("eve", 100));
+    broker.lose(eve);
+    broker.now = broker.now + Duration::from_secs(year);
+    broker.crash();
+    broker.advance(0);
+    assert_eq!(broker.session_rows()[0], 0);
 }

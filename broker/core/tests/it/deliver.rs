@@ -114,6 +114,27 @@ fn resumed_session_gets_what_is_in_flight_again() {
 }
 
 #[test]
+fn resumed_session_gets_no_pubrel_before_a_crash_cannot_undo_pubrec() {
+    // [MQTT-4.3.3-1]
+    for comes_twice in [false, true] {
+        let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);
+        broker.publish(alice, &message("a", "1", 2, 1));
+        assert_eq!(broker.received(bob), ["PUBLISH q2 1 a=1"]);
+        broker.lazy();
+        broker.pubrec(bob, 1);
+        broker.lose(bob);
+        let mut bob = broker.connect(&lasting("bob", 100));
+        if comes_twice {
+            broker.lose(bob);
+            bob = broker.connect(&lasting("bob", 100));
+        }
+        assert_eq!(broker.received(bob), [""; 0]);
+        broker.sync();
+        assert_eq!(broker.received(bob), ["CONNACK present", "PUBREL 1"]);
+    }
+}
+
+#[test]
 fn pubrel_is_not_held_back_by_messages_without_permit() {
     // [MQTT-4.9.0-3]
     let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);
@@ -157,8 +178,8 @@ fn crash_loses_no_message_in_flight_of_either_qos() {
         "CONNACK present",
         "PUBLISH q2 2 dup a=2",
         "PUBREL 4",
-        "PUBLISH q1 5 a=1",
-        "PUBLISH q1 6 a=3",
+        "PUBLISH q1 5 dup a=1",
+        "PUBLISH q1 6 dup a=3",
     ];
     assert_eq!(broker.received(bob), expected);
     for id in [5, 6] {
@@ -178,7 +199,32 @@ fn acknowledged_and_stored_messages_do_not_come_again() {
     broker.puback(bob, 1);
     broker.crash();
     let bob = broker.connect(&lasting("bob", 100));
-    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 a=2"]);
+    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 dup a=2"]);
+}
+
+#[test]
+fn what_may_have_been_sent_before_a_crash_is_marked_as_sent_again() {
+    // [MQTT-3.3.1-1]
+    let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 1);
+    let away = broker.join(&lasting("away", 100));
+    broker.listen(away, "a", 1);
+    broker.lose(away);
+    broker.publish(alice, &message("a", "1", 1, 1));
+    assert_eq!(broker.received(bob), ["PUBLISH q1 1 a=1"]);
+    broker.crash();
+    let alice = broker.join(&v5("alice"));
+    broker.publish(alice, &message("a", "2", 1, 2));
+    for name in ["bob", "bob", "away"] {
+        let link = broker.connect(&lasting(name, 100));
+        broker.hold_writes(false);
+        let dup = if name == "bob" { " dup" } else { "" };
+        let got = broker.received(link);
+        assert_eq!(got[1], format!("PUBLISH q1 1{dup} a=1"), "{name}");
+        broker.lose(link);
+    }
+    let bob = broker.connect(&lasting("bob", 100));
+    let expected = ["CONNACK present", "PUBLISH q1 1 dup a=1", "PUBLISH q1 2 dup a=2"];
+    assert_eq!(broker.received(bob), expected);
 }
 
 /// Acknowledges whatever comes until nothing comes, and returns the payloads.

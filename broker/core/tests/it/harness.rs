@@ -570,10 +570,16 @@ impl Cluster {
 
     /// The process dies, but the first `records[shard]` unsafe ones had reached the disk.
     pub(crate) fn crash_keeping(&mut self, records: &[usize]) {
+        let shards = self.count();
+        self.crash_keeping_into(records, shards);
+    }
+
+    /// The same, and comes back with another number of shards.
+    pub(crate) fn crash_keeping_into(&mut self, records: &[usize], shards: u16) {
         for (shard, records) in records.iter().enumerate() {
             self.make_safe(shard, *records);
         }
-        self.crash();
+        self.restart(shards);
     }
 
     /// Dies and comes back with other limits.
@@ -590,6 +596,14 @@ impl Cluster {
             peer.gone = true;
         }
         self.start(shards);
+    }
+
+    /// Tells every shard whether the disk is nearly full.
+    pub(crate) fn disk(&mut self, low: bool) {
+        for shard in 0..self.nodes.len() {
+            self.input(shard, Input::Disk { low });
+        }
+        self.settle();
     }
 
     /// Tells every shard that rights have changed, and lets it look at every session.

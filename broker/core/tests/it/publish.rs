@@ -154,7 +154,10 @@ fn exactly_once_holds_over_a_crash_at_any_record() {
         broker.publish(alice, &message("a", "once", 2, 1).again());
         assert_eq!(broker.received(alice), ["PUBREC 1"]);
         let bob = broker.connect(&lasting("bob", 100));
-        assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 a=once"], "{records}");
+        // What was there may have been sent.
+        let heard: Vec<_> =
+            broker.received(bob).iter().map(|line| line.replace(" dup", "")).collect();
+        assert_eq!(heard, ["CONNACK present", "PUBLISH q1 1 a=once"], "{records}");
     }
 }
 

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::stamp::{Stamp, stamp};
 use super::{Authenticate, Credentials, Decision, Refusal};
@@ -91,7 +91,7 @@ impl Tokens {
         let public = read(&options.keys, parse_public)?;
         let secret = read(&options.secret, parse_secret)?;
         let files = public.into_iter().chain(secret).collect();
-        let keys = Keys { files, looked_at: Instant::now() };
+        let keys = Keys { files, looked_at: Instant::now(), looking: false };
         Ok(Self { options, keys: Arc::new(Mutex::new(keys)) })
     }
 
@@ -112,20 +112,20 @@ impl Tokens {
         Ok(Decision::Accept { user: login.user, expires: Some(login.expires) })
     }
 
-    /// Reads what changed, at most once a second, on a thread that may wait for the disk.
+    /// Reads what changed, at most once a second, on a thread that may wait for the disk; the login that
+    /// has it read waits a moment for it, the others not at all.
     async fn refresh(&self) {
         let now = Instant::now();
         {
             let mut keys = lock(&self.keys);
-            if now.saturating_duration_since(keys.looked_at) < LOOK_EVERY {
+            if keys.looking || now.saturating_duration_since(keys.looked_at) < LOOK_EVERY {
                 return;
             }
-            keys.looked_at = now;
+            (keys.looked_at, keys.looking) = (now, true);
         }
-        let keys = Arc::clone(&self.keys);
-        let look = move || lock(&keys).files.iter_mut().for_each(KeyFile::look);
+        let keys = Looking(Arc::clone(&self.keys));
         // A panic in there would be ours, and leaves the keys as they were.
-        let _ = tokio::task::spawn_blocking(look).await;
+        let _ = timeout(LOOK_MAX, tokio::task::spawn_blocking(move || look(&keys.0))).await;
     }
 }
 
@@ -171,12 +171,39 @@ pub enum KeysError {
     },
 }
 
+/// Reads the files that changed. Nobody waits for the disk who only wants the keys there are.
+fn look(keys: &Mutex<Keys>) {
+    let files: Vec<_> =
+        lock(keys).files.iter().map(|file| (file.path.clone(), file.parse, file.seen)).collect();
+    for (at, (path, parse, seen)) in files.into_iter().enumerate() {
+        let now = fs::metadata(&path).ok().map(|metadata| stamp(&metadata));
+        if now == seen {
+            continue;
+        }
+        let again = read(&path, parse);
+        let mut keys = lock(keys);
+        let Some(file) = keys.files.get_mut(at) else { return };
+        file.take(now, again);
+    }
+}
+
 type Parse = fn(&[u8]) -> Result<Vec<Key>, String>;
 
 /// All keys there are.
 struct Keys {
     files: Vec<KeyFile>,
     looked_at: Instant,
+    /// Somebody looks just now.
+    looking: bool,
+}
+
+/// Somebody looks until this is dropped.
+struct Looking(Arc<Mutex<Keys>>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        lock(&self.0).looking = false;
+    }
 }
 
 impl Keys {
@@ -199,13 +226,10 @@ impl KeyFile {
         Ok(Self { path, parse, keys, seen })
     }
 
-    fn look(&mut self) {
-        let seen = fs::metadata(&self.path).ok().map(|metadata| stamp(&metadata));
-        if seen == self.seen {
-            return;
-        }
+    /// What was `read` of the file when it was as `seen`.
+    fn take(&mut self, seen: Option<Stamp>, read: Result<(Vec<Key>, Option<Stamp>), KeysError>) {
         self.seen = seen;
-        match read(&self.path, self.parse) {
+        match read {
             Ok((keys, seen)) => {
                 let file = self.path.display();
                 tracing::info!(%file, keys = keys.len(), "keys of tokens read again");
@@ -242,4 +266,8 @@ fn lock(keys: &Mutex<Keys>) -> MutexGuard<'_, Keys> {
 }
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a login waits for keys that it has read again.
+const LOOK_MAX: Duration = Duration::from_millis(250);
+
 const FILE_BYTES_MAX: u64 = 256 * 1024;

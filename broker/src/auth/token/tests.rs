@@ -347,6 +347,36 @@ async fn changed_keys_count_within_a_second_and_wrong_ones_never() {
     assert!(!may(&issuer).await && may(&other).await);
 }
 
+#[tokio::test]
+async fn disk_that_does_not_answer_holds_up_no_login() {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let issuer = Issuer::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("set");
+    fs::write(&path, issuer.set().to_string()).unwrap();
+    let options = TokenOptions { keys: Some(path.clone()), ..TokenOptions::default() };
+    let tokens = Tokens::open(options).unwrap();
+    // Who opens this waits until somebody writes.
+    fs::remove_file(&path).unwrap();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 1_000;
+    let token = issuer.token(&json!({"alg": "ES256"}), &json!({"sub": "bob", "exp": exp}));
+    for _ in 0..3 {
+        lock(&tokens.keys).looked_at -= LOOK_EVERY;
+        let password = Some(token.clone().into_bytes());
+        let credentials = Credentials { password, ..Credentials::default() };
+        assert!(matches!(tokens.authenticate(credentials).await, Decision::Accept { .. }));
+        assert!(lock(&tokens.keys).looking);
+    }
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    drop(fs::OpenOptions::new().write(true).custom_flags(flags).open(&path).unwrap());
+    while lock(&tokens.keys).looking {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[test]
 fn files_without_a_key_for_us_say_why() {
     for (text, expected) in [

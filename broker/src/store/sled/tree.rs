@@ -1,4 +1,4 @@
-//! The store on disk: sled 0.34.7, used only in the ways that survive a power cut.
+//! Rows in one folder of sled's, used only in the ways that survive a power cut.
 //!
 //! What a newcomer would get wrong, all of it measured:
 //!
@@ -10,31 +10,29 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::record::KeyRange;
 
-use super::{Store, StoreFailure, Visitor, Wanted};
+use super::super::{StoreFailure, Visitor, Wanted};
 
-/// A [`Store`] in a directory of sled's.
-pub struct SledStore {
+/// One tree of sled's, and the folder it is in.
+pub(super) struct Tree {
     /// `None` only while it is dropped.
-    tree: Option<sled::Db>,
+    db: Option<sled::Db>,
     data: File,
+    folder: PathBuf,
+    /// The file that says that the store is not to be trusted any more.
+    distrusted: PathBuf,
+    is_distrusted: AtomicBool,
     /// Held for writing while the chunks of one row change, for reading while rows are read.
     chunks: RwLock<()>,
-}
-
-// sled's own would print the tree.
-impl std::fmt::Debug for SledStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SledStore").finish_non_exhaustive()
-    }
 }
 
 /// The first byte of a key in sled. On disk for ever.
@@ -46,8 +44,14 @@ const SPACE_CHUNKS: u8 = 2;
 const VALUE_WHOLE: u8 = 0;
 const VALUE_CHUNKED: u8 = 1;
 
-/// How far the store is complete: eight bytes, big-endian.
-const COMPLETE_TO: [u8; 2] = [SPACE_META, 1];
+/// A number that a folder keeps besides its rows: eight bytes, big-endian. On disk for ever.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Note {
+    /// The last record whose effects are all there.
+    CompleteTo = 1,
+    /// About how many bytes of keys and values there are.
+    LiveBytes = 2,
+}
 
 /// The longest value in sled, in bytes, with the byte in front of it.
 const CHUNK_BYTES: usize = 4_096;
@@ -56,22 +60,25 @@ const CHUNK_BYTES: usize = 4_096;
 /// one: 257 keys of 1,537 bytes.
 const SEGMENT_BYTES: usize = 2 << 20;
 
-impl SledStore {
-    /// Opens or creates the store; the directory above it exists.
-    ///
-    /// `cache_bytes` bounds sled's cache; it takes up to four times as much.
-    ///
-    /// # Errors
-    ///
-    /// Anything sled says, and any panic of it.
-    pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreFailure> {
+impl Tree {
+    /// Opens or creates `folder` of the store in `directory`.
+    pub(super) fn open(
+        folder: &Path,
+        directory: &Path,
+        cache_bytes: u64,
+    ) -> Result<Self, StoreFailure> {
         const OPERATION: &str = "open the store";
-        let io = |error: io::Error| StoreFailure::new(OPERATION, error);
-        remove_drafts(directory).map_err(io)?;
-        let tree = caught(OPERATION, || open_patiently(directory, cache_bytes))?;
-        let data = File::open(directory.join("db")).map_err(io)?;
-        secure(directory).map_err(io)?;
-        Ok(Self { tree: Some(tree), data, chunks: RwLock::new(()) })
+        let io = |error: io::Error| {
+            let is_damage = is_damage_of_files(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(OPERATION, error) }
+        };
+        remove_drafts(folder).map_err(io)?;
+        let db = caught(OPERATION, || open_patiently(folder, cache_bytes))?;
+        let data = File::open(folder.join("db")).map_err(io)?;
+        secure(folder).map_err(io)?;
+        let (db, chunks, folder) = (Some(db), RwLock::new(()), folder.to_path_buf());
+        let (distrusted, is_distrusted) = (distrust_file(directory), AtomicBool::new(false));
+        Ok(Self { db, data, folder, distrusted, is_distrusted, chunks })
     }
 
     fn with<T>(
@@ -79,24 +86,59 @@ impl SledStore {
         operation: &'static str,
         f: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
     ) -> Result<T, StoreFailure> {
-        let tree = self.tree.as_ref().ok_or_else(|| StoreFailure::new(operation, "closed"))?;
-        caught(operation, || f(tree))
+        let db = self.db.as_ref().ok_or_else(|| StoreFailure::new(operation, "closed"))?;
+        caught(operation, || f(db)).inspect_err(|failure| self.distrust(failure))
     }
 
-    fn flush_and_sync(&self) -> Result<(), StoreFailure> {
-        self.with("flush the store", |tree| tree.flush())?;
+    /// Leaves a word for the next start, which then makes the store anew instead of failing as this
+    /// one did, again and again.
+    fn distrust(&self, failure: &StoreFailure) {
+        if !failure.is_damage || self.is_distrusted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = fs::write(&self.distrusted, format!("{failure}\n")) {
+            tracing::error!("cannot write {:?}: {error}", self.distrusted);
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What its file takes on the disk.
+    pub(super) fn disk_bytes(&self) -> Result<u64, StoreFailure> {
+        let blocks = self.data.metadata().map(|metadata| metadata.blocks().saturating_mul(512));
+        blocks.map_err(|error| StoreFailure::new("look at the store", error))
+    }
+
+    /// Returns once everything put and deleted is durable.
+    pub(super) fn flush(&self) -> Result<(), StoreFailure> {
+        self.with("flush the store", |db| db.flush())?;
         self.data.sync_data().map_err(|error| StoreFailure::new("sync the store", error))
     }
-}
 
-impl Store for SledStore {
-    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreFailure> {
-        self.with("write to the store", |tree| {
+    pub(super) fn note(&self, note: Note, number: u64) -> Result<(), StoreFailure> {
+        let key = [SPACE_META, note as u8];
+        self.with("write to the store", |db| db.insert(key, &number.to_be_bytes()))?;
+        Ok(())
+    }
+
+    pub(super) fn noted(&self, note: Note) -> Result<Option<u64>, StoreFailure> {
+        let key = [SPACE_META, note as u8];
+        let value = self.with("read from the store", |db| db.get(key))?;
+        Ok(value.and_then(|value| value.first_chunk().copied()).map(u64::from_be_bytes))
+    }
+
+    /// Puts a row; about how many bytes that row took before.
+    pub(super) fn put(&self, key: &[u8], value: &[u8]) -> Result<u64, StoreFailure> {
+        self.with("write to the store", |db| {
             let row = row_key(key);
-            let before = tree.get(&row)?.map_or(0, |old| chunk_count(&old));
+            let old = db.get(&row)?;
+            let took = old.as_ref().map_or(0, |old| bytes_of(key, old));
+            let before = old.map_or(0, |old| chunk_count(&old));
             if value.len() < CHUNK_BYTES && before == 0 {
-                tree.insert(row, prefixed(VALUE_WHOLE, value))?;
-                return Ok(());
+                db.insert(row, prefixed(VALUE_WHOLE, value))?;
+                return Ok(took);
             }
             let _alone = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
             // Too many first, the row itself last: whatever a crash leaves, the row names at
@@ -104,41 +146,42 @@ impl Store for SledStore {
             let chunks = if value.len() < CHUNK_BYTES { &[] } else { value }.chunks(CHUNK_BYTES);
             let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
             for index in count..before {
-                tree.remove(chunk_key(key, index))?;
+                db.remove(chunk_key(key, index))?;
             }
             let head = if count == 0 {
                 prefixed(VALUE_WHOLE, value)
             } else {
                 let head = prefixed(VALUE_CHUNKED, &count.to_be_bytes());
                 if before < count {
-                    tree.insert(&row, &head[..])?;
+                    db.insert(&row, &head[..])?;
                 }
                 for (index, chunk) in (0..count).zip(chunks) {
-                    tree.insert(chunk_key(key, index), chunk)?;
+                    db.insert(chunk_key(key, index), chunk)?;
                 }
                 head
             };
-            tree.insert(row, head)?;
-            Ok(())
+            db.insert(row, head)?;
+            Ok(took)
         })
     }
 
-    fn delete(&self, key: &[u8]) -> Result<bool, StoreFailure> {
-        self.with("write to the store", |tree| {
+    /// Deletes a row; about how many bytes it took, if it was there.
+    pub(super) fn delete(&self, key: &[u8]) -> Result<Option<u64>, StoreFailure> {
+        self.with("write to the store", |db| {
             let row = row_key(key);
-            let Some(old) = tree.get(&row)? else { return Ok(false) };
+            let Some(old) = db.get(&row)? else { return Ok(None) };
             let count = chunk_count(&old);
             let _alone =
                 (count > 0).then(|| self.chunks.write().unwrap_or_else(PoisonError::into_inner));
             for index in 0..count {
-                tree.remove(chunk_key(key, index))?;
+                db.remove(chunk_key(key, index))?;
             }
-            tree.remove(row)?;
-            Ok(true)
+            db.remove(row)?;
+            Ok(Some(bytes_of(key, &old)))
         })
     }
 
-    fn visit(
+    pub(super) fn visit(
         &self,
         range: &KeyRange,
         backwards: bool,
@@ -149,14 +192,14 @@ impl Store for SledStore {
         }
         let start = row_key(&range.start);
         let end = range.end.as_ref().map_or_else(|| vec![SPACE_CHUNKS], |end| row_key(end));
-        self.with("read from the store", |tree| {
+        self.with("read from the store", |db| {
             let _unchanged = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-            let mut rows = tree.range(start..end);
+            let mut rows = db.range(start..end);
             while let Some(row) = if backwards { rows.next_back() } else { rows.next() } {
                 let (row, value) = row?;
                 let key = row.strip_prefix(&[SPACE_ROWS]).unwrap_or_default();
                 match visitor.meet(key) {
-                    Wanted::Value => visitor.take(key, value_of(tree, key, &value)?),
+                    Wanted::Value => visitor.take(key, value_of(db, key, &value)?),
                     Wanted::Skip => {}
                     Wanted::Stop => break,
                 }
@@ -164,27 +207,13 @@ impl Store for SledStore {
             Ok(())
         })
     }
-
-    fn flush(&self, complete_to: u64) -> Result<(), StoreFailure> {
-        // Twice: the number must never be durable before what it speaks of.
-        self.flush_and_sync()?;
-        self.with("write to the store", |tree| {
-            tree.insert(COMPLETE_TO, &complete_to.to_be_bytes())
-        })?;
-        self.flush_and_sync()
-    }
-
-    fn complete_to(&self) -> Result<u64, StoreFailure> {
-        let value = self.with("read from the store", |tree| tree.get(COMPLETE_TO))?;
-        Ok(value.and_then(|value| value.first_chunk().copied()).map_or(0, u64::from_be_bytes))
-    }
 }
 
-impl Drop for SledStore {
+impl Drop for Tree {
     fn drop(&mut self) {
         // sled flushes here, and panics when it cannot.
-        let tree = self.tree.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(tree))).is_err() {
+        let db = self.db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
             tracing::error!("cannot close the store: it panicked");
         }
     }
@@ -217,6 +246,15 @@ fn chunk_count(value: &[u8]) -> u32 {
     }
 }
 
+/// About what a row takes, from its value in sled.
+fn bytes_of(key: &[u8], value: &[u8]) -> u64 {
+    let value = match chunk_count(value) {
+        0 => value.len(),
+        count => CHUNK_BYTES.saturating_mul(count as usize),
+    };
+    (key.len() + value) as u64
+}
+
 fn value_of(tree: &sled::Db, key: &[u8], value: &[u8]) -> Result<Bytes, sled::Error> {
     if let [VALUE_WHOLE, value @ ..] = value {
         return Ok(Bytes::copy_from_slice(value));
@@ -235,14 +273,62 @@ fn value_of(tree: &sled::Db, key: &[u8], value: &[u8]) -> Result<Bytes, sled::Er
     Ok(Bytes::from(whole))
 }
 
+/// The file beside sled's `directory` that says that it is not to be trusted, and why.
+pub(crate) fn distrust_file(directory: &Path) -> PathBuf {
+    directory.with_extension("distrusted")
+}
+
 fn caught<T>(
     operation: &'static str,
     f: impl FnOnce() -> Result<T, sled::Error>,
 ) -> Result<T, StoreFailure> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result.map_err(|error| StoreFailure::new(operation, error)),
-        Err(panic) => Err(StoreFailure::new(operation, panic_text(&*panic))),
+        Ok(result) => result.map_err(|error| {
+            let is_damage = is_damage(&error);
+            StoreFailure { is_damage, ..StoreFailure::new(operation, error) }
+        }),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            let is_damage = !blames_the_system(&text);
+            Err(StoreFailure { is_damage, ..StoreFailure::new(operation, text) })
+        }
     }
+}
+
+/// Whether an error comes of what is in sled's files. A full or failing disk, a limit or a missing
+/// right is mended elsewhere, and a store made anew would only meet it again.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Io(error) => is_damage_of_files(error),
+        _ => true,
+    }
+}
+
+fn is_damage_of_files(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, ResourceBusy,
+        StorageFull, WouldBlock,
+    };
+    let text = error.to_string();
+    let of_the_system = matches!(
+        error.kind(),
+        OutOfMemory
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | ResourceBusy
+            | StorageFull
+            | WouldBlock
+    );
+    !of_the_system && !blames_the_system(&text) && !text.contains("acquire lock")
+}
+
+/// sled hands errors of the system on as text: EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC,
+/// EROFS and EDQUOT.
+fn blames_the_system(text: &str) -> bool {
+    [5, 11, 12, 13, 23, 24, 28, 30, 122].iter().any(|code| {
+        text.contains(&format!("os error {code})")) || text.contains(&format!("code: {code},"))
+    })
 }
 
 /// What a panic said.

@@ -1,0 +1,219 @@
+//! Opening a store on disk, and what is done when it cannot be opened.
+//!
+//! sled may answer with an error, panic, lack what it had, or never answer: for the last there is a
+//! note beside it while it is being opened, which the next start finds. In each case the store is
+//! made anew, see [`rebuild`]; only a disk that is full or failing is no reason to. What it lacks it
+//! may not know itself: after an end out of order its rows are compared with base and journal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::compare::{CompareError, Compared, compare};
+use super::directory::{Directory, OpenError};
+use super::keeper::Keeper;
+use super::rebuild::{rebuild, wait_until_closed};
+use super::{Compare, Durability, Engine, EngineOptions, ShardStore, spawn};
+use crate::base::{self, Copying, Found};
+use crate::journal::{self, FileJournal, FileJournalOptions};
+use crate::store::sled::{SledStore, distrust_file};
+use crate::store::{Store, StoreFailure};
+
+/// A segment holds at least its header and some records.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+impl Engine {
+    pub(super) fn open_directory(
+        options: &EngineOptions,
+    ) -> Result<(Self, Vec<ShardStore>), OpenError> {
+        let directory = Directory::open(&options.dir)?;
+        let folder = directory.path().to_path_buf();
+        let io = |source| OpenError::Io { path: folder.clone(), source };
+        base::remove_drafts(&folder).map_err(io)?;
+        let bases = base::find(&folder).unwrap_or_default();
+        let (store, made_anew) = match open_store(&directory, options, &bases)? {
+            Ok(store) => (store, None),
+            Err(why) => {
+                rebuild(&directory, options, &why)?;
+                (SledStore::open(&directory.store(), options.cache_bytes)?, Some(why))
+            }
+        };
+        directory.complete()?;
+        directory.mark(&directory.opened(), "removed at an end in order").map_err(io)?;
+        let complete_to = store.complete_to()?;
+        let journal = FileJournal::new(FileJournalOptions {
+            directory: directory.journal(),
+            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN),
+            sync: options.durability == Durability::Fsync,
+        });
+        let store = Arc::new(store);
+        let (mut engine, mut workers, stores) =
+            Self::prepare(options, Some(directory), Box::new(journal), Arc::clone(&store) as _)?;
+        engine.made_anew = made_anew;
+        workers.committer.respect(Copying::open(&folder).map_err(io)?);
+        // Records that the store has and the journal has not: no base from before can reach those
+        // behind them.
+        let gap = engine.recovered().last < complete_to;
+        let bases = Bases::of(bases, &engine, gap)?;
+        let keeper = keep(options, &engine, store, bases, complete_to).map_err(io)?;
+        engine.run(options, workers)?;
+        let hub = Arc::clone(&engine.hub);
+        engine.keeper = Some(spawn("store-keeper", &hub, move || keeper.run())?);
+        Ok((engine, stores))
+    }
+}
+
+/// The store as it is; the inner error says why it must be made anew.
+fn open_store(
+    directory: &Directory,
+    options: &EngineOptions,
+    bases: &[Found],
+) -> Result<Result<SledStore, String>, OpenError> {
+    let io = |source| OpenError::Io { path: directory.path().to_path_buf(), source };
+    let distrusted = distrust_file(&directory.store());
+    if distrusted.exists() {
+        let text = std::fs::read_to_string(&distrusted).unwrap_or_default();
+        let text: String = text.lines().next().unwrap_or("no reason").chars().take(300).collect();
+        return Ok(Err(format!("the store is not trusted any more ({text})")));
+    }
+    if directory.opening().exists() {
+        return Ok(Err("an earlier start never got past opening the store".to_owned()));
+    }
+    directory.mark(&directory.opening(), "removed once the store is open").map_err(io)?;
+    let opened = SledStore::open(&directory.store(), options.cache_bytes)
+        .and_then(|store| store.complete_to().map(|complete_to| (store, complete_to)));
+    let opened = match opened {
+        Ok((store, complete_to)) => match lacks(directory, options, bases, &store, complete_to)? {
+            None => Ok(store),
+            Some(why) => {
+                drop(store);
+                wait_until_closed(&directory.store().join("db")).map_err(io)?;
+                Err(why)
+            }
+        },
+        Err(StoreFailure { is_damage: true, operation, cause }) => {
+            Err(format!("cannot {operation}: {cause}"))
+        }
+        Err(failure) => {
+            directory.unmark(&[directory.opening()]).map_err(io)?;
+            return Err(failure.into());
+        }
+    };
+    directory.unmark(&[directory.opening()]).map_err(io)?;
+    Ok(opened)
+}
+
+/// Why a store that is complete up to this record lacks some that it had.
+fn lacks(
+    directory: &Directory,
+    options: &EngineOptions,
+    bases: &[Found],
+    store: &SledStore,
+    complete_to: u64,
+) -> Result<Option<String>, OpenError> {
+    let segments = journal::segments(&directory.journal())?;
+    let first = segments.first().map_or(1, |(first, _)| *first);
+    let based = bases.first().map_or(0, |base| base.complete_to);
+    if complete_to < based {
+        return Ok(Some(format!("the store ends at record {complete_to}, and had record {based}")));
+    }
+    if complete_to + 1 < first {
+        let why = format!("the store ends at record {complete_to}, the journal begins at {first}");
+        return Ok(Some(why));
+    }
+    let in_order = !directory.opened().exists();
+    if options.compare == Compare::Never || (options.compare == Compare::AfterCrash && in_order) {
+        return Ok(None);
+    }
+    if based + 1 < first {
+        tracing::info!("no base yet to compare the store with");
+        return Ok(None);
+    }
+    let started = Instant::now();
+    match compare(store, complete_to, bases.first(), &directory.journal(), &mut |_, _| {}) {
+        Ok(Compared { differences, count, rows }) => {
+            let took = started.elapsed();
+            tracing::info!(rows, ?took, "compared the store with base and journal");
+            let first = differences.first();
+            Ok(first
+                .map(|first| format!("the store has lost rows: {first}, of {count} that differ")))
+        }
+        Err(CompareError::Store(StoreFailure { is_damage: true, operation, cause })) => {
+            Ok(Some(format!("cannot {operation}: {cause}")))
+        }
+        Err(CompareError::Store(failure)) => Err(failure.into()),
+        // The store is whole as far as anybody can tell; a new base is written soon.
+        Err(CompareError::Base(error)) => {
+            tracing::warn!("the store cannot be compared with its base: {error}");
+            Ok(None)
+        }
+        Err(error @ (CompareError::Journal(_) | CompareError::Behind { .. })) => {
+            tracing::warn!("the store cannot be compared with the journal: {error}");
+            Ok(None)
+        }
+    }
+}
+
+/// The bases of a folder, and whether they are of use.
+struct Bases {
+    found: Vec<Found>,
+    size: u64,
+    /// Whether the newest and the journal hold everything; with no base, the journal alone.
+    reach: bool,
+}
+
+impl Bases {
+    fn of(found: Vec<Found>, engine: &Engine, gap: bool) -> Result<Self, OpenError> {
+        let Some(directory) = &engine.directory else {
+            return Ok(Self { found, size: 0, reach: true });
+        };
+        let segments = journal::segments(&directory.journal())?;
+        let first = segments.first().map_or(1, |(first, _)| *first);
+        let totals = found.first().map(Found::totals);
+        let size = totals.as_ref().and_then(|it| it.as_ref().ok()).map_or(0, |it| it.bytes);
+        let complete_to = found.first().map_or(0, |base| base.complete_to);
+        if let Some(Err(error)) = &totals {
+            tracing::warn!("{error}; a new base is written");
+        }
+        let reach = !gap && !matches!(totals, Some(Err(_))) && first <= complete_to + 1;
+        // The journal from the newest base on, or from what the store needs.
+        let after = if reach { complete_to } else { 0 };
+        let kept = segments.iter().zip(segments.iter().skip(1));
+        let kept = kept.filter(|(_, (next, _))| *next > after + 1);
+        let lengths = kept.map(|((_, path), _)| path.metadata().map_or(0, |file| file.len()));
+        let hub = &engine.hub;
+        hub.kept_bytes.store(lengths.sum(), Ordering::Release);
+        hub.based.store(after, Ordering::Release);
+        Ok(Self { found, size, reach })
+    }
+}
+
+/// Who writes the next ones.
+fn keep(
+    options: &EngineOptions,
+    engine: &Engine,
+    store: Arc<SledStore>,
+    bases: Bases,
+    complete_to: u64,
+) -> std::io::Result<Keeper> {
+    let hub = Arc::clone(&engine.hub);
+    hub.checkpointed.store(complete_to, Ordering::Release);
+    let wanted = Arc::clone(&engine.base_wanted);
+    wanted.store(!bases.reach, Ordering::Release);
+    if !bases.reach && engine.recovered().records > 0 {
+        // A base is read from what a checkpoint left whole.
+        engine.checkpoint();
+    }
+    Ok(Keeper {
+        hub,
+        store,
+        at_start: Arc::clone(&engine.at_start),
+        folder: options.dir.clone(),
+        copying: Copying::open(&options.dir)?,
+        bases: bases.found,
+        size: bases.size,
+        journal_bytes: options.base_bytes.max(1),
+        reserve_bytes: options.disk_reserve_bytes,
+        wanted,
+    })
+}
