@@ -379,7 +379,7 @@ pub(crate) struct Committer {
 pub(crate) const NO_BASES: u64 = u64::MAX;
 
 /// How many checkpoints' worth of journal may wait for one before publishers have to.
-const BEHIND_CHECKPOINTS: u64 = 4;
+const BEHIND_CHECKPOINTS: u64 = 3;
 
 impl Committer {
     pub(crate) fn new(

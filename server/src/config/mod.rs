@@ -201,7 +201,7 @@ section! {
         /// nothing.
         durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
         /// Bytes in the journal after which a checkpoint moves them into the store.
-        checkpoint_bytes: u64 = 32 * MIB, Kind::Number(MIB, 16 * GIB);
+        checkpoint_bytes: u64 = 16 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
         /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
