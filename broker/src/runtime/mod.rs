@@ -310,7 +310,7 @@ impl Runtime {
                 StoreEvent::Failed(failure) => {
                     self.failed = true;
                     self.connections.clear();
-                    self.health.fail(Fatal::Store(failure));
+                    self.health.fail(failure.into());
                     wake(self.wake_end.as_ref());
                     return false;
                 }

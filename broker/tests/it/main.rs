@@ -13,6 +13,7 @@ mod copies;
 mod corpus;
 mod damage;
 mod enhanced;
+mod faults;
 #[path = "../fuzz_bodies/base.rs"]
 mod fuzz_base;
 #[path = "../fuzz_bodies/journal.rs"]
