@@ -339,6 +339,7 @@ fn limits_of_a_shard(limits: &Limits, connections: &ConnectionLimits, shards: u1
     let share = |all: usize| all.div_ceil(usize::from(shards));
     Limits {
         burst_bytes_max: connections.outbound_soft_bytes,
+        held_bytes_max: connections.outbound_hard_bytes,
         retained_messages_max: share(limits.retained_messages_max),
         retained_bytes_max: share(limits.retained_bytes_max),
         ..limits.clone()
@@ -426,6 +427,7 @@ mod tests {
         assert_eq!(connections.outbound_hard_bytes, 8_000);
         let of_shard = limits_of_a_shard(&limits, &connections, 3);
         assert_eq!((of_shard.burst_bytes_max, of_shard.retained_messages_max), (1_000, 33_334));
+        assert_eq!(of_shard.held_bytes_max, 8_000);
         let roomy = ConnectionLimits { outbound_hard_bytes: 9_000, ..connections };
         assert_eq!(within_reason(roomy.clone(), &limits), roomy);
     }

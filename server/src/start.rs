@@ -182,6 +182,8 @@ fn limits(config: &Config) -> Limits {
         receive_maximum: u16::try_from(limits.receive_maximum).unwrap_or(u16::MAX),
         session_queue_messages_max: size(limits.session_queue_messages_max),
         session_queue_bytes_max: size(limits.session_queue_bytes_max),
+        memory_queue_messages_max: size(limits.memory_queue_messages_max),
+        memory_queue_bytes_max: size(limits.memory_queue_bytes_max),
         session_expiry_max: Duration::from_secs(limits.session_expiry_max_s),
         keep_alive_max: Duration::from_secs(limits.keep_alive_max_s),
         subscriptions_per_session_max: size(limits.subscriptions_per_session_max),

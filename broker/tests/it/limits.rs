@@ -10,7 +10,7 @@ use tidings_broker::core::metric::{Metric, Snapshot};
 use tidings_broker::{Broker, ConnectionLimits};
 
 use crate::shell::{builder, memory};
-use crate::wire::{Connect, PATIENCE, Wire};
+use crate::wire::{Connect, PATIENCE, PUBACK, Packet, Wire};
 
 /// What is counted beside the way of a message is there soon.
 pub(crate) fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
@@ -260,4 +260,29 @@ fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
         read += more;
     }
     assert!(read < messages * payload.len(), "it waited for all of {read} bytes");
+}
+
+#[test]
+fn burst_of_many_publishers_waits_in_memory_until_its_reader_has_had_a_turn() {
+    const PUBLISHERS: usize = 64;
+    let broker = builder().shards(1).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("t", 1);
+    let publish = |number| {
+        let mut wire = Wire::connect(address, &Connect::new(&format!("alice{number}")).v5());
+        // All that Receive Maximum lets it.
+        let ids: Vec<_> = (0..64).map(|_| wire.queue_publish("t", &[b'x'; 100])).collect();
+        wire.flush().unwrap();
+        (wire, ids)
+    };
+    let wires: Vec<_> = (0..PUBLISHERS).map(publish).collect();
+    for (mut wire, ids) in wires {
+        for id in ids {
+            assert_eq!(wire.next(), Packet::Ack(PUBACK, id, 0));
+        }
+    }
+    for _ in 0..PUBLISHERS * 64 {
+        bob.message();
+    }
 }
