@@ -248,6 +248,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         outbound_hard_bytes: size(limits.outbound_hard_bytes),
         memory_bytes_max: limits.memory_bytes_max,
         unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
+        stop_timeout: Duration::from_secs(config.drain.timeout_s),
     }
 }
 

@@ -230,6 +230,7 @@ fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
     let connections = ConnectionLimits {
         outbound_soft_bytes: 64 << 20,
         outbound_hard_bytes: 256 << 20,
+        stop_timeout: Duration::ZERO,
         ..ConnectionLimits::default()
     };
     let broker = builder().connection_limits(connections).start().unwrap();
@@ -244,21 +245,14 @@ fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
     }
     alice.ping();
     let stopping = std::thread::spawn(move || broker.stop());
-    // It always takes something, so that it never looks stuck; all of it would take a minute.
-    let mut read = 0;
-    let mut chunk = [0; 4_096];
-    while !stopping.is_finished() {
-        std::thread::sleep(Duration::from_millis(5));
-        match bob.stream.read(&mut chunk) {
-            Ok(more @ 1..) => read += more,
-            _ => break,
-        }
-    }
-    stopping.join().unwrap().unwrap();
-    // Whatever is still on its way is not all of it.
+    // It takes something all the time, so that it never looks stuck: with some seconds it would take
+    // everything.
+    let (mut read, mut chunk) = (0, vec![0; 256 * 1024]);
     while let Ok(more @ 1..) = bob.stream.read(&mut chunk) {
         read += more;
+        std::thread::sleep(Duration::from_millis(2));
     }
+    stopping.join().unwrap().unwrap();
     assert!(read < messages * payload.len(), "it waited for all of {read} bytes");
 }
 

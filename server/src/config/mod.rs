@@ -471,6 +471,8 @@ section! {
         /// The server that MQTT 5 Clients are told to use instead (0x9C), such as
         /// "b.example.org:1883". Empty: they are told that this one stops (0x8B).
         server_reference: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Seconds that Clients have at the most to take what is on its way to them.
+        timeout_s: u64 = 4, Kind::Number(0, 300);
     }
 }
 
