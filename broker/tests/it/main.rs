@@ -12,6 +12,7 @@ mod answers;
 mod copies;
 mod corpus;
 mod damage;
+mod disk;
 mod enhanced;
 mod faults;
 #[path = "../fuzz_bodies/base.rs"]
