@@ -405,7 +405,7 @@ fn what_waits_in_memory_has_bounds_of_its_own() {
         let mut broker = Cluster::with(1, limits, Hooks::default());
         // One each is in flight: the others wait.
         let slow = Property::ReceiveMaximum(1);
-        let bob = broker.join(&v5("bob").with(slow.clone()));
+        let bob = broker.join(&v5("bob").with(slow));
         let carol = broker.join(&lasting("carol", 100).with(slow));
         for (link, topic) in [(bob, "bob"), (carol, "carol"), (bob, "all"), (carol, "all")] {
             broker.listen(link, topic, 1);
