@@ -310,7 +310,7 @@ impl Runtime {
                 StoreEvent::Failed(failure) => {
                     self.failed = true;
                     self.connections.clear();
-                    self.health.fail(Fatal::Store(failure));
+                    self.health.fail(failure.into());
                     wake(self.wake_end.as_ref());
                     return false;
                 }
@@ -441,9 +441,10 @@ fn receive_mail(shared: &Shared, mail: Mail) {
             runtime.handle(Input::Stop);
             wake(runtime.wake_end.as_ref());
             // A Client that takes its time, byte by byte, does not keep the broker from stopping.
+            let stop_timeout = runtime.limits.stop_timeout;
             let this = Rc::clone(shared);
             spawn(shared, async move {
-                tokio::time::sleep(STOP_MAX).await;
+                tokio::time::sleep(stop_timeout).await;
                 let mut runtime = this.borrow_mut();
                 runtime.connections.clear();
                 wake(runtime.wake_end.as_ref());
@@ -489,6 +490,3 @@ async fn run_clock(shared: Shared) {
 
 /// What is read from a connection at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// How long a broker that stops waits for its Clients at the most.
-const STOP_MAX: Duration = Duration::from_secs(4);

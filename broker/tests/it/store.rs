@@ -284,11 +284,12 @@ fn a_panic_in_the_journal_is_a_failure() {
     }
     let options = EngineOptions::new("unused");
     let store = Arc::new(MemoryStore::default());
-    let (_engine, stores) = Engine::open_with(options, Box::new(Panicking), store).unwrap();
+    let (engine, stores) = Engine::open_with(options, Box::new(Panicking), store).unwrap();
     let mut shards = Shards::new(stores);
     shards.stores[0].append(urgent(vec![put(b"a", b"1")]));
     shards.until(|shards| !shards.told[0].failures.is_empty());
     assert!(shards.told[0].failures[0].contains("of the test's own"));
+    assert_eq!(engine.failure().unwrap().panicked, Some("store-committer"));
 }
 
 /// sled, but it calls the test before each write, and stops when told to.
