@@ -207,7 +207,7 @@ fn retained_messages_of_many_filters_come_as_they_are_taken() {
         let repeated = vec!["#"; 256];
         // Each of these finds the same.
         let different = ["#", "+/#", "s/#", "s/+", "+/+"].to_vec();
-        for (filters, least, most) in [(repeated, 600, 60_000), (different, 3_000, 3_000)] {
+        for (filters, least, most) in [(repeated, 600, 40_000), (different, 3_000, 3_000)] {
             for qos in [0, 1] {
                 for bob in [v5("bob"), lasting("bob", 100)] {
                     let bob = broker.join(&bob.clean());
