@@ -4,6 +4,7 @@
 //! to be written, or for the store, a connection is not read at all.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tidings_core::codec::{Packet, ReasonCode, Version, decode};
 use tidings_core::metric::Metric;
@@ -77,11 +78,15 @@ impl Runtime {
         if connection.is_unsent() && !self.write(id, cx) {
             return Poll::Ready(());
         }
+        let turn_ends = self.clock.now() + TURN;
         for _ in 0..READS_PER_TURN {
             match self.poll_phase(id, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
+            }
+            if self.clock.now() >= turn_ends {
+                break;
             }
         }
         // The others are to have their turn.
@@ -261,6 +266,11 @@ impl Runtime {
                         more = true;
                         break;
                     }
+                    if packets.is_multiple_of(PACKETS_PER_GLANCE) && self.clock.now() >= now + TURN
+                    {
+                        more = true;
+                        break;
+                    }
                     let look = packets.is_multiple_of(PACKETS_PER_LOOK);
                     if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
                         more = true;
@@ -290,6 +300,13 @@ impl Runtime {
 fn begins_publish(input: &[u8]) -> bool {
     input.first().is_some_and(|first| first >> 4 == 3)
 }
+
+/// How long a connection is listened to before the others have their turn. Most packets take a
+/// microsecond; a SUBSCRIBE of hundreds of filters, or a PUBLISH to thousands, a thousand times that.
+const TURN: Duration = Duration::from_millis(2);
+
+/// After how many packets it is looked whether the turn is over.
+const PACKETS_PER_GLANCE: usize = 4;
 
 /// How often a connection is read before the others have their turn.
 const READS_PER_TURN: usize = 4;

@@ -950,12 +950,14 @@ fn a_directory_has_one_engine_at_a_time() {
 fn a_directory_of_another_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(options(dir.path())));
-    fs::write(dir.path().join("VERSION"), "99\n").unwrap();
-    match Engine::open(options(dir.path())).map(|_| ()) {
-        Err(OpenError::FormatVersion { found, expected, .. }) => {
-            assert_eq!((found.as_str(), expected), ("99", FORMAT_VERSION));
+    for (written, said) in [(&b"99\n"[..], "99"), (b"\xff1\n", "\u{fffd}1")] {
+        fs::write(dir.path().join("VERSION"), written).unwrap();
+        match Engine::open(options(dir.path())).map(|_| ()) {
+            Err(OpenError::FormatVersion { found, expected, .. }) => {
+                assert_eq!((found.as_str(), expected), (said, FORMAT_VERSION));
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
 }
 

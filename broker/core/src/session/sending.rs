@@ -42,6 +42,8 @@ pub(crate) struct Sending {
     unread: bool,
     /// What `stored_last` was when rows were asked for, while they are.
     pub(super) reading: Option<u64>,
+    /// Filters whose retained messages come when less waits.
+    replays: VecDeque<TopicFilter>,
     /// A service was told that the session is full.
     pub(super) service_waits: bool,
     /// The session waits for [`Cx::ledger`] to have stored something.
@@ -69,6 +71,7 @@ impl Sending {
             restored: BTreeSet::new(),
             unread: false,
             reading: None,
+            replays: VecDeque::new(),
             service_waits: false,
             waiting: false,
             in_flight_last: 0,
@@ -110,6 +113,34 @@ impl Sending {
 
     pub(super) fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether so much waits for the Client that more retained messages had better not be looked for.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.waiting_size().0.max(self.held.len()) >= REPLAY_WAITING_MAX
+    }
+
+    /// Whether retained messages of some filter have yet to come.
+    pub(crate) fn has_replays(&self) -> bool {
+        !self.replays.is_empty()
+    }
+
+    /// Puts a filter's retained messages off. Once for each filter, however often it is asked: so
+    /// there are never more than subscriptions.
+    pub(crate) fn replay_later(&mut self, filter: &TopicFilter) {
+        if !self.replays.contains(filter) {
+            self.replays.push_back(filter.clone());
+        }
+    }
+
+    /// The filter whose retained messages were put off for longest.
+    pub(crate) fn next_replay(&mut self) -> Option<TopicFilter> {
+        self.replays.pop_front()
+    }
+
+    /// The Client does not want them any more.
+    pub(crate) fn forget_replay(&mut self, filter: &TopicFilter) {
+        self.replays.retain(|it| it != filter);
     }
 
     /// The first of what was held back.
@@ -266,6 +297,10 @@ impl QueueBounds {
         (waiting.1.saturating_add(bytes) > bytes_max).then_some(by_bytes)
     }
 }
+/// How many messages may wait for the Client when the retained ones of another filter are looked for.
+/// A SUBSCRIBE of a kilobyte has room for `#` hundreds of times: one after the other they cost what
+/// the Client reads.
+const REPLAY_WAITING_MAX: usize = 1_024;
 
 /// What it takes to hold a message back: a retained one is in memory anyway.
 fn held_bytes(queued: &Queued) -> usize {
