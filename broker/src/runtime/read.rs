@@ -3,7 +3,7 @@
 //! Only the beginning of an unfinished packet is kept from one read to the next. While much waits
 //! to be written, or for the store, a connection is not read at all.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tidings_core::codec::{Packet, ReasonCode, Version, decode};
 use tidings_core::metric::Metric;
@@ -70,6 +70,7 @@ impl Runtime {
 
     /// The task of a connection.
     pub(super) fn poll_connection(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
+        self.keep_time();
         let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(()) };
         if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             connection.waker = Some(cx.waker().clone());
@@ -207,9 +208,25 @@ impl Runtime {
         self.shard.connection_of(user, client_id)
     }
 
-    /// A DISCONNECT that waits for answers waits no longer: nobody is there any more to hear them.
+    /// Hears what a Client has said on a connection before its next one takes the session over:
+    /// after DISCONNECT there is no will, and nothing to take over.
+    ///
+    /// All that the system has is read, whether or not the runtime knows of it yet. A DISCONNECT
+    /// that waits for answers waits no longer: nobody is there any more to hear them.
     pub(super) fn hear_out(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        // Its own task is to be woken by what comes later; if it never ran, it will.
+        let waker = connection.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        connection.read_directly(true);
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..READS_TO_HEAR_OUT {
+            let open = self.connections.get(&id).is_some_and(|it| it.phase == Phase::Open);
+            if !open || self.poll_phase(id, &mut cx) != Poll::Ready(true) {
+                break;
+            }
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.read_directly(false);
         if connection.parting == Parting::Waits {
             connection.parting = Parting::Now;
             let input = std::mem::take(&mut connection.input);
@@ -293,6 +310,9 @@ fn begins_publish(input: &[u8]) -> bool {
 
 /// How often a connection is read before the others have their turn.
 const READS_PER_TURN: usize = 4;
+
+/// How often a connection is read at the most before another takes its session over.
+const READS_TO_HEAR_OUT: usize = 16;
 
 /// Packets that are taken of one read: a read may hold thousands of the smallest.
 const PACKETS_PER_READ: usize = 1024;
