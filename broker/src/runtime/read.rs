@@ -116,21 +116,21 @@ impl Runtime {
             }
             Phase::Open => {}
         }
-        if connection.unwritten() > self.limits.outbound_soft_bytes {
+        let hear_out = connection.parting == Parting::Now;
+        if connection.unwritten() > self.limits.outbound_soft_bytes && !hear_out {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
         // It is woken when it may publish again.
-        if connection.pace.paused_until.is_some() {
+        if connection.pace.paused_until.is_some() && !hear_out {
             return Poll::Pending;
         }
         let publishes = connection.holds_publish || begins_publish(&connection.input);
         connection.holds_publish = publishes && must_hold(&self.metrics, &self.shard, id);
-        if connection.holds_publish
-            || self.store.backlog().is_full()
+        let must_wait = self.store.backlog().is_full()
             || self.shard.is_behind(id)
-            || connection.parting == Parting::Waits && self.shard.is_answering(id)
-        {
+            || connection.parting == Parting::Waits && self.shard.is_answering(id);
+        if connection.holds_publish || must_wait && !hear_out {
             // Once each, however often its task is woken for something else.
             if !std::mem::replace(&mut connection.stalled, true) {
                 self.stalled.push(id);
@@ -211,12 +211,14 @@ impl Runtime {
     /// Hears what a Client has said on a connection before its next one takes the session over:
     /// after DISCONNECT there is no will, and nothing to take over.
     ///
-    /// All that the system has is read, whether or not the runtime knows of it yet. A DISCONNECT
-    /// that waits for answers waits no longer: nobody is there any more to hear them.
+    /// What the system has is read, whether or not the runtime knows of it yet, and whether or not
+    /// the connection had to wait for the store or for its answers: nobody is there any more to
+    /// hear them. So it is bounded, and a DISCONNECT behind very much is not heard.
     pub(super) fn hear_out(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         // Its own task is to be woken by what comes later; if it never ran, it will.
         let waker = connection.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        connection.parting = Parting::Now;
         connection.read_directly(true);
         let mut cx = Context::from_waker(&waker);
         for _ in 0..READS_TO_HEAR_OUT {
@@ -225,12 +227,10 @@ impl Runtime {
                 break;
             }
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.read_directly(false);
-        if connection.parting == Parting::Waits {
-            connection.parting = Parting::Now;
-            let input = std::mem::take(&mut connection.input);
-            self.receive(id, input, 0);
+        // The next one may be refused, and this one stay.
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.parting = Parting::No;
+            connection.read_directly(false);
         }
     }
 
