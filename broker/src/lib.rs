@@ -48,8 +48,6 @@ pub use builder::{Builder, StartError};
 pub use engine::Durability;
 pub use health::Fatal;
 pub use limits::{ConnectionLimits, Rates};
-#[doc(hidden)]
-pub use start::recover;
 pub use start::{Broker, StopError};
 pub use tidings_core as core;
 

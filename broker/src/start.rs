@@ -10,7 +10,6 @@ use tidings_core::metric::Snapshot;
 use tidings_core::record::{KeyBuilder, Row, RowKind};
 use tidings_core::shard::{Shard, ShardConfig};
 use tidings_core::slot::{SLOTS, ShardId, Slot};
-use tidings_core::time::Time;
 
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
@@ -218,7 +217,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         let config =
             ShardConfig { id, shards, limits: Arc::clone(&limits), seed: seed ^ u64::from(id.0) };
         let mut shard = Shard::new(config, builder.hooks.clone());
-        let garbage = recover(&engine, &mut shard, id, shards, clock.now())?;
+        let garbage = recover(&engine, &mut shard, id, shards, clock)?;
         recovered.push((shard, store, garbage));
     }
     let (posts, boxes): (Vec<Post>, Vec<MailBox>) = (0..shards).map(|_| MailBox::new()).unzip();
@@ -332,18 +331,15 @@ fn listen(listeners: &[Listener]) -> Result<Vec<Bound>, StartError> {
 }
 
 /// Hands a shard its rows. What it has still to delete is returned, for when it runs.
-///
-/// # Errors
-/// When the store or a row cannot be read.
-#[doc(hidden)]
-pub fn recover(
+fn recover(
     engine: &Engine,
     shard: &mut Shard,
     id: ShardId,
     shards: u16,
-    now: Time,
+    clock: Clock,
 ) -> Result<Vec<Row>, StartError> {
     let mut garbage = Vec::new();
+    let now = clock.now();
     let kinds = Shard::RECOVERED.into_iter().chain([RowKind::Garbage]);
     for kind in kinds {
         for slot in (0..SLOTS).filter_map(|slot| u8::try_from(slot).ok()).map(Slot) {

@@ -17,6 +17,7 @@ use crate::slot::{ShardId, Slot};
 pub(crate) struct Ledger {
     shard: ShardId,
     last: Position,
+    last_urgent: Position,
     stored: Position,
     counter: u64,
     leased: u64,
@@ -24,7 +25,8 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(shard: ShardId) -> Self {
-        Self { shard, last: Position::START, stored: Position::START, counter: 0, leased: 0 }
+        let start = Position::START;
+        Self { shard, last: start, last_urgent: start, stored: start, counter: 0, leased: 0 }
     }
 
     /// The position that the next record will have.
@@ -35,6 +37,9 @@ impl Ledger {
     /// Has `ops` kept, whole or not at all.
     pub(crate) fn append(&mut self, ops: Vec<Op>, urgent: bool, out: &mut Outbox) -> Position {
         self.last = self.next_position();
+        if urgent {
+            self.last_urgent = self.last;
+        }
         out.outputs.push(Output::Store(Record { ops, urgent }));
         self.last
     }
@@ -47,6 +52,12 @@ impl Ledger {
     /// The position of the last record.
     pub(crate) fn last(&self) -> Position {
         self.last
+    }
+
+    /// The position of the last record that somebody waits for. What a Client was promised is in
+    /// those up to it.
+    pub(crate) fn last_urgent(&self) -> Position {
+        self.last_urgent
     }
 
     pub(crate) fn is_stored(&self, position: Position) -> bool {

@@ -135,11 +135,17 @@ impl Journal for FileJournal {
     }
 
     fn forget(&mut self, through: u64) -> Result<(), JournalError> {
+        let spares = self.spares.len();
         // A segment is over where the next begins, so the current one always stays.
         while self.segments.get(1).is_some_and(|(first, _)| *first <= through.saturating_add(1)) {
             if let Some((first, path)) = self.segments.pop_front() {
                 self.retire(first, path)?;
             }
+        }
+        if self.spares.len() > spares {
+            // Before one is written over: a power cut must not give it its old name back.
+            let directory = &self.options.directory;
+            self.disk.sync_directory(directory).context("sync", directory)?;
         }
         Ok(())
     }

@@ -56,10 +56,12 @@ pub(super) fn replay(
             return Err(ReplayError::Damaged { file, offset, why });
         }
         next = header.first;
-        let end = replay_segment(path, &bytes, header, after, &mut next, &mut recovered, each)?;
+        let (from, end) =
+            replay_segment(path, &bytes, header, after, &mut next, &mut recovered, each)?;
         if index + 1 == segments.len() {
             recovered.torn_bytes = torn_tail(path, &bytes, header, end, next)?;
-            cut(disk, directory, path, end)?;
+            let needed = bytes.get(from..end).unwrap_or_default();
+            write_again(disk, directory, path, from, needed)?;
         }
         (file, offset) = (path.clone(), end as u64);
     }
@@ -118,7 +120,8 @@ fn read_last(
     loop {
         let (mut next, mut skipped) = (header.first, Recovered::default());
         let none = u64::MAX;
-        let end = replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
+        let (_, end) =
+            replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
         match torn_tail(path, &bytes, header, end, next) {
             Ok(torn) => return Ok((bytes, torn)),
             Err(error) if ended_before == Some(end) => return Err(error),
@@ -163,7 +166,8 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, ReplayError> 
     })
 }
 
-/// Hands over the records of one segment and answers with the offset behind the last good one.
+/// Hands over the records of one segment and answers with the offsets of the first one handed over
+/// and behind the last good one.
 fn replay_segment(
     path: &Path,
     bytes: &[u8],
@@ -172,8 +176,8 @@ fn replay_segment(
     next: &mut u64,
     recovered: &mut Recovered,
     each: &mut dyn FnMut(Entry),
-) -> Result<usize, ReplayError> {
-    let mut offset = DATA_START;
+) -> Result<(usize, usize), ReplayError> {
+    let (mut from, mut offset) = (None, DATA_START);
     while let Some(Ok(whole)) = bytes.get(offset..).and_then(|rest| entry::check(rest, header.salt))
     {
         let sequence = whole.header.sequence;
@@ -186,6 +190,7 @@ fn replay_segment(
                 offset: offset as u64,
                 why,
             })?;
+            from.get_or_insert(offset);
             recovered.records += 1;
             recovered.bytes += whole.len() as u64;
             each(Entry { sequence, shard: ShardId(whole.header.shard), ops });
@@ -193,7 +198,7 @@ fn replay_segment(
         *next += 1;
         offset += whole.len();
     }
-    Ok(offset)
+    Ok((from.unwrap_or(offset), offset))
 }
 
 /// How many bytes behind `end` belong to records that were not finished.
@@ -281,11 +286,22 @@ impl<'a> Sums<'a> {
 
 const SUM_EVERY: usize = 1_024;
 
-/// Ends the file behind its last record. Syncs it whole: a process that was killed may have left
-/// records that are in the system's memory only, and what was replayed counts as stored.
-fn cut(disk: &dyn Disk, directory: &Path, path: &Path, end: usize) -> Result<(), ReplayError> {
+/// Ends the file behind its last record, and makes what was replayed, `needed` from byte `from` on,
+/// safe: it counts as stored from now on.
+///
+/// It is written once more for that. A process that was killed may have left records that are in the
+/// system's memory only, and one that ended over a failed sync may have left some there that the
+/// system takes for written: a sync alone would not write them, and would succeed.
+fn write_again(
+    disk: &dyn Disk,
+    directory: &Path,
+    path: &Path,
+    from: usize,
+    needed: &[u8],
+) -> Result<(), ReplayError> {
     let file = disk.open(path).context("open", path)?;
-    file.set_len(end as u64).context("truncate", path)?;
+    file.set_len((from + needed.len()) as u64).context("truncate", path)?;
+    file.write_at(needed, from as u64).context("write", path)?;
     file.sync_all().context("sync", path)?;
     Ok(disk.sync_directory(directory).context("sync", directory)?)
 }

@@ -12,6 +12,7 @@ mod answers;
 mod copies;
 mod corpus;
 mod damage;
+mod disk;
 mod enhanced;
 #[path = "../fuzz_bodies/base.rs"]
 mod fuzz_base;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of a crate may import only the modules before it. `lib.rs` and `main.rs` stand above.
-const LADDERS: [(&str, &[&str]); 7] = [
+const LADDERS: [(&str, &[&str]); 8] = [
     (
         "broker/core",
         &[
@@ -111,6 +111,13 @@ const LADDERS: [(&str, &[&str]); 7] = [
         ],
     ),
     (
+        "sim",
+        &[
+            "rng", "trace", "faults", "wire", "disk", "store", "network", "process", "promises",
+            "chat", "cast", "driver", "report",
+        ],
+    ),
+    (
         "conformance",
         &[
             "log",
@@ -185,12 +192,13 @@ const LADDERS: [(&str, &[&str]); 7] = [
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
-const DEPENDENCIES: [(&str, &[&str]); 6] = [
+const DEPENDENCIES: [(&str, &[&str]); 7] = [
     ("broker/core", &[]),
     ("broker", &["tidings-core"]),
     ("chat-plugin", &["tidings-core"]),
     ("client-sdk", &[]),
     ("server", &["tidings-core", "tidings-broker", "tidings-chat"]),
+    ("sim", &["tidings-core", "tidings-broker", "tidings-chat"]),
     ("torture", &["tidings-core"]),
 ];
 

@@ -84,7 +84,10 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         // A row that cannot be read is left where it is: `check` of the store names it, and the
         // messages behind it are not held up.
-        let queued = rows.iter().filter_map(|row| rows::read_queued(row).ok()).collect();
+        let queued = rows.iter().filter_map(|row| rows::read_queued(row).ok());
+        // A read shows rows before they are safe: what was queued last may not be.
+        let ready = self.ledger.last_urgent();
+        let queued = queued.map(|queued| Queued { ready, ..queued }).collect();
         session.sending.take_rows(queued, more);
     }
 

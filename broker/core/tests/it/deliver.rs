@@ -301,6 +301,25 @@ fn queue_larger_than_memory_is_read_back_in_order_while_new_messages_come() {
 }
 
 #[test]
+fn messages_read_back_are_not_sent_before_they_are_stored() {
+    let (mut broker, alice, bob) = pair(1, &lasting("bob", 5_000), 1);
+    let publish = |broker: &mut Cluster, numbers: std::ops::RangeInclusive<u16>| {
+        for number in numbers {
+            broker.publish(alice, &message("a", &number.to_string(), 1, number));
+        }
+    };
+    publish(&mut broker, 1..=200);
+    broker.lazy();
+    publish(&mut broker, 201..=205);
+    let heard = drain(&mut broker, bob);
+    assert!(!heard.contains(&"201".to_owned()), "{heard:?}");
+    broker.sync();
+    let rest = drain(&mut broker, bob);
+    assert_eq!(rest.last().map(|it| &it[..]), Some("205"));
+    assert_eq!(heard.len() + rest.len(), 205);
+}
+
+#[test]
 fn slow_reader_misses_qos_0_and_nothing_else() {
     let (mut broker, alice, bob) = pair(1, &v5("bob"), 1);
     broker.congest(bob, true);
