@@ -96,7 +96,7 @@ impl EngineOptions {
             checkpoint_bytes: 16 << 20,
             base_bytes: 256 << 20,
             compare: Compare::AfterCrash,
-            lazy_flush: Duration::from_millis(100),
+            lazy_flush: Duration::from_millis(25),
             cache_bytes: 16 << 20,
             disk_reserve_bytes: 1 << 30,
         }

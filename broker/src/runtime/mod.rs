@@ -97,8 +97,6 @@ pub(crate) struct Runtime {
     wake_end: Option<Waker>,
     /// When the clock's task will wake.
     armed: Option<Time>,
-    /// Connections that wait until the older ones of their sessions were heard.
-    introductions: usize,
     /// Bytes that connections hold, and what they were when somebody looked.
     held: usize,
     held_looked: usize,
@@ -161,7 +159,6 @@ impl Runtime {
             wake_clock: None,
             wake_end: None,
             armed: None,
-            introductions: 0,
             held: 0,
             held_looked: 0,
         };
@@ -350,6 +347,14 @@ impl Runtime {
         }
     }
 
+    /// Does what is due. Asked before anything is read: the runtime's timers wait until much that
+    /// is ready had its turn, and what was acknowledged has its time to get stored.
+    fn keep_time(&mut self) {
+        if self.armed.is_some_and(|due| due <= self.clock.now()) {
+            self.timed_out();
+        }
+    }
+
     /// Deadlines have passed.
     fn timed_out(&mut self) {
         self.armed = None;
@@ -397,45 +402,17 @@ fn receive_mail(shared: &Shared, mail: Mail) {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            let takes_over = runtime.older_connection(&introduced).is_some();
-            // Those behind one that waits do so as well: the newest connection has the session.
-            if takes_over || runtime.introductions > 0 {
-                runtime.introductions += 1;
-                let this = Rc::clone(shared);
-                spawn(shared, async move {
-                    // What the Client said before on its older connection is heard first: after
-                    // DISCONNECT there is no will, and nothing to take over.
-                    tokio::task::yield_now().await;
-                    tokio::task::yield_now().await;
-                    let mut runtime = this.borrow_mut();
-                    runtime.introductions -= 1;
-                    if let Some(older) = runtime.older_connection(&introduced) {
-                        runtime.hear_out(older);
-                    }
-                    drop(runtime);
-                    introduce(&this, *introduced);
-                });
-            } else {
-                drop(runtime);
-                introduce(shared, *introduced);
+            if let Some(older) = runtime.older_connection(&introduced) {
+                runtime.hear_out(older);
             }
+            drop(runtime);
+            introduce(shared, *introduced);
         }
         Mail::Disk { low } => runtime.handle(Input::Disk { low }),
         Mail::Memory { excess } => runtime.close_largest(excess),
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
-        Mail::Revoked(user) => {
-            runtime.handle(Input::Revoked { user: user.as_deref() });
-            if runtime.introductions > 0 {
-                // Those that were put off logged in before: theirs is taken back behind them.
-                let this = Rc::clone(shared);
-                spawn(shared, async move {
-                    tokio::task::yield_now().await;
-                    tokio::task::yield_now().await;
-                    this.borrow_mut().handle(Input::Revoked { user: user.as_deref() });
-                });
-            }
-        }
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);
@@ -464,6 +441,7 @@ fn look_at_store(shared: &Shared) {
     let mut runtime = shared.borrow_mut();
     runtime.poll_store();
     runtime.carry_out();
+    runtime.keep_time();
 }
 
 async fn run_clock(shared: Shared) {
