@@ -41,6 +41,16 @@ pub(crate) struct Publisher {
     pub(crate) will: Option<(usize, usize)>,
 }
 
+/// A copy of a message, as it came to a subscriber.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivery {
+    pub(crate) id: u16,
+    pub(crate) number: usize,
+    pub(crate) qos: QoS,
+    /// The reply to a subscription: another copy than the one that comes of being subscribed.
+    pub(crate) retained: bool,
+}
+
 /// How far a SUBSCRIBE or UNSUBSCRIBE is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subscription {
@@ -70,13 +80,13 @@ pub(crate) struct Subscriber {
     pub(crate) subscription: Subscription,
     pub(crate) may_be_gone: bool,
     /// What it has to answer, in the order it came.
-    pub(crate) unacknowledged: Vec<(u16, usize, QoS)>,
+    pub(crate) unacknowledged: Vec<Delivery>,
     /// QoS 2 identifiers between PUBREC and PUBREL, kept over connections.
-    pub(crate) received: BTreeMap<u16, usize>,
-    /// Final acknowledgements on their way: link, identifier, message.
-    pub(crate) sent: Vec<(usize, u16, usize)>,
-    /// What the server has heard the acknowledgement of: until what follows from it is safe, the
-    /// shard and its number of records.
+    pub(crate) received: BTreeMap<u16, Delivery>,
+    /// What is on its way to be acknowledged for good, and over which link.
+    pub(crate) sent: Vec<(usize, Delivery)>,
+    /// What came of being subscribed, and the server has heard the acknowledgement of: until what
+    /// follows from it is safe, the shard and its number of records.
     pub(crate) settled: BTreeMap<usize, Option<(usize, u64)>>,
     pub(crate) heard: BTreeSet<usize>,
     /// In the order of first hearing.
@@ -203,7 +213,7 @@ impl Cast {
         if publish.qos > QoS::AtMostOnce && !subscriber.brief {
             let kept = self.disk.has_kept(number);
             assert!(kept, "delivered and not stored: message {number} to {}", subscriber.name);
-            let used = subscriber.unacknowledged.last().map(|it| it.0);
+            let used = subscriber.unacknowledged.last().map(|it| it.id);
             if let Some(used) =
                 used.filter(|used| Some(*used) != publish.packet_id.map(|it| it.get()))
                 && subscriber.link == Some(id)
@@ -252,10 +262,11 @@ impl Witness for Cast {
             (Packet::Puback(ack) | Packet::Pubcomp(ack), Owner::Subscriber(which)) => {
                 let subscriber = &mut self.subscribers[which];
                 let ack = (id, ack.packet_id.get());
-                let sent = subscriber.sent.iter().position(|it| (it.0, it.1) == ack);
-                if let Some(at) = sent {
-                    let (_, _, number) = subscriber.sent.remove(at);
-                    subscriber.settled.insert(number, Some((shard, appended)));
+                let sent = subscriber.sent.iter().position(|(link, it)| (*link, it.id) == ack);
+                if let Some((_, it)) = sent.map(|at| subscriber.sent.remove(at))
+                    && !it.retained
+                {
+                    subscriber.settled.insert(it.number, Some((shard, appended)));
                 }
             }
             (Packet::Disconnect(_), Owner::Publisher(which)) => {

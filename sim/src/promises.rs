@@ -2,10 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whether a QoS 2 message is held to come once although a crash came before its publisher heard of
-/// it, with several shards.
-pub(crate) const QOS_2_ONCE_OVER_CRASHES: bool = false;
-
 /// A message as it was sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entry {
@@ -64,15 +60,16 @@ impl Promises {
         }
     }
 
-    /// Whether a message may come to a subscriber once only.
-    pub(crate) fn is_due_once(&self, number: usize, shards_ever: usize) -> bool {
+    /// Whether a message may come to a subscriber once only; a retained copy of it besides says
+    /// nothing of that.
+    pub(crate) fn is_due_once(&self, number: usize) -> bool {
         let entry = &self.entries[number];
         if entry.will {
             return false;
         }
         match entry.qos {
             1 => entry.sends == 1,
-            _ => !entry.anew && (QOS_2_ONCE_OVER_CRASHES || !entry.crashed || shards_ever == 1),
+            _ => !entry.anew,
         }
     }
 

@@ -110,7 +110,6 @@ impl Sim {
         }
         if self.rng.one_in(3) {
             self.shards = [1, 2, 3, 4][self.rng.below(4)];
-            self.shards_ever = self.shards_ever.max(usize::from(self.shards));
         }
         self.start();
     }

@@ -81,7 +81,6 @@ pub(crate) struct Sim {
     links: Vec<Link>,
     cast: Cast,
     shards: u16,
-    shards_ever: usize,
     pub(crate) tally: Tally,
 }
 
@@ -141,7 +140,6 @@ impl Sim {
             links: Vec::new(),
             cast,
             shards,
-            shards_ever: usize::from(shards),
             tally: Tally::default(),
         }
     }

@@ -4,7 +4,7 @@ use tidings_core::codec::{Packet, PacketId, Publish, QoS, ReasonCode};
 
 use super::Sim;
 use super::publish::LASTING;
-use crate::cast::Subscription;
+use crate::cast::{Delivery, Subscription};
 use crate::network::Owner;
 use crate::wire::{self, Answer, Hello};
 
@@ -81,14 +81,14 @@ impl Sim {
         if subscriber.unacknowledged.is_empty() {
             return;
         }
-        let (id, number, qos) = subscriber.unacknowledged.remove(0);
+        let delivery = subscriber.unacknowledged.remove(0);
         let up = &mut self.links[link].up;
-        if qos == QoS::AtLeastOnce {
-            subscriber.sent.push((link, id, number));
-            wire::answer(Answer::Puback, id, subscriber.version, up);
+        if delivery.qos == QoS::AtLeastOnce {
+            subscriber.sent.push((link, delivery));
+            wire::answer(Answer::Puback, delivery.id, subscriber.version, up);
         } else {
-            subscriber.received.insert(id, number);
-            wire::answer(Answer::Pubrec, id, subscriber.version, up);
+            subscriber.received.insert(delivery.id, delivery);
+            wire::answer(Answer::Pubrec, delivery.id, subscriber.version, up);
         }
     }
 
@@ -112,8 +112,8 @@ impl Sim {
             Packet::Pubrel(ack) => {
                 let subscriber = &mut self.cast.subscribers[which];
                 let id = ack.packet_id.get();
-                if let Some(number) = subscriber.received.remove(&id) {
-                    subscriber.sent.push((link, id, number));
+                if let Some(delivery) = subscriber.received.remove(&id) {
+                    subscriber.sent.push((link, delivery));
                 }
                 let version = subscriber.version;
                 wire::answer(Answer::Pubcomp, id, version, &mut self.links[link].up);
@@ -145,7 +145,6 @@ impl Sim {
 
     fn delivered(&mut self, which: usize, publish: &Publish<'_>) {
         let Some(number) = wire::number(publish.payload) else { panic!("a payload of nobody") };
-        let shards_ever = self.shards_ever;
         let entry = self.cast.promises.entries[number].clone();
         assert!(!entry.denied, "rights: message {number} of one who may not send it");
         assert!(!entry.cancelled, "will {number} of a connection that ended with DISCONNECT");
@@ -156,12 +155,20 @@ impl Sim {
         assert!(!shut_out, "{} hears {number} after its UNSUBACK", subscriber.name);
         let id = publish.packet_id.map_or(0, PacketId::get);
         if publish.qos > QoS::AtMostOnce {
-            let in_use = subscriber.unacknowledged.iter().any(|it| it.0 == id);
+            let in_use = subscriber.unacknowledged.iter().any(|it| it.id == id);
             assert!(!in_use, "packet identifier {id} of {} is in use", subscriber.name);
             let open = subscriber.unacknowledged.len();
             assert!(open < usize::from(subscriber.window), "window of {}", subscriber.name);
-            subscriber.unacknowledged.push((id, number, publish.qos));
+            let (qos, retained) = (publish.qos, publish.retain);
+            subscriber.unacknowledged.push(Delivery { id, number, qos, retained });
         }
+        let known = subscriber.received.get(&id).filter(|_| publish.qos == QoS::ExactlyOnce);
+        if let Some(known) = known {
+            assert_eq!(known.number, number, "identifier {id} given to another message");
+            assert_eq!(known.retained, publish.retain, "{number} comes again as another copy");
+            assert!(publish.dup, "{number} comes again and is not marked as a duplicate");
+        }
+        let known = known.is_some();
         if publish.retain {
             assert!(!subscriber.shared(), "a retained message for a Shared Subscription");
             // The reply to the subscription, which says nothing of order or of how often.
@@ -175,14 +182,10 @@ impl Sim {
         if subscriber.shared() {
             self.cast.promises.entries[number].group_heard.insert(which);
         }
-        if publish.qos == QoS::ExactlyOnce
-            && let Some(known) = subscriber.received.get(&id)
-        {
-            assert_eq!(*known, number, "identifier {id} given to another message");
-            assert!(publish.dup, "{number} comes again and is not marked as a duplicate");
+        if known {
             return;
         }
-        if self.cast.promises.is_due_once(number, shards_ever) && !subscriber.brief {
+        if self.cast.promises.is_due_once(number) && !subscriber.brief {
             let settled = subscriber.settled.contains_key(&number);
             assert!(!settled, "{number} came again to {}, acknowledged", subscriber.name);
             let first = subscriber.on_this_link.insert(number);
