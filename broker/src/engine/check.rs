@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::compare::{CompareError, compare};
 use super::directory::{Directory, OpenError};
+use super::open::OPENINGS_MAX;
 use super::rebuild::wait_until_closed;
 use crate::base::{self, Block};
 use crate::journal;
@@ -101,6 +102,9 @@ fn check_journal(
             return 1;
         }
     };
+    if segments.is_empty() {
+        checked.problem(journal.display(), "acknowledged records are lost: no segment is there");
+    }
     let first = segments.first().map_or(1, |(first, _)| *first);
     let bytes = segments.iter().map(|(_, path)| length(path)).sum();
     let mut count = 0;
@@ -167,11 +171,12 @@ fn check_rows(
 ) {
     let path = directory.store();
     let bytes = files(&path).iter().map(|path| length(path)).sum();
-    for marker in [distrust_file(&path), directory.opening()] {
-        if marker.exists() {
-            let what = "the store failed before; the next start makes it anew";
-            return checked.problem(marker.display(), what);
-        }
+    let what = "the store failed before; the next start makes it anew";
+    if distrust_file(&path).exists() {
+        return checked.problem(distrust_file(&path).display(), what);
+    }
+    if directory.failed_openings() >= OPENINGS_MAX {
+        return checked.problem(directory.opening().display(), what);
     }
     if !checked.problems.is_empty() {
         checked.notes.push(format!(

@@ -101,6 +101,7 @@ impl From<ReplayError> for OpenError {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    was_complete: bool,
     _lock: File,
 }
 
@@ -124,8 +125,9 @@ impl Directory {
         let lock = file(path, LOCK).map_err(io)?;
         Self::lock(path, &lock)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
-        let directory = Self { path: path.to_path_buf(), _lock: lock };
-        if path.join(VERSION).exists() {
+        let was_complete = path.join(VERSION).exists();
+        let directory = Self { path: path.to_path_buf(), was_complete, _lock: lock };
+        if was_complete {
             Self::check_version(path)?;
         } else {
             directory.begin().map_err(io)?;
@@ -148,7 +150,7 @@ impl Directory {
         let io = |source| OpenError::Io { path: path.to_path_buf(), source };
         let lock = file(path, LOCK).map_err(io)?;
         Self::lock(path, &lock)?;
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(Self { path: path.to_path_buf(), was_complete: true, _lock: lock })
     }
 
     fn lock(path: &Path, lock: &File) -> Result<(), OpenError> {
@@ -204,6 +206,11 @@ impl Directory {
         complete().map_err(|source| OpenError::Io { path: self.path.clone(), source })
     }
 
+    /// Whether it was a store before this opened it.
+    pub(super) fn was_complete(&self) -> bool {
+        self.was_complete
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -224,6 +231,14 @@ impl Directory {
     /// There while the store is being opened: a process that never got past it left it behind.
     pub(super) fn opening(&self) -> PathBuf {
         self.path.join("sled.opening")
+    }
+
+    /// How often sled was about to be opened, in a row, and never was.
+    pub(super) fn failed_openings(&self) -> u32 {
+        match fs::read_to_string(self.opening()) {
+            Ok(text) => text.trim().parse().unwrap_or(1),
+            Err(_) => 0,
+        }
     }
 
     /// There while the store is open: a process that did not end in order left it behind.

@@ -19,6 +19,10 @@ use crate::journal::{self, FileJournal, FileJournalOptions};
 use crate::store::sled::{SledStore, distrust_file};
 use crate::store::{Store, StoreFailure};
 
+/// So many starts may end while they open the store before it is made anew. One may have been killed
+/// there for reasons of its own.
+pub(super) const OPENINGS_MAX: u32 = 2;
+
 /// A segment holds at least its header and some records.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
@@ -30,6 +34,11 @@ impl Engine {
         let folder = directory.path().to_path_buf();
         let io = |source| OpenError::Io { path: folder.clone(), source };
         base::remove_drafts(&folder).map_err(io)?;
+        // There has been one since before the directory was complete.
+        if directory.was_complete() && journal::segments(&directory.journal())?.is_empty() {
+            let (file, why) = (directory.journal(), "no segment is there".to_owned());
+            return Err(OpenError::Damaged { file, offset: 0, why });
+        }
         let bases = base::find(&folder).unwrap_or_default();
         let (store, made_anew) = match open_store(&directory, options, &bases)? {
             Ok(store) => (store, None),
@@ -38,7 +47,6 @@ impl Engine {
                 (SledStore::open(&directory.store(), options.cache_bytes)?, Some(why))
             }
         };
-        directory.complete()?;
         directory.mark(&directory.opened(), "removed at an end in order").map_err(io)?;
         let complete_to = store.complete_to()?;
         let journal = FileJournal::new(FileJournalOptions {
@@ -50,6 +58,9 @@ impl Engine {
         let (mut engine, mut workers, stores) =
             Self::prepare(options, Some(directory), Box::new(journal), Arc::clone(&store) as _)?;
         engine.made_anew = made_anew;
+        if let Some(directory) = &engine.directory {
+            directory.complete()?;
+        }
         workers.committer.respect(Copying::open(&folder).map_err(io)?);
         // Records that the store has and the journal has not: no base from before can reach those
         // behind them.
@@ -76,10 +87,11 @@ fn open_store(
         let text: String = text.lines().next().unwrap_or("no reason").chars().take(300).collect();
         return Ok(Err(format!("the store is not trusted any more ({text})")));
     }
-    if directory.opening().exists() {
-        return Ok(Err("an earlier start never got past opening the store".to_owned()));
+    let failed = directory.failed_openings();
+    if failed >= OPENINGS_MAX {
+        return Ok(Err(format!("{failed} starts in a row never got past opening the store")));
     }
-    directory.mark(&directory.opening(), "removed once the store is open").map_err(io)?;
+    directory.mark(&directory.opening(), &(failed + 1).to_string()).map_err(io)?;
     let opened = SledStore::open(&directory.store(), options.cache_bytes)
         .and_then(|store| store.complete_to().map(|complete_to| (store, complete_to)));
     let opened = match opened {

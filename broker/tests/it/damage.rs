@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidings_broker::engine::{Compare, Engine, EngineOptions, OpenError};
+use tidings_broker::engine::{Compare, Engine, EngineOptions, OpenError, check};
 use tidings_core::record::Op;
 
 use crate::support::{Model, PATIENCE, Random, Shards, apply, assert_same, copy, delete, options};
@@ -170,6 +170,30 @@ fn a_store_that_a_kill_left_whole_is_not_made_anew() {
     }
 }
 
+#[test]
+fn one_start_that_was_killed_while_it_opened_the_store_is_no_reason_to_make_it_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 3);
+    fs::write(dir.path().join("sled.opening"), "1\n").unwrap();
+    assert!(!check_rows(dir.path(), &model, "killed once"));
+    assert!(!dir.path().join("sled.opening").exists());
+}
+
+#[test]
+fn a_store_without_a_segment_of_the_journal_is_damaged_and_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Engine::open(options(dir.path())).unwrap());
+    let journal = dir.path().join("journal");
+    for segment in fs::read_dir(&journal).unwrap() {
+        fs::remove_file(segment.unwrap().path()).unwrap();
+    }
+    let error = Engine::open(options(dir.path())).unwrap_err();
+    let OpenError::Damaged { file, .. } = &error else { panic!("{error}") };
+    assert_eq!(*file, journal);
+    let checked = check(dir.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap();
+    assert_eq!(checked.problems.len(), 1, "{checked:?}");
+}
+
 /// What is done to a folder, or to what is in it.
 type Spoil<'a, T> = (&'a str, &'a dyn Fn(&T));
 
@@ -192,7 +216,7 @@ fn a_store_that_is_gone_rolled_back_distrusted_or_never_opened_is_made_anew() {
             copy(early.path(), &dir.join("sled"));
         }),
         ("distrusted", &|dir| fs::write(dir.join("sled.distrusted"), "why").unwrap()),
-        ("never opened", &|dir| fs::write(dir.join("sled.opening"), "").unwrap()),
+        ("never opened", &|dir| fs::write(dir.join("sled.opening"), "2").unwrap()),
         ("half made anew", &|dir| {
             fs::write(dir.join("sled.distrusted"), "why").unwrap();
             copy(early.path(), &dir.join("sled.new"));
