@@ -165,7 +165,9 @@ impl Directory {
 
     fn check_version(dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(VERSION);
-        let found = fs::read_to_string(&path).map_err(|source| OpenError::Io { path, source })?;
+        let found = fs::read(&path).map_err(|source| OpenError::Io { path, source })?;
+        // Whatever it says, it is not what this program writes: no failure of the disk.
+        let found = String::from_utf8_lossy(&found);
         if found.trim() != FORMAT_VERSION.to_string() {
             let dir = dir.to_path_buf();
             let found = found.trim().chars().take(32).collect();

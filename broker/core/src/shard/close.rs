@@ -7,14 +7,16 @@ use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
 use super::timers::Timer;
-use crate::codec::{Disconnect, Malformed, PropertiesBuf, Property, ReasonCode};
+use crate::codec::{
+    Disconnect, Malformed, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
+};
 use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, Sending, Session, Who, rows};
+use crate::session::{InFlight, Link, Sending, Session, Who, rows};
 use crate::slot::Slot;
 use crate::time::Time;
 
@@ -179,6 +181,25 @@ impl Shard {
         }
         if let Some(will) = will {
             self.will_due(id, &who, will, expiry, now, out);
+        }
+    }
+
+    /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
+    /// [MQTT-3.14.0-1]
+    pub(super) fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
+        Self::say_goodbye_with(session, reason, Properties::default(), out);
+    }
+
+    pub(super) fn say_goodbye_with(
+        session: &Session,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+        out: &mut Outbox,
+    ) {
+        let Link { connection, version, .. } = session.link;
+        if version == Version::V5 && session.opening.is_none() {
+            let goodbye = Disconnect { reason, properties };
+            out.send(connection, version, &Packet::Disconnect(goodbye));
         }
     }
 

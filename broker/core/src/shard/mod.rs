@@ -32,7 +32,7 @@ pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
 pub use verify::{Verifier, Wrong};
 
-use crate::codec::{Disconnect, Packet, Properties, ReasonCode, Version};
+use crate::codec::ReasonCode;
 use crate::collections::Map;
 use crate::hook::SessionId;
 use crate::ledger::Ledger;
@@ -43,7 +43,7 @@ use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
-use crate::session::{Cx, Link, Pumped, Session, rows};
+use crate::session::{Cx, Pumped, Session, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicNames};
@@ -369,25 +369,6 @@ impl Shard {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
-    }
-
-    /// Says why in a DISCONNECT, where the version has one for servers and CONNACK was sent.
-    /// [MQTT-3.14.0-1]
-    fn say_goodbye(session: &Session, reason: ReasonCode, out: &mut Outbox) {
-        Self::say_goodbye_with(session, reason, Properties::default(), out);
-    }
-
-    fn say_goodbye_with(
-        session: &Session,
-        reason: ReasonCode,
-        properties: Properties<'_>,
-        out: &mut Outbox,
-    ) {
-        let Link { connection, version, .. } = session.link;
-        if version == Version::V5 && session.opening.is_none() {
-            let goodbye = Disconnect { reason, properties };
-            out.send(connection, version, &Packet::Disconnect(goodbye));
-        }
     }
 }
 
