@@ -279,7 +279,7 @@ impl Shard {
                 continue;
             }
             let own = self.router.retained.matching(filter, now);
-            self.retained_found(id, filter, own, now, out);
+            self.retained_found(id, filter, own, self.ledger.last_urgent(), now, out);
             let owner = self.owner(filter.as_str());
             let mut asked = Asked::default();
             for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
@@ -326,15 +326,16 @@ impl Shard {
         if asked.shards == 0 {
             self.retained_asked.remove(&key);
         }
-        self.retained_found(id, &key.1, messages, now, out);
+        self.retained_found(id, &key.1, messages, Position::START, now, out);
     }
 
-    /// Retained messages for a subscription, which may have changed meanwhile.
+    /// Retained messages for a subscription, which may have changed meanwhile: safe at `ready`.
     pub(super) fn retained_found(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
         messages: Vec<Arc<Message>>,
+        ready: Position,
         now: Time,
         out: &mut Outbox,
     ) {
@@ -348,7 +349,7 @@ impl Shard {
                 (Copy { session: id, qos, retain: true, subscription_id, share: None }, message)
             })
             .collect();
-        self.replay_retained(copies, now, out);
+        self.replay_retained(copies, ready, now, out);
     }
 
     /// An UNSUBSCRIBE (§3.10).
