@@ -74,6 +74,14 @@ struct CommitterState {
     stop: Option<Stop>,
 }
 
+impl CommitterState {
+    /// How long the oldest record that nobody waits for may still wait; nothing: there is none.
+    fn lazy_left(&self, now: Instant, lazy_flush: Duration) -> Option<Duration> {
+        let waited = self.lazy_since.map(|since| now.saturating_duration_since(since));
+        waited.map(|waited| lazy_flush.saturating_sub(waited))
+    }
+}
+
 /// How the committer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -202,10 +210,11 @@ impl Hub {
         }
     }
 
-    /// Makes the committer look before long.
-    fn stir_lazily(&self) {
+    /// Makes the committer look before long. The first record's time counts: however many follow,
+    /// and however often, it waits no longer for them.
+    fn stir_lazily(&self, now: Instant) {
         if !self.lazy.swap(true, Ordering::AcqRel) {
-            lock(&self.state).lazy_since.get_or_insert_with(Instant::now);
+            lock(&self.state).lazy_since.get_or_insert(now);
             self.wake.notify_all();
         }
     }
@@ -236,8 +245,7 @@ impl Hub {
             if self.urgent.swap(false, Ordering::AcqRel) || state.stop.is_some() {
                 break;
             }
-            let left = state.lazy_since.map(|since| lazy_flush.saturating_sub(since.elapsed()));
-            state = match left {
+            state = match state.lazy_left(Instant::now(), lazy_flush) {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -325,7 +333,7 @@ impl Lane {
         if urgent || enough {
             hub.stir();
         } else {
-            hub.stir_lazily();
+            hub.stir_lazily(Instant::now());
         }
         Some(bytes)
     }
@@ -379,7 +387,7 @@ pub(crate) struct Committer {
 pub(crate) const NO_BASES: u64 = u64::MAX;
 
 /// How many checkpoints' worth of journal may wait for one before publishers have to.
-const BEHIND_CHECKPOINTS: u64 = 4;
+const BEHIND_CHECKPOINTS: u64 = 3;
 
 impl Committer {
     pub(crate) fn new(
@@ -481,5 +489,28 @@ impl Committer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_nobody_waits_for_waits_no_longer_because_others_follow() {
+        let (hub, began) = (Hub::new(1, 0), Instant::now());
+        let flush = Duration::from_millis(25);
+        let left = |at| lock(&hub.state).lazy_left(began + Duration::from_millis(at), flush);
+        assert_eq!(left(0), None);
+        for at in 0..20 {
+            hub.stir_lazily(began + Duration::from_millis(at));
+        }
+        assert_eq!(left(20), Some(Duration::from_millis(5)));
+        assert_eq!(left(30), Some(Duration::ZERO));
+        // One that comes while the others are written begins anew.
+        hub.take_on_work();
+        assert_eq!(left(30), None);
+        hub.stir_lazily(began + Duration::from_millis(31));
+        assert_eq!(left(32), Some(Duration::from_millis(24)));
     }
 }

@@ -195,6 +195,13 @@ impl Connection {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Whether reads ask the system first: see [`Socket::read_directly`](crate::listener::Socket).
+    pub(crate) fn read_directly(&mut self, direct: bool) {
+        if let Some(socket) = self.stream.socket() {
+            socket.read_directly(direct);
+        }
+    }
+
     /// Tells the other side that no more will come.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream).poll_shutdown(cx)

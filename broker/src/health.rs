@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Poll;
 
 use tokio::sync::watch;
@@ -20,6 +20,15 @@ pub enum Fatal {
     /// A defect of the program, in this thread.
     #[error("thread {0} panicked")]
     Panic(String),
+}
+
+impl From<StoreFailure> for Fatal {
+    fn from(failure: StoreFailure) -> Self {
+        match failure.panicked {
+            Some(thread) => Self::Panic(thread.to_owned()),
+            None => Self::Store(failure),
+        }
+    }
 }
 
 /// Whether all is well, for whoever waits to hear otherwise.
@@ -74,6 +83,13 @@ impl Health {
             }
             held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// What a thread does. Its panic is told: the others would go on without it.
+pub(crate) fn guard(thread: &str, health: &Arc<Health>, body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        health.fail(Fatal::Panic(thread.to_owned()));
     }
 }
 

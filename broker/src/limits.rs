@@ -58,6 +58,9 @@ pub struct ConnectionLimits {
     pub memory_bytes_max: u64,
     /// How long a Client may not read while bytes wait for it. Then: closed.
     pub unsent_timeout: Duration,
+    /// How long a broker that stops waits at the most for its Clients to take what is on its way to
+    /// them. Then: closed.
+    pub stop_timeout: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -81,6 +84,7 @@ impl Default for ConnectionLimits {
             outbound_hard_bytes: 1024 * 1024,
             memory_bytes_max: 0,
             unsent_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(4),
         }
     }
 }

@@ -14,16 +14,17 @@ use tidings_core::slot::{SLOTS, ShardId, Slot};
 use crate::builder::{Builder, StartError};
 use crate::clock::Clock;
 use crate::descriptors::Descriptors;
-use crate::engine::{Durability, Engine};
+use crate::engine::{Durability, Engine, EngineOptions, OpenError, ShardStore};
 use crate::front::{Front, FrontHandle, message_bytes_max};
-use crate::health::{Fatal, Health};
+use crate::health::{Fatal, Health, guard};
+use crate::journal::Journal;
 use crate::limits::{ConnectionLimits, Rates};
 use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post};
 use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
-use crate::store::StoreFailure;
+use crate::store::{Store, StoreFailure};
 use crate::teller::Teller;
 use crate::watch::{Watch, Watched};
 
@@ -146,7 +147,11 @@ impl Broker {
         }
         self.front.stop();
         if let Some(engine) = self.engine.take() {
-            engine.shutdown()?;
+            // What a panic left is told as one.
+            engine.shutdown().map_err(|failure| match failure.panicked {
+                Some(_) => StopError::Fatal(failure.into()),
+                None => StopError::Store(failure),
+            })?;
         }
         self.health.failure().map_or(Ok(()), |fatal| Err(fatal.into()))
     }
@@ -174,18 +179,34 @@ impl Builder {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub fn start(self) -> Result<Broker, StartError> {
-        start(self)
+        let durability = self.engine.durability;
+        if durability != Durability::Memory && self.engine.dir.as_os_str().is_empty() {
+            return Err(StartError::NoDirectory(durability));
+        }
+        start(self, Engine::open)
+    }
+
+    /// As [`start`](Self::start), with a journal and a store of the caller's, which nobody else
+    /// has: see [`Engine::open_with`]. The data directory is left alone.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        self,
+        journal: Box<dyn Journal>,
+        store: Arc<dyn Store>,
+    ) -> Result<Broker, StartError> {
+        start(self, |options| Engine::open_with(options, journal, store))
     }
 }
 
-fn start(builder: Builder) -> Result<Broker, StartError> {
+fn start(
+    builder: Builder,
+    open: impl FnOnce(EngineOptions) -> Result<(Engine, Vec<ShardStore>), OpenError>,
+) -> Result<Broker, StartError> {
     let mut engine_options = builder.engine.clone();
     engine_options.shards = builder.shard_count();
     engine_options.disk_reserve_bytes = builder.disk_reserve.bytes;
-    if engine_options.durability != Durability::Memory && engine_options.dir.as_os_str().is_empty()
-    {
-        return Err(StartError::NoDirectory(engine_options.durability));
-    }
     let shards = engine_options.shards;
     let durability = engine_options.durability;
     let descriptors = Descriptors::ask_for_all();
@@ -193,7 +214,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
     // accepted before the shards are ready.
     let listeners = listen(&builder.listeners)?;
     let endpoints: Vec<_> = listeners.iter().map(Bound::endpoint).collect();
-    let (engine, stores) = Engine::open(engine_options)?;
+    let (engine, stores) = open(engine_options)?;
     let clock = Clock::new();
     let rates_apply = match builder.connections.rates {
         Rates::On => true,
@@ -254,6 +275,7 @@ fn start(builder: Builder) -> Result<Broker, StartError> {
         posts: posts.clone(),
         hub: engine.hub(),
         disk: engine.disk(),
+        health: Arc::clone(&health),
         reserve: builder.disk_reserve,
         memory_bytes_max: connections.memory_bytes_max,
         allocated: builder.allocated,
@@ -316,6 +338,7 @@ fn limits_of_a_shard(limits: &Limits, connections: &ConnectionLimits, shards: u1
     let share = |all: usize| all.div_ceil(usize::from(shards));
     Limits {
         burst_bytes_max: connections.outbound_soft_bytes,
+        held_bytes_max: connections.outbound_hard_bytes,
         retained_messages_max: share(limits.retained_messages_max),
         retained_bytes_max: share(limits.retained_bytes_max),
         ..limits.clone()
@@ -380,12 +403,8 @@ fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("shard-{}", id.0);
     let (health, thread_name) = (Arc::clone(health), name.clone());
-    thread::Builder::new().name(name).spawn(move || {
-        let run = std::panic::AssertUnwindSafe(|| Runtime::run(parts, ready));
-        if std::panic::catch_unwind(run).is_err() {
-            health.fail(Fatal::Panic(thread_name));
-        }
-    })
+    let run = move || guard(&thread_name, &health, || Runtime::run(parts, ready));
+    thread::Builder::new().name(name).spawn(run)
 }
 
 #[cfg(test)]
@@ -404,6 +423,7 @@ mod tests {
         assert_eq!(connections.outbound_hard_bytes, 8_000);
         let of_shard = limits_of_a_shard(&limits, &connections, 3);
         assert_eq!((of_shard.burst_bytes_max, of_shard.retained_messages_max), (1_000, 33_334));
+        assert_eq!(of_shard.held_bytes_max, 8_000);
         let roomy = ConnectionLimits { outbound_hard_bytes: 9_000, ..connections };
         assert_eq!(within_reason(roomy.clone(), &limits), roomy);
     }

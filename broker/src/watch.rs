@@ -15,6 +15,7 @@ use tidings_core::marks::{
 
 use crate::commit::Hub;
 use crate::engine::{Disk, DiskSpace};
+use crate::health::{Health, guard};
 use crate::mail::{Mail, Post};
 use crate::memory;
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub(crate) struct Watched {
     /// Bytes of memory; 0: what the system says.
     pub(crate) memory_bytes_max: u64,
     pub(crate) allocated: Option<fn() -> Option<u64>>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Watch {
@@ -44,7 +46,9 @@ impl Watch {
         let hub = Arc::clone(&watched.hub);
         let mut watcher = Watcher::new(watched);
         watcher.look();
-        let run = move || while watcher.wait() {};
+        let health = Arc::clone(&watcher.watched.health);
+        // Without it nobody would hear that memory or disk run short.
+        let run = move || guard("watch", &health, || while watcher.wait() {});
         let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(run)?;
         Ok(Self { hub, thread: Some(thread) })
     }

@@ -48,7 +48,7 @@ impl Default for ChatOptions {
             new_chats_per_minute: 20,
             presence_grace: Duration::from_secs(5),
             receipt_delay: Duration::from_millis(100),
-            cursor_delay: Duration::from_millis(50),
+            cursor_delay: Duration::from_millis(25),
             progress_delay: Duration::from_millis(10),
             retention: Duration::from_secs(30 * DAY_SECONDS),
             ids_kept: Duration::from_secs(DAY_SECONDS),

@@ -182,6 +182,8 @@ fn limits(config: &Config) -> Limits {
         receive_maximum: u16::try_from(limits.receive_maximum).unwrap_or(u16::MAX),
         session_queue_messages_max: size(limits.session_queue_messages_max),
         session_queue_bytes_max: size(limits.session_queue_bytes_max),
+        memory_queue_messages_max: size(limits.memory_queue_messages_max),
+        memory_queue_bytes_max: size(limits.memory_queue_bytes_max),
         session_expiry_max: Duration::from_secs(limits.session_expiry_max_s),
         keep_alive_max: Duration::from_secs(limits.keep_alive_max_s),
         subscriptions_per_session_max: size(limits.subscriptions_per_session_max),
@@ -246,6 +248,7 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
         outbound_hard_bytes: size(limits.outbound_hard_bytes),
         memory_bytes_max: limits.memory_bytes_max,
         unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
+        stop_timeout: Duration::from_secs(config.drain.timeout_s),
     }
 }
 
@@ -334,7 +337,7 @@ async fn run(
         }
         stopped = stopped => match stopped {
             Ok(result) => {
-                result.map_err(|error: StopError| Failure::new(Exit::Io, error))?;
+                result.map_err(stop_failure)?;
                 tracing::info!("stopped");
                 Ok(ExitCode::SUCCESS)
             }
@@ -354,7 +357,19 @@ fn fatal_failure(fatal: Fatal) -> Failure {
             let message = format_args!("{fatal}; {mend}: what was acknowledged is safe");
             Failure::new(Exit::Io, message)
         }
-        _ => Failure::new(Exit::Software, fatal),
+        _ => {
+            let mend = "a defect: please report it with what the log says before";
+            let message = format_args!("{fatal}; {mend}; what was acknowledged is safe");
+            Failure::new(Exit::Software, message)
+        }
+    }
+}
+
+fn stop_failure(error: StopError) -> Failure {
+    match error {
+        StopError::Fatal(fatal) => fatal_failure(fatal),
+        StopError::Store(failure) => fatal_failure(failure.into()),
+        error => Failure::new(Exit::Software, error),
     }
 }
 
@@ -399,3 +414,38 @@ impl Signals {
 
 /// How long a change of a file may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tidings_broker::store::StoreFailure;
+
+    use super::*;
+
+    #[test]
+    fn panics_end_with_70_and_failures_of_the_disk_with_74_while_it_runs_and_while_it_stops() {
+        let failed = |cause| StoreFailure::new("write the journal", cause);
+        let full = failed("No space left on device (os error 28)");
+        let broken = failed("Input/output error (os error 5)");
+        let panicked = StoreFailure { panicked: Some("store-reader"), ..failed("no words") };
+        let shard = Fatal::Panic("shard-1".to_owned());
+        for (fatal, exit, words) in [
+            (full.clone().into(), Exit::Io, "make room"),
+            (broken.clone().into(), Exit::Io, "system's log"),
+            (panicked.clone().into(), Exit::Software, "thread store-reader panicked"),
+            (shard.clone(), Exit::Software, "thread shard-1 panicked"),
+        ] {
+            let failure = fatal_failure(fatal);
+            assert_eq!(failure.exit, exit);
+            assert!(failure.message.contains(words), "{}", failure.message);
+        }
+        for (error, exit) in [
+            (StopError::Store(full), Exit::Io),
+            (StopError::Fatal(broken.into()), Exit::Io),
+            (StopError::Store(panicked.clone()), Exit::Software),
+            (StopError::Fatal(panicked.into()), Exit::Software),
+            (StopError::Fatal(shard), Exit::Software),
+        ] {
+            assert_eq!(stop_failure(error).exit, exit);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use tidings_core::codec::{PacketKind, QoS, Version};
 
 use crate::publisher::note;
 use crate::random::Random;
-use crate::scene::{Phase, Promise, Scene, lock};
+use crate::scene::{Phase, Promise, Scene, count, lock};
 use crate::wire::{Gone, Hello, ONLY, Packet, Wire};
 
 const FILTERS: u64 = 16;
@@ -95,6 +95,11 @@ impl Changer {
             }
             match wire.poll(Duration::from_millis(3))? {
                 Some(Packet::Suback(..)) if !self.begun => self.begun = true,
+                // Refused, for the disk is nearly full: it is as it was, whatever that is.
+                Some(Packet::Suback(codes)) if codes.iter().any(|code| *code >= 0x80) => {
+                    asked = None;
+                    count(&self.scene.counts.refused);
+                }
                 Some(Packet::Suback(_) | Packet::Unsuback) => {
                     if let Some((filter, wanted)) = asked.take() {
                         lock(&self.known).subscribed.insert(filter, wanted);

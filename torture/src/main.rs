@@ -166,11 +166,14 @@ struct Steady {
     svg: Option<PathBuf>,
 }
 
-/// Small segments and checkpoints, so that there are many, and no limit of queues and takeovers in
-/// the way of Clients that do badly.
-const SETTINGS: [&str; 5] = [
+/// Small segments, checkpoints and bases, so that there are many, a reserve that suits a small disk, and no
+/// limit of queues and takeovers in the way of Clients that do badly.
+const SETTINGS: [&str; 8] = [
     "data.checkpoint_bytes=1048576",
     "data.segment_bytes=1048576",
+    "data.base_bytes=8388608",
+    "data.reserve_bytes=4194304",
+    "data.reserve_percent=0",
     "limits.session_queue_messages_max=1000000",
     "limits.session_queue_bytes_max=4294967296",
     "limits.takeovers_max=1000",

@@ -39,14 +39,17 @@ pub(crate) struct Wills {
 pub(crate) fn run_mortal(scene: &Arc<Scene>, mut random: Random, wills: &Mutex<Wills>) {
     let mut number = 0;
     while scene.phase() != Phase::End {
-        thread::sleep(random.millis(2, 40));
+        if random.chance(70) {
+            thread::sleep(random.millis(2, 40));
+        }
         if scene.phase() != Phase::Load {
+            thread::sleep(Duration::from_millis(2));
             continue;
         }
         number += 1;
         let version = if u64::is_multiple_of(number, 2) { Version::V5 } else { Version::V311 };
-        // Another name each time: between a DISCONNECT and the CONNECT that takes over is no order.
-        let mut hello = Hello::new(version, format!("mortal{number}"));
+        // One name, and often at once: what was said on the older connection is heard first.
+        let mut hello = Hello::new(version, "mortal");
         hello.clean = true;
         hello.will = Some((format!("will/{number}"), number.to_string()));
         let from = Instant::now();

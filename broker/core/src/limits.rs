@@ -41,6 +41,13 @@ pub struct Limits {
     pub session_queue_messages_max: usize,
     /// Bytes waiting for one session, with the same effect.
     pub session_queue_bytes_max: usize,
+    /// The same for a session that ends with its connection: all that waits for it is in memory.
+    pub memory_queue_messages_max: usize,
+    /// Bytes of that; a largest packet, if that is more.
+    pub memory_queue_bytes_max: usize,
+    /// Bytes of QoS 0 that wait for the shell to have written to a connection, or for a SUBACK; what
+    /// is more is dropped. Retained messages are in memory anyway and have a bound of their own.
+    pub held_bytes_max: usize,
     /// The longest Session Expiry Interval; a longer one is shortened, and CONNACK says so.
     pub session_expiry_max: Duration,
     /// The longest Keep Alive; a longer one, or none, becomes Server Keep Alive for MQTT 5.
@@ -193,6 +200,9 @@ impl Default for Limits {
             burst_bytes_max: 256 * 1024,
             session_queue_messages_max: 10_000,
             session_queue_bytes_max: 16 * 1024 * 1024,
+            memory_queue_messages_max: 10_000,
+            memory_queue_bytes_max: 4 * 1024 * 1024,
+            held_bytes_max: 1024 * 1024,
             session_expiry_max: Duration::from_secs(30 * 24 * 3600),
             keep_alive_max: Duration::from_secs(1200),
             subscriptions_per_session_max: 512,

@@ -167,6 +167,8 @@ metrics! {
         LimitUnsent "unsent_timeout_s";
         LimitQueueMessages "session_queue_messages_max";
         LimitQueueBytes "session_queue_bytes_max";
+        LimitMemoryQueueMessages "memory_queue_messages_max";
+        LimitMemoryQueueBytes "memory_queue_bytes_max";
         LimitSubscriptions "subscriptions_per_session_max";
         LimitWildcards "wildcard_subscriptions_per_session_max";
         LimitSessions "sessions_per_user_max";

@@ -385,7 +385,7 @@ fn spawn<T: Send + 'static>(
     let run = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
         Ok(value) => value,
         Err(panic) => {
-            hub.fail(StoreFailure::new("go on storing", panic_text(&*panic)));
+            hub.fail(StoreFailure::panicked(name, panic_text(&*panic)));
             std::panic::resume_unwind(panic)
         }
     };

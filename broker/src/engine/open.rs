@@ -91,7 +91,7 @@ fn open_store(
                 Err(why)
             }
         },
-        Err(StoreFailure { is_damage: true, operation, cause }) => {
+        Err(StoreFailure { is_damage: true, operation, cause, .. }) => {
             Err(format!("cannot {operation}: {cause}"))
         }
         Err(failure) => {
@@ -138,7 +138,7 @@ fn lacks(
             Ok(first
                 .map(|first| format!("the store has lost rows: {first}, of {count} that differ")))
         }
-        Err(CompareError::Store(StoreFailure { is_damage: true, operation, cause })) => {
+        Err(CompareError::Store(StoreFailure { is_damage: true, operation, cause, .. })) => {
             Ok(Some(format!("cannot {operation}: {cause}")))
         }
         Err(CompareError::Store(failure)) => Err(failure.into()),

@@ -93,10 +93,10 @@ impl EngineOptions {
             durability: Durability::Fsync,
             shards: 1,
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 32 << 20,
+            checkpoint_bytes: 16 << 20,
             base_bytes: 256 << 20,
             compare: Compare::AfterCrash,
-            lazy_flush: Duration::from_millis(100),
+            lazy_flush: Duration::from_millis(25),
             cache_bytes: 16 << 20,
             disk_reserve_bytes: 1 << 30,
         }

@@ -30,7 +30,7 @@ use crate::auth::{Authenticate, Credentials, Decision, Methods};
 use crate::clock::Clock;
 use crate::descriptors::Descriptors;
 use crate::exchange::{self, Accepted, Unknown};
-use crate::health::{Fatal, Health, telling};
+use crate::health::{Fatal, Health, guard, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
 use crate::mail::{Introduced, Login, Mail, Post};
@@ -102,9 +102,10 @@ impl Front {
     pub(crate) fn start(self) -> io::Result<FrontHandle> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stage, staged) = watch::channel(Stage::Serving);
-        let thread = std::thread::Builder::new()
-            .name("front".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, self.run(staged)))?;
+        let thread = std::thread::Builder::new().name("front".to_owned()).spawn(move || {
+            let health = Arc::clone(&self.health);
+            guard("front", &health, || LocalSet::new().block_on(&runtime, self.run(staged)));
+        })?;
         Ok(FrontHandle { stage, thread: Some(thread) })
     }
 

@@ -8,12 +8,17 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::io::retry_on_intr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A socket.
 #[derive(Debug)]
-pub(crate) struct Socket(State);
+pub(crate) struct Socket {
+    state: State,
+    /// See [`Socket::read_directly`].
+    direct: bool,
+}
 
 #[derive(Debug)]
 enum State {
@@ -28,7 +33,7 @@ enum State {
 impl Socket {
     /// The number that the system knows it by; -1 after a move that failed.
     pub(crate) fn descriptor(&self) -> RawFd {
-        match &self.0 {
+        match &self.state {
             State::Tcp(stream) => stream.as_raw_fd(),
             State::Unix(stream) => stream.as_raw_fd(),
             State::DetachedTcp(stream) => stream.as_raw_fd(),
@@ -39,7 +44,7 @@ impl Socket {
 
     /// Takes the socket from its runtime. It cannot be read or written until it is attached.
     pub(crate) fn detach(&mut self) -> io::Result<()> {
-        self.0 = match std::mem::replace(&mut self.0, State::Gone) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Tcp(stream) => State::DetachedTcp(stream.into_std()?),
             State::Unix(stream) => State::DetachedUnix(stream.into_std()?),
             other => other,
@@ -49,24 +54,42 @@ impl Socket {
 
     /// Gives the socket to the runtime of this thread.
     pub(crate) fn attach(&mut self) -> io::Result<()> {
-        self.0 = match std::mem::replace(&mut self.0, State::Gone) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::DetachedTcp(stream) => State::Tcp(TcpStream::from_std(stream)?),
             State::DetachedUnix(stream) => State::Unix(UnixStream::from_std(stream)?),
             other => other,
         };
         Ok(())
     }
+
+    /// Whether reads ask the system first. A runtime looks for what is new only now and then, and
+    /// until it has looked it says of a socket with bytes that there are none.
+    pub(crate) fn read_directly(&mut self, direct: bool) {
+        self.direct = direct;
+    }
+
+    /// Reads what the system has of it; `WouldBlock`: nothing.
+    fn read_now(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let into = buf.initialize_unfilled();
+        let read = match &self.state {
+            State::Tcp(stream) => retry_on_intr(|| rustix::io::read(stream, &mut *into))?,
+            State::Unix(stream) => retry_on_intr(|| rustix::io::read(stream, &mut *into))?,
+            _ => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        buf.advance(read);
+        Ok(())
+    }
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self(State::Tcp(stream))
+        Self { state: State::Tcp(stream), direct: false }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self(State::Unix(stream))
+        Self { state: State::Unix(stream), direct: false }
     }
 }
 
@@ -81,7 +104,14 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        if self.direct {
+            match self.read_now(buf) {
+                // From here on the runtime tells when there is something.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+        match &mut self.state {
             State::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             State::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             _ => detached(),
@@ -95,7 +125,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             State::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             _ => detached(),
@@ -107,7 +137,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             State::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             _ => detached(),
@@ -124,7 +154,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             State::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             _ => Poll::Ready(Ok(())),

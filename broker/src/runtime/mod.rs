@@ -97,8 +97,6 @@ pub(crate) struct Runtime {
     wake_end: Option<Waker>,
     /// When the clock's task will wake.
     armed: Option<Time>,
-    /// Connections that wait until the older ones of their sessions were heard.
-    introductions: usize,
     /// Bytes that connections hold, and what they were when somebody looked.
     held: usize,
     held_looked: usize,
@@ -161,7 +159,6 @@ impl Runtime {
             wake_clock: None,
             wake_end: None,
             armed: None,
-            introductions: 0,
             held: 0,
             held_looked: 0,
         };
@@ -310,7 +307,7 @@ impl Runtime {
                 StoreEvent::Failed(failure) => {
                     self.failed = true;
                     self.connections.clear();
-                    self.health.fail(Fatal::Store(failure));
+                    self.health.fail(failure.into());
                     wake(self.wake_end.as_ref());
                     return false;
                 }
@@ -347,6 +344,14 @@ impl Runtime {
         if next != self.armed && next.is_some_and(|next| self.armed.is_none_or(|it| next < it)) {
             self.armed = next;
             wake(self.wake_clock.as_ref());
+        }
+    }
+
+    /// Does what is due. Asked before anything is read: the runtime's timers wait until much that
+    /// is ready had its turn, and what was acknowledged has its time to get stored.
+    fn keep_time(&mut self) {
+        if self.armed.is_some_and(|due| due <= self.clock.now()) {
+            self.timed_out();
         }
     }
 
@@ -397,53 +402,26 @@ fn receive_mail(shared: &Shared, mail: Mail) {
         Mail::Peer(from, message) => runtime.handle(Input::Peer { from, message }),
         Mail::Authenticated(answer) => runtime.authenticated(*answer),
         Mail::Connection(introduced) => {
-            let takes_over = runtime.older_connection(&introduced).is_some();
-            // Those behind one that waits do so as well: the newest connection has the session.
-            if takes_over || runtime.introductions > 0 {
-                runtime.introductions += 1;
-                let this = Rc::clone(shared);
-                spawn(shared, async move {
-                    // What the Client said before on its older connection is heard first: after
-                    // DISCONNECT there is no will, and nothing to take over.
-                    tokio::task::yield_now().await;
-                    tokio::task::yield_now().await;
-                    let mut runtime = this.borrow_mut();
-                    runtime.introductions -= 1;
-                    if let Some(older) = runtime.older_connection(&introduced) {
-                        runtime.hear_out(older);
-                    }
-                    drop(runtime);
-                    introduce(&this, *introduced);
-                });
-            } else {
-                drop(runtime);
-                introduce(shared, *introduced);
+            if let Some(older) = runtime.older_connection(&introduced) {
+                runtime.hear_out(older);
             }
+            drop(runtime);
+            introduce(shared, *introduced);
         }
         Mail::Disk { low } => runtime.handle(Input::Disk { low }),
         Mail::Memory { excess } => runtime.close_largest(excess),
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
-        Mail::Revoked(user) => {
-            runtime.handle(Input::Revoked { user: user.as_deref() });
-            if runtime.introductions > 0 {
-                // Those that were put off logged in before: theirs is taken back behind them.
-                let this = Rc::clone(shared);
-                spawn(shared, async move {
-                    tokio::task::yield_now().await;
-                    tokio::task::yield_now().await;
-                    this.borrow_mut().handle(Input::Revoked { user: user.as_deref() });
-                });
-            }
-        }
+        Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),
         Mail::Stop => {
             runtime.stopping = true;
             runtime.handle(Input::Stop);
             wake(runtime.wake_end.as_ref());
             // A Client that takes its time, byte by byte, does not keep the broker from stopping.
+            let stop_timeout = runtime.limits.stop_timeout;
             let this = Rc::clone(shared);
             spawn(shared, async move {
-                tokio::time::sleep(STOP_MAX).await;
+                tokio::time::sleep(stop_timeout).await;
                 let mut runtime = this.borrow_mut();
                 runtime.connections.clear();
                 wake(runtime.wake_end.as_ref());
@@ -463,6 +441,7 @@ fn look_at_store(shared: &Shared) {
     let mut runtime = shared.borrow_mut();
     runtime.poll_store();
     runtime.carry_out();
+    runtime.keep_time();
 }
 
 async fn run_clock(shared: Shared) {
@@ -489,6 +468,3 @@ async fn run_clock(shared: Shared) {
 
 /// What is read from a connection at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// How long a broker that stops waits for its Clients at the most.
-const STOP_MAX: Duration = Duration::from_secs(4);

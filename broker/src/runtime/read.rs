@@ -3,7 +3,8 @@
 //! Only the beginning of an unfinished packet is kept from one read to the next. While much waits
 //! to be written, or for the store, a connection is not read at all.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tidings_core::codec::{Packet, ReasonCode, Version, decode};
 use tidings_core::metric::Metric;
@@ -70,6 +71,7 @@ impl Runtime {
 
     /// The task of a connection.
     pub(super) fn poll_connection(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
+        self.keep_time();
         let Some(connection) = self.connections.get_mut(&id) else { return Poll::Ready(()) };
         if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             connection.waker = Some(cx.waker().clone());
@@ -77,11 +79,15 @@ impl Runtime {
         if connection.is_unsent() && !self.write(id, cx) {
             return Poll::Ready(());
         }
+        let turn_ends = self.clock.now() + TURN;
         for _ in 0..READS_PER_TURN {
             match self.poll_phase(id, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
+            }
+            if self.clock.now() >= turn_ends {
+                break;
             }
         }
         // The others are to have their turn.
@@ -115,21 +121,21 @@ impl Runtime {
             }
             Phase::Open => {}
         }
-        if connection.unwritten() > self.limits.outbound_soft_bytes {
+        let hear_out = connection.parting == Parting::Now;
+        if connection.unwritten() > self.limits.outbound_soft_bytes && !hear_out {
             connection.waits_for_room = true;
             return Poll::Pending;
         }
         // It is woken when it may publish again.
-        if connection.pace.paused_until.is_some() {
+        if connection.pace.paused_until.is_some() && !hear_out {
             return Poll::Pending;
         }
         let publishes = connection.holds_publish || begins_publish(&connection.input);
         connection.holds_publish = publishes && must_hold(&self.metrics, &self.shard, id);
-        if connection.holds_publish
-            || self.store.backlog().is_full()
+        let must_wait = self.store.backlog().is_full()
             || self.shard.is_behind(id)
-            || connection.parting == Parting::Waits && self.shard.is_answering(id)
-        {
+            || connection.parting == Parting::Waits && self.shard.is_answering(id);
+        if connection.holds_publish || must_wait && !hear_out {
             // Once each, however often its task is woken for something else.
             if !std::mem::replace(&mut connection.stalled, true) {
                 self.stalled.push(id);
@@ -207,13 +213,29 @@ impl Runtime {
         self.shard.connection_of(user, client_id)
     }
 
-    /// A DISCONNECT that waits for answers waits no longer: nobody is there any more to hear them.
+    /// Hears what a Client has said on a connection before its next one takes the session over:
+    /// after DISCONNECT there is no will, and nothing to take over.
+    ///
+    /// What the system has is read, whether or not the runtime knows of it yet, and whether or not
+    /// the connection had to wait for the store or for its answers: nobody is there any more to
+    /// hear them. So it is bounded, and a DISCONNECT behind very much is not heard.
     pub(super) fn hear_out(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.parting == Parting::Waits {
-            connection.parting = Parting::Now;
-            let input = std::mem::take(&mut connection.input);
-            self.receive(id, input, 0);
+        // Its own task is to be woken by what comes later; if it never ran, it will.
+        let waker = connection.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        connection.parting = Parting::Now;
+        connection.read_directly(true);
+        let mut cx = Context::from_waker(&waker);
+        for _ in 0..READS_TO_HEAR_OUT {
+            let open = self.connections.get(&id).is_some_and(|it| it.phase == Phase::Open);
+            if !open || self.poll_phase(id, &mut cx) != Poll::Ready(true) {
+                break;
+            }
+        }
+        // The next one may be refused, and this one stay.
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.parting = Parting::No;
+            connection.read_directly(false);
         }
     }
 
@@ -261,6 +283,11 @@ impl Runtime {
                         more = true;
                         break;
                     }
+                    if packets.is_multiple_of(PACKETS_PER_GLANCE) && self.clock.now() >= now + TURN
+                    {
+                        more = true;
+                        break;
+                    }
                     let look = packets.is_multiple_of(PACKETS_PER_LOOK);
                     if look && (packets == PACKETS_PER_READ || self.shard.is_behind(id)) {
                         more = true;
@@ -291,8 +318,18 @@ fn begins_publish(input: &[u8]) -> bool {
     input.first().is_some_and(|first| first >> 4 == 3)
 }
 
+/// How long a connection is listened to before the others have their turn. Most packets take a
+/// microsecond; a SUBSCRIBE of hundreds of filters, or a PUBLISH to thousands, a thousand times that.
+const TURN: Duration = Duration::from_millis(2);
+
+/// After how many packets it is looked whether the turn is over.
+const PACKETS_PER_GLANCE: usize = 4;
+
 /// How often a connection is read before the others have their turn.
 const READS_PER_TURN: usize = 4;
+
+/// How often a connection is read at the most before another takes its session over.
+const READS_TO_HEAR_OUT: usize = 16;
 
 /// Packets that are taken of one read: a read may hold thousands of the smallest.
 const PACKETS_PER_READ: usize = 1024;

@@ -109,6 +109,8 @@ pub struct StoreFailure {
     /// Whether the store's files are to blame, rather than the disk or the system: then they are
     /// made anew by the next start.
     pub is_damage: bool,
+    /// The thread that panicked, if that is why: a defect of the program, and not of the disk.
+    pub panicked: Option<&'static str>,
 }
 
 impl StoreFailure {
@@ -118,7 +120,13 @@ impl StoreFailure {
             operation,
             cause: cause.to_string().replace(['\n', '\r'], " ").into(),
             is_damage: false,
+            panicked: None,
         }
+    }
+
+    /// A thread that panicked with these words.
+    pub(crate) fn panicked(thread: &'static str, words: impl Display) -> Self {
+        Self { panicked: Some(thread), ..Self::new("go on storing", words) }
     }
 
     /// The same of a store that is damaged.

@@ -2,6 +2,7 @@
 //! heard again afterwards.
 
 use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -149,3 +150,26 @@ fn disconnect_that_waits_for_answers_is_one_for_whoever_takes_the_session_over()
     again.publish("gone/nobody", b"", 0, false);
     assert_eq!(bob.message().topic, "gone/nobody");
 }
+
+#[test]
+fn whatever_was_said_is_heard_before_the_next_connection_takes_the_session_over() {
+    let broker = builder().shards(2).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("gone/+", 1);
+    let options = Connect::new("alice").will("gone/alice", "gone");
+    let mut alice = Wire::connect(address, &options);
+    for round in 0..HASTY_ROUNDS {
+        let again = TcpStream::connect(address).unwrap();
+        // The DISCONNECT is with the system before the CONNECT is, and the shard may hear of that first.
+        alice.send(&[0xe0, 0]).unwrap();
+        drop(alice);
+        alice = Wire::connect_over(again, &options);
+        alice.publish(&format!("gone/round{round}"), b"", 0, false);
+        assert_eq!(bob.message().topic, format!("gone/round{round}"));
+    }
+    alice.disconnect();
+}
+
+/// More than it took to see it go wrong.
+const HASTY_ROUNDS: usize = 3_000;

@@ -10,7 +10,7 @@ use tidings_broker::core::metric::{Metric, Snapshot};
 use tidings_broker::{Broker, ConnectionLimits};
 
 use crate::shell::{builder, memory};
-use crate::wire::{Connect, PATIENCE, Wire};
+use crate::wire::{Connect, PATIENCE, PUBACK, Packet, Wire};
 
 /// What is counted beside the way of a message is there soon.
 pub(crate) fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
@@ -230,6 +230,7 @@ fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
     let connections = ConnectionLimits {
         outbound_soft_bytes: 64 << 20,
         outbound_hard_bytes: 256 << 20,
+        stop_timeout: Duration::ZERO,
         ..ConnectionLimits::default()
     };
     let broker = builder().connection_limits(connections).start().unwrap();
@@ -244,20 +245,38 @@ fn reader_who_takes_its_time_does_not_keep_the_broker_from_stopping() {
     }
     alice.ping();
     let stopping = std::thread::spawn(move || broker.stop());
-    // It always takes something, so that it never looks stuck; all of it would take a minute.
-    let mut read = 0;
-    let mut chunk = [0; 4_096];
-    while !stopping.is_finished() {
-        std::thread::sleep(Duration::from_millis(5));
-        match bob.stream.read(&mut chunk) {
-            Ok(more @ 1..) => read += more,
-            _ => break,
-        }
-    }
-    stopping.join().unwrap().unwrap();
-    // Whatever is still on its way is not all of it.
+    // It takes something all the time, so that it never looks stuck: with some seconds it would take
+    // everything.
+    let (mut read, mut chunk) = (0, vec![0; 256 * 1024]);
     while let Ok(more @ 1..) = bob.stream.read(&mut chunk) {
         read += more;
+        std::thread::sleep(Duration::from_millis(2));
     }
+    stopping.join().unwrap().unwrap();
     assert!(read < messages * payload.len(), "it waited for all of {read} bytes");
+}
+
+#[test]
+fn burst_of_many_publishers_waits_in_memory_until_its_reader_has_had_a_turn() {
+    const PUBLISHERS: usize = 64;
+    let broker = builder().shards(1).start().unwrap();
+    let address = broker.addresses()[0];
+    let mut bob = Wire::connect(address, &Connect::new("bob"));
+    bob.subscribe("t", 1);
+    let publish = |number| {
+        let mut wire = Wire::connect(address, &Connect::new(&format!("alice{number}")).v5());
+        // All that Receive Maximum lets it.
+        let ids: Vec<_> = (0..64).map(|_| wire.queue_publish("t", &[b'x'; 100])).collect();
+        wire.flush().unwrap();
+        (wire, ids)
+    };
+    let wires: Vec<_> = (0..PUBLISHERS).map(publish).collect();
+    for (mut wire, ids) in wires {
+        for id in ids {
+            assert_eq!(wire.next(), Packet::Ack(PUBACK, id, 0));
+        }
+    }
+    for _ in 0..PUBLISHERS * 64 {
+        bob.message();
+    }
 }

@@ -14,6 +14,7 @@ mod corpus;
 mod damage;
 mod disk;
 mod enhanced;
+mod faults;
 #[path = "../fuzz_bodies/base.rs"]
 mod fuzz_base;
 #[path = "../fuzz_bodies/journal.rs"]

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -251,6 +252,59 @@ fn disconnect_is_heard_before_the_next_connection_of_its_client() {
     }
     witness.ping();
     assert!(!witness.has_next(), "{:?}", witness.next());
+}
+
+/// Holds its shard up at "gate" until it is let go, and notes who published to "t", in order.
+#[derive(Debug)]
+struct Gate {
+    entered: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+    heard: Mutex<Vec<String>>,
+}
+
+impl Authorize for Gate {
+    fn publish(&self, client: &Client<'_>, topic: &str) -> Verdict {
+        if topic == "gate" {
+            self.entered.send(()).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+        } else {
+            self.heard.lock().unwrap().push(client.client_id.to_owned());
+        }
+        Verdict::Allow
+    }
+
+    fn subscribe(&self, _: &Client<'_>, _: &TopicFilter) -> Verdict {
+        Verdict::Allow
+    }
+}
+
+#[test]
+fn storm_of_small_packets_lets_others_have_their_turn() {
+    // In one read there is room for all of them.
+    const PACKETS: usize = 10_000;
+    let ((entered, entries), (let_go, go_on)) = (channel(), channel());
+    let gate = Gate { entered, go_on: Mutex::new(go_on), heard: Mutex::default() };
+    let gate = Arc::new(gate);
+    let broker = builder().shards(1).authorize(Arc::clone(&gate) as _).start().unwrap();
+    let connect = |name| Wire::connect(address(&broker), &Connect::new(name));
+    let (mut keeper, mut one, mut other) = (connect("keeper"), connect("one"), connect("other"));
+    let bytes = keeper.publish_bytes("gate", b"", 0, false, 0);
+    keeper.send(&bytes).unwrap();
+    entries.recv_timeout(PATIENCE).unwrap();
+    // Both have said everything before either is heard.
+    for wire in [&mut one, &mut other] {
+        let storm = wire.publish_bytes("t", b"", 0, false, 0).repeat(PACKETS);
+        assert!(storm.len() < 64 * 1024);
+        wire.send(&storm).unwrap();
+    }
+    let_go.send(()).unwrap();
+    one.ping();
+    other.ping();
+    let heard = gate.heard.lock().unwrap();
+    assert_eq!(heard.len(), 2 * PACKETS);
+    let longest = heard.chunk_by(|one, next| one == next).map(<[_]>::len).max().unwrap();
+    // Four reads a turn, 1,024 packets each.
+    assert!(longest <= 4 * 1_024, "{longest} of one before the other had its turn");
 }
 
 /// Defective.

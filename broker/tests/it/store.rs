@@ -284,11 +284,12 @@ fn a_panic_in_the_journal_is_a_failure() {
     }
     let options = EngineOptions::new("unused");
     let store = Arc::new(MemoryStore::default());
-    let (_engine, stores) = Engine::open_with(options, Box::new(Panicking), store).unwrap();
+    let (engine, stores) = Engine::open_with(options, Box::new(Panicking), store).unwrap();
     let mut shards = Shards::new(stores);
     shards.stores[0].append(urgent(vec![put(b"a", b"1")]));
     shards.until(|shards| !shards.told[0].failures.is_empty());
     assert!(shards.told[0].failures[0].contains("of the test's own"));
+    assert_eq!(engine.failure().unwrap().panicked, Some("store-committer"));
 }
 
 /// sled, but it calls the test before each write, and stops when told to.
@@ -949,12 +950,14 @@ fn a_directory_has_one_engine_at_a_time() {
 fn a_directory_of_another_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(options(dir.path())));
-    fs::write(dir.path().join("VERSION"), "99\n").unwrap();
-    match Engine::open(options(dir.path())).map(|_| ()) {
-        Err(OpenError::FormatVersion { found, expected, .. }) => {
-            assert_eq!((found.as_str(), expected), ("99", FORMAT_VERSION));
+    for (written, said) in [(&b"99\n"[..], "99"), (b"\xff1\n", "\u{fffd}1")] {
+        fs::write(dir.path().join("VERSION"), written).unwrap();
+        match Engine::open(options(dir.path())).map(|_| ()) {
+            Err(OpenError::FormatVersion { found, expected, .. }) => {
+                assert_eq!((found.as_str(), expected), (said, FORMAT_VERSION));
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::auth::{Authenticate, Credentials, Decision, Refusal};
+use tidings_broker::core::limits::Limits;
 use tidings_broker::core::metric::Metric;
 use tidings_broker::listener::{
     ClientCertificates, Listener, Tls, TlsError, TlsOptions, Transport,
@@ -87,7 +88,9 @@ fn what_comes_in_one_piece_with_connect_is_not_lost_on_the_way_to_the_shard() {
 fn reader_who_wakes_up_gets_everything() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let broker = builder(&open(&Files::new(dir.path(), &authority))).start().unwrap();
+    let limits = Limits { memory_queue_bytes_max: 16 << 20, ..Limits::default() };
+    let builder = builder(&open(&Files::new(dir.path(), &authority)));
+    let broker = builder.limits(limits).start().unwrap();
     let mut bob = Wire::connect_over(client(&broker, &authority, None), &Connect::new("bob"));
     bob.subscribe("t", 1);
     let mut alice = Wire::connect_over(client(&broker, &authority, None), &Connect::new("alice"));

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use tidings_broker::core::limits::Limits;
 use tidings_broker::listener::{ClientCertificates, Listener, Tls, TlsOptions, Transport};
 use tidings_broker::{Broker, Builder, ConnectionLimits};
 use tokio_rustls::rustls::ALL_VERSIONS;
@@ -263,7 +264,8 @@ fn wrong_frames_end_their_connection_with_a_code() {
 
 #[test]
 fn reader_who_wakes_up_gets_everything() {
-    let broker = builder().start().unwrap();
+    let limits = Limits { memory_queue_bytes_max: 16 << 20, ..Limits::default() };
+    let broker = builder().limits(limits).start().unwrap();
     let (mut alice, mut bob) = (connect(&broker, "alice"), connect(&broker, "bob"));
     bob.subscribe("t", 1);
     for number in 0..60_u8 {

@@ -208,3 +208,33 @@ fn cursors_cost_a_record_per_chat_and_delay_and_never_an_urgent_one() {
     assert_eq!(world.take_seqs(bob).len(), 51);
     world.subscribe(bob, "presence/alice", QoS::AtMostOnce);
 }
+
+#[test]
+fn what_a_device_acknowledged_is_with_the_store_within_35_ms_however_much_follows() {
+    let mut world = World::new(1);
+    let (alice, bob) = pair(&mut world);
+    send(&mut world, alice, "bob", 1);
+    world.settle();
+    let mut surely = 0;
+    for millis in 1..=200 {
+        world.publish(alice, &format!("chat/@bob/send/n{millis}"), b"x");
+        world.run();
+        world.sync();
+        while world.acknowledge_all() {
+            world.run();
+        }
+        if let Some(seq) = world.take_seqs(bob).last()
+            && millis <= 165
+        {
+            surely = *seq;
+        }
+        world.advance(Duration::from_millis(1));
+        world.sync();
+    }
+    assert!(surely > 100, "{surely}");
+    world.crash(false);
+    world.connect("bob", "phone");
+    world.settle();
+    let again = world.take_seqs(bob);
+    assert!(again.iter().all(|seq| *seq > surely), "{again:?} again, {surely} was acknowledged");
+}

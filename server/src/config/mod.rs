@@ -201,7 +201,7 @@ section! {
         /// nothing.
         durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
         /// Bytes in the journal after which a checkpoint moves them into the store.
-        checkpoint_bytes: u64 = 32 * MIB, Kind::Number(MIB, 16 * GIB);
+        checkpoint_bytes: u64 = 16 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
         /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
@@ -353,6 +353,10 @@ section! {
         session_queue_messages_max: u64 = 10_000, Kind::Number(1, 100_000_000);
         /// Bytes that wait for one plain session.
         session_queue_bytes_max: u64 = 16 * MIB, Kind::Number(KIB, 64 * GIB);
+        /// Messages that wait for one session that ends with its connection, in memory.
+        memory_queue_messages_max: u64 = 10_000, Kind::Number(1, 100_000_000);
+        /// Bytes of them; a largest packet, if that is more.
+        memory_queue_bytes_max: u64 = 4 * MIB, Kind::Number(KIB, 64 * GIB);
         /// Longest Session Expiry Interval, in seconds; announced.
         session_expiry_max_s: u64 = 30 * 86_400, Kind::Number(0, U32);
         /// Longest Keep Alive, in seconds; a longer one, or none, becomes this.
@@ -467,6 +471,8 @@ section! {
         /// The server that MQTT 5 Clients are told to use instead (0x9C), such as
         /// "b.example.org:1883". Empty: they are told that this one stops (0x8B).
         server_reference: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Seconds that Clients have at the most to take what is on its way to them.
+        timeout_s: u64 = 4, Kind::Number(0, 300);
     }
 }
 

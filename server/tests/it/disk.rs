@@ -218,3 +218,27 @@ fn full_disk_ends_the_process_with_74_and_loses_nothing() {
     take_all(&server, taken);
     server.stop();
 }
+
+#[test]
+fn write_that_fails_ends_the_process_with_74_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // A segment may be made, but no checkpoint of more than that may be written into the store; in
+    // blocks of 512 bytes, as POSIX has it.
+    let limited = "trap '' XFSZ && ulimit -f 6144";
+    let mut args = args(0);
+    args.extend(["--set".to_owned(), "shards=2".to_owned()]);
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let server = Server::start_after(limited, folder.path(), &args);
+    absent(&server);
+    let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
+    let mut taken = 0;
+    assert_eq!(publish_until_refused(&mut alice, 0, &mut taken), None);
+    assert!(taken > 0);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(74), "{log}");
+    let line = log.lines().last().unwrap();
+    assert!(line.contains("File too large") && line.contains("cannot "), "{line}");
+    let server = Server::start(folder.path(), &args);
+    take_all(&server, taken);
+    server.stop();
+}

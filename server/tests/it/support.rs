@@ -37,8 +37,13 @@ impl Server {
 
     /// Starts with a limit of open files.
     pub(crate) fn start_with_files(directory: &Path, files: usize, args: &[&str]) -> Self {
+        Self::start_after(&format!("ulimit -n {files}"), directory, args)
+    }
+
+    /// Starts in a shell that has done this before.
+    pub(crate) fn start_after(first: &str, directory: &Path, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        let script = format!("{first} && exec \"$0\" \"$@\"");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_tidings"), "--listen", "127.0.0.1:0"]);
         command.args(args).current_dir(directory).stdin(Stdio::null());
         Self::spawn(command)

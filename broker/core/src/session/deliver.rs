@@ -4,6 +4,7 @@
 //! is sent before its position is stored: delivery never runs ahead of the promise to the publisher.
 
 use super::rows;
+use super::sending::QueueBounds;
 use super::window::{InFlight, Queued, State};
 use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
@@ -53,7 +54,9 @@ impl Session {
                 }
                 return Offered::Taken;
             }
-            if self.sending.hold(queued, HELD_BYTES_MAX) {
+            let retained_max = self.link.held_max.max(HELD_RETAINED_BYTES_MAX);
+            let bytes_max = if queued.retain { retained_max } else { self.link.held_max };
+            if self.sending.hold(queued, bytes_max) {
                 return Offered::Taken;
             }
             return Self::drop_unsent(true, cx);
@@ -83,8 +86,8 @@ impl Session {
 
     /// How much it can take as the member of a group.
     pub(crate) fn standing(&self, limits: &Limits) -> Standing {
-        let (messages, bytes) = (limits.session_queue_messages_max, limits.session_queue_bytes_max);
-        if !self.sending.has_room(0, messages, bytes) {
+        let bounds = QueueBounds::new(limits, self.is_persistent());
+        if self.sending.full_by(0, &bounds).is_some() {
             Standing::Full
         } else if self.link.is_held_back()
             || self.link.quota.is_exhausted()
@@ -371,9 +374,9 @@ impl Session {
     }
 }
 
-/// What of QoS 0 waits for its turn to be written or for a SUBACK; what is more is dropped. Some
-/// 16,000 retained messages, which are in memory anyway.
-const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What is held for retained messages that wait for their turn: places for some 16,000 of them, which
+/// are in memory anyway.
+const HELD_RETAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) use deliver::{Offered, Pumped};
 pub(crate) use receive::Received;
 pub(crate) use receiving::{Note, Receiving, ReplyKind, worse};
-pub(crate) use sending::Sending;
+pub(crate) use sending::{QueueBounds, Sending};
 pub(crate) use takeovers::Takeovers;
 pub(crate) use window::{InFlight, Queued, State};
 
@@ -147,6 +147,8 @@ pub(crate) struct Link {
     pub(crate) burst: usize,
     /// Above this many it is asked to say so.
     pub(crate) burst_max: usize,
+    /// Bytes of QoS 0 that may be held back for it.
+    pub(crate) held_max: usize,
     /// The shell was asked to say so.
     pub(crate) throttled: bool,
     /// Session Expiry Interval in CONNECT was above zero (§3.14.2.2.2).
@@ -207,6 +209,7 @@ impl Link {
             congested: false,
             burst: 0,
             burst_max: limits.burst_bytes_max,
+            held_max: limits.held_bytes_max,
             throttled: false,
             may_set_expiry: !session_expiry(connect, limits).is_zero(),
             ends_session: false,

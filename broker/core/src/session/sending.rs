@@ -12,7 +12,7 @@ use super::packet_id::PacketIds;
 use super::window::{InFlight, Queued, Window};
 use crate::codec::QoS;
 use crate::hook::Tag;
-use crate::limits::{QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
+use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::metric::{Counters, Metric};
 use crate::topic::TopicFilter;
@@ -42,6 +42,8 @@ pub(crate) struct Sending {
     unread: bool,
     /// What `stored_last` was when rows were asked for, while they are.
     pub(super) reading: Option<u64>,
+    /// Filters whose retained messages come when less waits.
+    replays: VecDeque<TopicFilter>,
     /// A service was told that the session is full.
     pub(super) service_waits: bool,
     /// The session waits for [`Cx::ledger`] to have stored something.
@@ -69,6 +71,7 @@ impl Sending {
             restored: BTreeSet::new(),
             unread: false,
             reading: None,
+            replays: VecDeque::new(),
             service_waits: false,
             waiting: false,
             in_flight_last: 0,
@@ -110,6 +113,34 @@ impl Sending {
 
     pub(super) fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether so much waits for the Client that more retained messages had better not be looked for.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.waiting_size().0.max(self.held.len()) >= REPLAY_WAITING_MAX
+    }
+
+    /// Whether retained messages of some filter have yet to come.
+    pub(crate) fn has_replays(&self) -> bool {
+        !self.replays.is_empty()
+    }
+
+    /// Puts a filter's retained messages off. Once for each filter, however often it is asked: so
+    /// there are never more than subscriptions.
+    pub(crate) fn replay_later(&mut self, filter: &TopicFilter) {
+        if !self.replays.contains(filter) {
+            self.replays.push_back(filter.clone());
+        }
+    }
+
+    /// The filter whose retained messages were put off for longest.
+    pub(crate) fn next_replay(&mut self) -> Option<TopicFilter> {
+        self.replays.pop_front()
+    }
+
+    /// The Client does not want them any more.
+    pub(crate) fn forget_replay(&mut self, filter: &TopicFilter) {
+        self.replays.retain(|it| it != filter);
     }
 
     /// The first of what was held back.
@@ -181,10 +212,9 @@ impl Sending {
         self.queue_bytes + self.held_bytes
     }
 
-    /// Whether a message of `bytes` finds room under the bounds of the session's queue.
-    pub(crate) fn has_room(&self, bytes: usize, messages_max: usize, bytes_max: usize) -> bool {
-        let (messages, waiting) = self.waiting_size();
-        messages < messages_max && waiting.saturating_add(bytes) <= bytes_max
+    /// The bound of the session's queue that leaves no room for a message of `bytes`, if one does.
+    pub(crate) fn full_by(&self, bytes: usize, bounds: &QueueBounds) -> Option<Metric> {
+        bounds.full_by(self.waiting_size(), bytes)
     }
 
     /// Pushes out the oldest message that waits and was not sent; its row, if it had one.
@@ -227,6 +257,50 @@ impl Sending {
         }
     }
 }
+
+/// How much may wait for a session, and what is counted when more is to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueBounds {
+    messages: (usize, Metric),
+    bytes: (usize, Metric),
+}
+
+impl QueueBounds {
+    /// Those of a session that outlives its connection, or does not: all of that is in memory.
+    pub(crate) fn new(limits: &Limits, is_persistent: bool) -> Self {
+        let messages = (limits.session_queue_messages_max, Metric::LimitQueueMessages);
+        let bytes = (limits.session_queue_bytes_max, Metric::LimitQueueBytes);
+        if is_persistent {
+            return Self { messages, bytes };
+        }
+        let messages_in_memory =
+            (limits.memory_queue_messages_max, Metric::LimitMemoryQueueMessages);
+        let bytes_max = limits.memory_queue_bytes_max.max(limits.packet_bytes_max);
+        let bytes_in_memory = (bytes_max, Metric::LimitMemoryQueueBytes);
+        let least = |one: (usize, Metric), other: (usize, Metric)| {
+            if other.0 < one.0 { other } else { one }
+        };
+        Self { messages: least(messages, messages_in_memory), bytes: least(bytes, bytes_in_memory) }
+    }
+
+    /// Whether a message of `bytes` finds no room even where nothing waits.
+    pub(crate) fn never_fits(&self, bytes: usize) -> bool {
+        bytes > self.bytes.0
+    }
+
+    /// The bound that is met by a message of `bytes` behind so many messages and their bytes.
+    pub(crate) fn full_by(&self, waiting: (usize, usize), bytes: usize) -> Option<Metric> {
+        let ((messages_max, by_messages), (bytes_max, by_bytes)) = (self.messages, self.bytes);
+        if waiting.0 >= messages_max {
+            return Some(by_messages);
+        }
+        (waiting.1.saturating_add(bytes) > bytes_max).then_some(by_bytes)
+    }
+}
+/// How many messages may wait for the Client when the retained ones of another filter are looked for.
+/// A SUBSCRIBE of a kilobyte has room for `#` hundreds of times: one after the other they cost what
+/// the Client reads.
+const REPLAY_WAITING_MAX: usize = 1_024;
 
 /// What it takes to hold a message back: a retained one is in memory anyway.
 fn held_bytes(queued: &Queued) -> usize {

@@ -89,7 +89,7 @@ pub struct Shard {
     /// Retained messages to send when an answer has everybody's part.
     retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
     /// Retained messages that other shards were asked for.
-    retained_asked: BTreeMap<(SessionId, TopicFilter), Asked>,
+    retained_asked: BTreeMap<SessionId, BTreeMap<TopicFilter, Asked>>,
     /// Filters that other shards are being told of, by the token of their answer.
     announcing: Map<u64, TopicFilter>,
     /// How many answers are still to come about a filter.
@@ -209,6 +209,8 @@ impl Shard {
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
                     self.with(id, now, out, |session, _| session.link.set_congested(congested));
+                    // Before it asks to be told once more.
+                    self.go_on_replaying(id, now, out);
                     self.advance(id, now, out);
                 }
             }
@@ -300,6 +302,7 @@ impl Shard {
 
     /// Arranges for what a session needs to go on.
     fn after(&mut self, id: SessionId, pumped: Pumped, out: &mut Outbox) {
+        self.replay_in_turn(id, out);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let is_member = session.told.is_some();
         if pumped.wait && !session.sending.waiting {

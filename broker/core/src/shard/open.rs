@@ -282,9 +282,15 @@ impl Shard {
         session.link.ends_session = ends_with_connection;
         let row = connected_row(session);
         let op = rows::session(session.slot, &row);
-        session.opening = Some(opening);
-        // Nobody waits for it: a crash before it is stored leaves the older end of the session.
-        self.ledger.append(vec![op], false, out);
+        // What is queued may be sent with CONNACK, and after a crash it is to have DUP then: only
+        // this row tells. What comes later is stored behind it, and without a queue nobody waits: a
+        // crash before it is stored leaves the older end of the session.
+        let has_rows = session.sending.rows > 0;
+        let stored = self.ledger.append(vec![op], has_rows, out);
+        session.opening = Some(Opening {
+            ready: if has_rows { opening.ready.max(stored) } else { opening.ready },
+            ..opening
+        });
         self.drop_lost(id, out);
     }
 

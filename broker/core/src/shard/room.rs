@@ -13,7 +13,7 @@ use crate::metric::Metric;
 use crate::output::{ConnectionId, Outbox};
 use crate::record::{Op, Row};
 use crate::router::Copy;
-use crate::session::{Session, rows, session_expiry};
+use crate::session::{QueueBounds, Session, rows, session_expiry};
 
 /// A session whose queue is full, and nothing in it that could make room.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +34,20 @@ impl Shard {
 
     /// The bound of a session's queue that leaves no room for a message, if there is none.
     pub(super) fn full_by(&self, copy: &Copy, message: &Message) -> Option<Metric> {
-        let (rows, bytes) = match self.sessions.get(&copy.session) {
-            Some(session) => session.sending.waiting_size(),
-            None => self.offline.get(&copy.session).map(|it| (it.rows, it.rows_bytes))?,
-        };
-        if rows >= self.limits.session_queue_messages_max {
-            return Some(Metric::LimitQueueMessages);
+        let bounds = self.queue_bounds(copy.session);
+        match self.sessions.get(&copy.session) {
+            Some(session) => session.sending.full_by(message.size(), &bounds),
+            None => {
+                let offline = self.offline.get(&copy.session)?;
+                bounds.full_by((offline.rows, offline.rows_bytes), message.size())
+            }
         }
-        let full = bytes.saturating_add(message.size()) > self.limits.session_queue_bytes_max;
-        full.then_some(Metric::LimitQueueBytes)
+    }
+
+    /// How much may wait for a session; one without a connection has outlived it.
+    fn queue_bounds(&self, id: SessionId) -> QueueBounds {
+        let is_persistent = self.sessions.get(&id).is_none_or(Session::is_persistent);
+        QueueBounds::new(&self.limits, is_persistent)
     }
 
     /// Whether a session's queue has room for a message.
@@ -97,7 +102,7 @@ impl Shard {
         let full_by = self.full_by(copy, message);
         if let Some(bound) = full_by {
             self.counters.add(bound, 1);
-            if message.size() > self.limits.session_queue_bytes_max {
+            if self.queue_bounds(copy.session).never_fits(message.size()) {
                 self.counters.add(Metric::DroppedQueueFull, 1);
                 return Err(NoRoom);
             }

@@ -166,9 +166,9 @@ mod tests {
         let mut spoilt = session(5);
         spoilt.value = Bytes::from_static(b"\x01");
         let content = Wrong::Unreadable(BadRow::Content);
-        assert_eq!(wrong(&[spoilt]), [content.clone()]);
+        assert_eq!(wrong(&[spoilt]), std::slice::from_ref(&content));
         let short = Row { key: Bytes::from_static(b"k"), value: Bytes::new() };
-        assert_eq!(wrong(&[short]), [content.clone()]);
+        assert_eq!(wrong(&[short]), std::slice::from_ref(&content));
         let queued = Row { key: Bytes::from_static(b"\x03\x04"), value: Bytes::new() };
         assert_eq!(wrong(&[queued]), [content]);
         let other = Row { key: Bytes::from_static(b"\x03\x63"), value: Bytes::new() };

@@ -135,6 +135,24 @@ fn resumed_session_gets_no_pubrel_before_a_crash_cannot_undo_pubrec() {
 }
 
 #[test]
+fn what_a_resumed_session_was_sent_from_its_queue_has_dup_after_a_crash() {
+    // [MQTT-3.3.1-1]
+    let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 1);
+    broker.lose(bob);
+    broker.publish(alice, &message("a", "1", 1, 1));
+    broker.sync();
+    broker.lazy();
+    let bob = broker.connect(&lasting("bob", 100));
+    assert_eq!(broker.received(bob), [""; 0]);
+    broker.sync();
+    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 a=1"]);
+    broker.crash();
+    let bob = broker.connect(&lasting("bob", 100));
+    broker.sync();
+    assert_eq!(broker.received(bob), ["CONNACK present", "PUBLISH q1 1 dup a=1"]);
+}
+
+#[test]
 fn pubrel_is_not_held_back_by_messages_without_permit() {
     // [MQTT-4.9.0-3]
     let (mut broker, alice, bob) = pair(1, &lasting("bob", 100), 2);

@@ -393,3 +393,67 @@ fn exactly_once_identifier_is_stored_once_however_often_it_is_sent() {
     assert_eq!(broker.rows_of(RowKind::InFlight).len(), 1);
     assert_eq!(broker.rows_of(RowKind::Queued).len(), 1);
 }
+
+#[test]
+fn what_waits_in_memory_has_bounds_of_its_own() {
+    let by_messages = Limits { memory_queue_messages_max: 3, ..Limits::default() };
+    let by_bytes =
+        Limits { memory_queue_bytes_max: 4_000, packet_bytes_max: 3_000, ..Limits::default() };
+    for (limits, bound) in
+        [(by_messages, Metric::LimitMemoryQueueMessages), (by_bytes, Metric::LimitMemoryQueueBytes)]
+    {
+        let mut broker = Cluster::with(1, limits, Hooks::default());
+        // One each is in flight: the others wait.
+        let slow = Property::ReceiveMaximum(1);
+        let bob = broker.join(&v5("bob").with(slow));
+        let carol = broker.join(&lasting("carol", 100).with(slow));
+        for (link, topic) in [(bob, "bob"), (carol, "carol"), (bob, "all"), (carol, "all")] {
+            broker.listen(link, topic, 1);
+        }
+        let alice = broker.join(&v5("alice"));
+        let payload = |id: u16| format!("{id}{}", "x".repeat(1_000));
+        for topic in ["bob", "carol"] {
+            for id in 1..=5 {
+                broker.publish(alice, &message(topic, &payload(id), 1, id));
+            }
+        }
+        // To one alone it is refused; who outlives its connection takes it.
+        let answers = broker.received(alice);
+        let refused: Vec<_> = answers.iter().filter(|it| it.ends_with(" 97")).collect();
+        assert_eq!(refused, ["PUBACK 5 97"], "{bound:?}");
+        assert_eq!(broker.metrics().get(bound), 1);
+        // To many the oldest goes, and is counted.
+        broker.publish(alice, &message("all", &payload(9), 1, 9));
+        assert_eq!(broker.received(alice), ["PUBACK 9"]);
+        assert_eq!(broker.metrics().get(Metric::DroppedQueueFull), 1);
+        assert_eq!(broker.metrics().get(bound), 2);
+        let mut numbers = Vec::new();
+        loop {
+            let got = broker.got(bob);
+            let Some(Got::Publish(delivery)) = got.last() else { break };
+            numbers.push(delivery.payload.as_bytes()[0] - b'0');
+            broker.puback(bob, delivery.id);
+        }
+        assert_eq!(numbers, [1, 3, 4, 9], "{bound:?}");
+    }
+}
+
+#[test]
+fn what_is_held_of_qos_0_is_bound_by_what_may_be_unwritten() {
+    let limits = Limits { held_bytes_max: 10_000, ..Limits::default() };
+    let mut broker = Cluster::with(2, limits, Hooks::default());
+    let bob = broker.join(&v5(&broker.name_on("bob", 0)));
+    broker.listen(bob, "a", 0);
+    let alice = broker.join(&v5(&broker.name_on("alice", 0)));
+    // A SUBACK that waits for the other shard holds them.
+    broker.hold_peers(true);
+    broker.subscribe(bob, 7, &[filter("b", 0)]);
+    for _ in 0..20 {
+        broker.publish(alice, &message("a", &"x".repeat(1_000), 0, 0));
+    }
+    broker.hold_peers(false);
+    let received = broker.received(bob);
+    assert!((5..=10).contains(&(received.len() - 1)), "{received:?}");
+    let dropped = broker.metrics().get(Metric::DroppedSlowReader);
+    assert_eq!(dropped, 21 - received.len() as u64);
+}

@@ -5,7 +5,7 @@ use tidings_core::limits::Limits;
 use tidings_core::record::RowKind;
 use tidings_core::shard::Hooks;
 
-use crate::harness::{Cluster, filter, lasting, message, v5};
+use crate::harness::{Cluster, Got, filter, lasting, message, v5};
 
 #[test]
 fn last_retained_message_comes_with_a_subscription_from_any_shard() {
@@ -209,6 +209,47 @@ fn many_and_large_retained_messages_all_come_with_qos_0() {
                 let bob = broker.join(&bob);
                 broker.subscribe(bob, 1, &[filter(filters, 0)]);
                 assert_eq!(broker.received(bob).len(), 1 + count, "{filters} on {shards} shards");
+            }
+        }
+    }
+}
+
+#[test]
+fn retained_messages_of_many_filters_come_as_they_are_taken() {
+    // [MQTT-3.3.1-9]
+    for shards in [1, 2] {
+        let mut broker = Cluster::new(shards);
+        let alice = broker.join(&v5("alice"));
+        for number in 0..600_u16 {
+            broker.publish(alice, &message(&format!("s/{number}"), "x", 1, 1).retained());
+        }
+        // A packet of a kilobyte that asks for 153,600 messages.
+        let repeated = vec!["#"; 256];
+        // Each of these finds the same.
+        let different = ["#", "+/#", "s/#", "s/+", "+/+"].to_vec();
+        for (filters, least, most) in [(repeated, 600, 40_000), (different, 3_000, 3_000)] {
+            for qos in [0, 1] {
+                for bob in [v5("bob"), lasting("bob", 100)] {
+                    let bob = broker.join(&bob.clean());
+                    let filters: Vec<_> = filters.iter().map(|it| filter(it, qos)).collect();
+                    broker.subscribe(bob, 1, &filters);
+                    let mut found = 0;
+                    loop {
+                        let got = broker.got(bob);
+                        if got.is_empty() {
+                            break;
+                        }
+                        for it in got {
+                            let Got::Publish(delivery) = it else { continue };
+                            found += 1;
+                            if qos == 1 {
+                                broker.puback(bob, delivery.id);
+                            }
+                        }
+                    }
+                    assert!((least..=most).contains(&found), "{found}, QoS {qos}, {shards} shards");
+                    broker.lose(bob);
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use tidings_core::record::KeyRange;
 
-use self::tree::{Note, Tree};
+use self::tree::{Note, Tree, cannot_open};
 use super::{Store, StoreFailure, Visitor, Wanted};
 
 pub(crate) use self::tree::{distrust_file, panic_text};
@@ -91,10 +91,9 @@ impl SledStore {
     ///
     /// Anything sled says, and any panic of it.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreFailure> {
-        let io = |error: io::Error| StoreFailure::new("open the store", error);
-        let current = current(directory).map_err(io)?;
+        let current = current(directory).map_err(cannot_open)?;
         let folder = current.as_ref().map_or_else(|| directory.into(), |it| directory.join(it));
-        remove_others(directory, current.as_deref()).map_err(io)?;
+        remove_others(directory, current.as_deref()).map_err(cannot_open)?;
         let tree = Tree::open(&folder, directory, cache_bytes)?;
         let upkeep = Upkeep {
             // Not known of a store that never counted: the next move will.

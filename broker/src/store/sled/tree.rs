@@ -67,15 +67,10 @@ impl Tree {
         directory: &Path,
         cache_bytes: u64,
     ) -> Result<Self, StoreFailure> {
-        const OPERATION: &str = "open the store";
-        let io = |error: io::Error| {
-            let is_damage = is_damage_of_files(&error);
-            StoreFailure { is_damage, ..StoreFailure::new(OPERATION, error) }
-        };
-        remove_drafts(folder).map_err(io)?;
-        let db = caught(OPERATION, || open_patiently(folder, cache_bytes))?;
-        let data = File::open(folder.join("db")).map_err(io)?;
-        secure(folder).map_err(io)?;
+        remove_drafts(folder).map_err(cannot_open)?;
+        let db = caught(OPEN, || open_patiently(folder, cache_bytes))?;
+        let data = File::open(folder.join("db")).map_err(cannot_open)?;
+        secure(folder).map_err(cannot_open)?;
         let (db, chunks, folder) = (Some(db), RwLock::new(()), folder.to_path_buf());
         let (distrusted, is_distrusted) = (distrust_file(directory), AtomicBool::new(false));
         Ok(Self { db, data, folder, distrusted, is_distrusted, chunks })
@@ -302,6 +297,14 @@ fn is_damage(error: &sled::Error) -> bool {
         sled::Error::Io(error) => is_damage_of_files(error),
         _ => true,
     }
+}
+
+const OPEN: &str = "open the store";
+
+/// What the system says of the store's own files while they are opened.
+pub(super) fn cannot_open(error: io::Error) -> StoreFailure {
+    let is_damage = is_damage_of_files(&error);
+    StoreFailure { is_damage, ..StoreFailure::new(OPEN, error) }
 }
 
 fn is_damage_of_files(error: &io::Error) -> bool {
