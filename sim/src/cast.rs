@@ -73,6 +73,8 @@ pub(crate) struct Subscriber {
     pub(crate) window: u16,
     /// Its session may end while it is away.
     pub(crate) brief: bool,
+    /// Its session ends with its connection.
+    pub(crate) fleeting: bool,
     /// It leaves and comes back.
     pub(crate) toggles: bool,
     pub(crate) link: Option<usize>,
@@ -210,7 +212,7 @@ impl Cast {
         let Owner::Subscriber(which) = link.owner else { return None };
         let number = wire::number(publish.payload)?;
         let subscriber = &self.subscribers[which];
-        if publish.qos > QoS::AtMostOnce && !subscriber.brief {
+        if publish.qos > QoS::AtMostOnce && (publish.retain || !subscriber.brief) {
             let kept = self.disk.has_kept(number);
             assert!(kept, "delivered and not stored: message {number} to {}", subscriber.name);
             let used = subscriber.unacknowledged.last().map(|it| it.id);

@@ -433,8 +433,10 @@ fn publisher(number: usize, rng: &mut Rng) -> Publisher {
 fn subscriber(number: usize, rng: &mut Rng) -> Subscriber {
     let shared = number == 3 || number == 4;
     let version = if shared || rng.one_in(2) { Version::V5 } else { Version::V311 };
+    let tail = rng.below(100);
+    let brief = number == 0 && version == Version::V5;
     Subscriber {
-        name: format!("subscriber-{number}-{}", rng.below(100)),
+        name: format!("subscriber-{number}-{tail}"),
         version,
         filter: if shared {
             "$share/group/t/#"
@@ -446,7 +448,8 @@ fn subscriber(number: usize, rng: &mut Rng) -> Subscriber {
         qos: if number == 1 { QoS::AtLeastOnce } else { QoS::ExactlyOnce },
         // MQTT 3.1.1 has no way to say it.
         window: if version == Version::V5 { [1, 2, 5][rng.below(3)] } else { u16::MAX },
-        brief: number == 0 && version == Version::V5,
+        brief,
+        fleeting: brief && tail.is_multiple_of(2),
         toggles: number == 2,
         link: None,
         open: false,

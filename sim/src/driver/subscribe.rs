@@ -34,7 +34,11 @@ impl Sim {
             version: subscriber.version,
             name: &name,
             clean: false,
-            expiry: if subscriber.brief { 30 } else { LASTING },
+            expiry: match (subscriber.brief, subscriber.fleeting) {
+                (_, true) => 0,
+                (true, _) => 30,
+                _ => LASTING,
+            },
             receive_maximum: subscriber.window,
             will: None,
         };

@@ -126,13 +126,12 @@ enum Waiter {
     Sweep(u64),
 }
 
-/// A [`PeerMessage::Taken`] that waits for the store.
+/// What another shard is told once `position` is stored.
 #[derive(Debug)]
 struct Owed {
     position: Position,
     shard: ShardId,
-    token: u64,
-    reason: ReasonCode,
+    message: PeerMessage,
 }
 
 impl Shard {
@@ -327,8 +326,7 @@ impl Shard {
     fn stored(&mut self, position: Position, now: Time, out: &mut Outbox) {
         self.ledger.set_stored(position);
         while self.owed.front().is_some_and(|owed| self.ledger.is_stored(owed.position)) {
-            if let Some(Owed { shard, token, reason, .. }) = self.owed.pop_front() {
-                let message = PeerMessage::Taken { token, reason };
+            if let Some(Owed { shard, message, .. }) = self.owed.pop_front() {
                 out.outputs.push(Output::Peer { shard, message });
             }
         }

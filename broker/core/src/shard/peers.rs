@@ -5,7 +5,7 @@ use super::{Shard, Waiter};
 use crate::codec::{ReasonCode, Version};
 use crate::hook::SessionId;
 use crate::metric::Metric;
-use crate::output::{Outbox, Output};
+use crate::output::Outbox;
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
 use crate::record::Position;
@@ -74,7 +74,8 @@ impl Shard {
             PeerMessage::RetainedWanted { filter, session } => {
                 let messages = self.router.retained.matching(&filter, now);
                 let message = PeerMessage::Retained { filter, session, messages };
-                out.outputs.push(Output::Peer { shard: from, message });
+                // Nobody hears of what a crash could take back.
+                self.tell_stored(from, self.ledger.last_urgent(), message, out);
             }
             PeerMessage::Retained { filter, session, messages } => {
                 self.retained_answered(session, filter, messages, now, out);

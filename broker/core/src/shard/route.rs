@@ -205,10 +205,12 @@ impl Shard {
         }
     }
 
-    /// Retained messages for one subscription: to be kept and sent like any other message.
+    /// Retained messages for one subscription: to be kept and sent like any other message, and not
+    /// before they are safe themselves, at `ready`.
     pub(super) fn replay_retained(
         &mut self,
         copies: Vec<(Copy, Arc<Message>)>,
+        mut ready: Position,
         now: Time,
         out: &mut Outbox,
     ) {
@@ -220,8 +222,9 @@ impl Shard {
             ops.extend(key.clone().map(|key| Op::Put { key, value: message.to_bytes() }));
             deliveries.push((copy, number, key, message));
         }
-        let ready =
-            if ops.is_empty() { Position::START } else { self.ledger.append(ops, true, out) };
+        if !ops.is_empty() {
+            ready = self.ledger.append(ops, true, out);
+        }
         for (copy, number, key, message) in deliveries {
             self.deliver(copy, number, key, &message, ready, now, out);
         }
@@ -303,12 +306,23 @@ impl Shard {
         reason: ReasonCode,
         out: &mut Outbox,
     ) {
-        let Some(token) = token else { return };
+        if let Some(token) = token {
+            self.tell_stored(shard, position, PeerMessage::Taken { token, reason }, out);
+        }
+    }
+
+    /// Tells another shard something as soon as `position` is safe, in order.
+    pub(super) fn tell_stored(
+        &mut self,
+        shard: ShardId,
+        position: Position,
+        message: PeerMessage,
+        out: &mut Outbox,
+    ) {
         if self.owed.is_empty() && self.ledger.is_stored(position) {
-            let message = PeerMessage::Taken { token, reason };
             out.outputs.push(Output::Peer { shard, message });
         } else {
-            self.owed.push_back(Owed { position, shard, token, reason });
+            self.owed.push_back(Owed { position, shard, message });
         }
     }
 }

@@ -339,7 +339,7 @@ impl Shard {
         }
         let looked = if filter.has_wildcard() { self.router.retained.size().0 } else { 1 };
         let own = self.router.retained.matching(filter, now);
-        self.retained_found(id, filter, own, now, out);
+        self.retained_found(id, filter, own, self.ledger.last_urgent(), now, out);
         let owner = self.owner(filter.as_str());
         let mut asked = Asked::default();
         for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
@@ -388,16 +388,17 @@ impl Shard {
                 self.retained_asked.remove(&id);
             }
         }
-        self.retained_found(id, &filter, messages, now, out);
+        self.retained_found(id, &filter, messages, Position::START, now, out);
         self.replay_in_turn(id, out);
     }
 
-    /// Retained messages for a subscription, which may have changed meanwhile.
+    /// Retained messages for a subscription, which may have changed meanwhile: safe at `ready`.
     pub(super) fn retained_found(
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
         messages: Vec<Arc<Message>>,
+        ready: Position,
         now: Time,
         out: &mut Outbox,
     ) {
@@ -411,7 +412,7 @@ impl Shard {
                 (Copy { session: id, qos, retain: true, subscription_id, share: None }, message)
             })
             .collect();
-        self.replay_retained(copies, now, out);
+        self.replay_retained(copies, ready, now, out);
     }
 
     /// An UNSUBSCRIBE (§3.10).

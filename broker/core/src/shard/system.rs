@@ -14,6 +14,7 @@ use crate::codec::QoS;
 use crate::hook::SessionId;
 use crate::message::{Message, MessageId};
 use crate::output::Outbox;
+use crate::record::Position;
 use crate::router::Copy;
 use crate::system::{SYSTEM_ROOT, SystemValue};
 use crate::time::Time;
@@ -55,7 +56,7 @@ impl Shard {
             let copy = Copy { session: id, qos, retain: true, subscription_id, share: None };
             copies.push((copy, Arc::clone(message)));
         });
-        self.replay_retained(copies, now, out);
+        self.replay_retained(copies, Position::START, now, out);
         true
     }
 }

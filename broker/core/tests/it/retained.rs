@@ -99,6 +99,26 @@ fn expired_retained_message_is_not_sent_and_another_counts_down() {
 }
 
 #[test]
+fn retained_message_comes_to_nobody_before_it_is_stored() {
+    for shards in [1, 2, 3] {
+        for subscriber in 0..shards {
+            let mut broker = Cluster::new(shards);
+            let alice = broker.join(&v5("alice"));
+            let bob = broker.name_on("bob", usize::from(subscriber));
+            let bob = broker.join(&v5(&bob));
+            broker.lazy();
+            broker.publish(alice, &message("a", "new", 1, 1).retained());
+            broker.subscribe(bob, 1, &[filter("a", 1)]);
+            let early = broker.received(bob);
+            assert!(early.len() < 2, "{subscriber} of {shards}: {early:?}");
+            broker.sync();
+            let all = [early, broker.received(bob)].concat();
+            assert_eq!(all, ["SUBACK 1 [01]", "PUBLISH q1 1 retain a=new"]);
+        }
+    }
+}
+
+#[test]
 fn removal_is_acknowledged_only_when_it_is_stored() {
     let mut broker = Cluster::new(1);
     let alice = broker.join(&v5("alice"));
