@@ -111,6 +111,8 @@ pub enum PeerMessage {
         /// Repeated by [`PeerMessage::Taken`], when one is asked for.
         token: Option<u64>,
     },
+    /// The sender has told all that it found at start, and nothing of it is still on its way.
+    Started,
     /// At start: a session of yours published this message, and these have it.
     Reached {
         /// The session.

@@ -32,7 +32,6 @@ pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
 pub use verify::{Verifier, Wrong};
 
-use crate::codec::ReasonCode;
 use crate::collections::Map;
 use crate::hook::SessionId;
 use crate::ledger::Ledger;
@@ -81,6 +80,8 @@ pub struct Shard {
     /// What another shard's [`PeerMessage::Taken`] belongs to.
     tokens: Map<u64, Waiter>,
     next_token: u64,
+    /// How many shards have still to say what they found at start.
+    starting: u16,
     /// What other shards wait for and this one cannot say alone.
     relays: Map<u64, Relay>,
     marks: Marks,
@@ -158,6 +159,7 @@ impl Shard {
             owed: VecDeque::new(),
             tokens: Map::default(),
             next_token: 0,
+            starting: shards.saturating_sub(1),
             relays: Map::default(),
             marks: Marks::default(),
             sweeps: Map::default(),
@@ -235,6 +237,9 @@ impl Shard {
 
     /// When [`Input::TimedOut`] is due next.
     pub fn next_timeout(&self) -> Option<Time> {
+        if self.starting > 0 {
+            return None;
+        }
         let services = self.services.next_timeout();
         let retained = self.router.retained.next_expiry();
         self.timers.next().into_iter().chain(services).chain(retained).min()

@@ -64,6 +64,7 @@ impl Shard {
             PeerMessage::Reached { session, packet_id, reach } => {
                 self.reached(from, session, packet_id, &reach, out);
             }
+            PeerMessage::Started => self.starting = self.starting.saturating_sub(1),
             PeerMessage::Forget { session, packet_id, token } => {
                 self.forget_marks(from, session, packet_id, token, out);
             }

@@ -226,6 +226,9 @@ impl Shard {
         for filter in wanted {
             self.announce(&filter, true, None, out);
         }
+        for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
+            out.outputs.push(Output::Peer { shard, message: PeerMessage::Started });
+        }
         for service in self.services.all() {
             self.call(service, ServiceEvent::Started, now, out);
         }
@@ -273,7 +276,13 @@ impl Shard {
     }
 
     /// Deadlines have passed.
+    ///
+    /// None has at start before every shard has told what it found: a session that expired meanwhile
+    /// may be the only one here that wants what the members of a group on other shards want.
     pub(super) fn timed_out(&mut self, now: Time, out: &mut Outbox) {
+        if self.starting > 0 {
+            return;
+        }
         while let Some((planned, timer)) = self.timers.pop_due(now) {
             match timer {
                 Timer::KeepAlive(connection) => self.check_silence(connection, planned, now, out),
