@@ -319,6 +319,31 @@ fn what_is_in_flight_stays_with_its_session_while_that_lasts() {
 }
 
 #[test]
+fn group_is_heard_though_a_session_on_its_owners_shard_expired_before_the_members_were_told() {
+    let mut broker = Cluster::new(3);
+    let mut names = (0..).map(|it| format!("$share/g{it}/t/#"));
+    let shared = names.find(|it| broker.owner_of(it) == 0).unwrap();
+    let plain = broker.join(&lasting(&broker.name_on("plain", 0), 5));
+    broker.listen(plain, "t/#", 1);
+    broker.lose(plain);
+    let name = broker.name_on("member", 1);
+    let member = broker.join(&lasting(&name, 1_000));
+    broker.listen(member, &shared, 1);
+    broker.lose(member);
+    broker.advance_unnoticed(60);
+    broker.hold_peers(true);
+    broker.crash();
+    broker.advance(0);
+    while broker.pass_peer(2) {}
+    let alice = broker.join(&v5(&broker.name_on("alice", 2)));
+    broker.publish(alice, &message("t/1", "x", 1, 1));
+    broker.hold_peers(false);
+    assert_eq!(broker.received(alice), ["PUBACK 1"]);
+    let member = broker.join(&lasting(&name, 1_000));
+    assert_eq!(payloads(&mut broker, member), ["x"]);
+}
+
+#[test]
 fn memberships_come_back_after_a_crash_on_any_number_of_shards() {
     for (before, after) in [(1, 1), (2, 2), (4, 1), (1, 4), (2, 4)] {
         let mut broker = Cluster::new(before);
