@@ -89,6 +89,8 @@ pub(crate) struct Cluster {
     restarts: u64,
     auto_sync: bool,
     auto_peers: bool,
+    /// What shards tell each other at start waits as well.
+    untold: bool,
     auto_reads: bool,
     auto_writes: bool,
     records: usize,
@@ -117,6 +119,7 @@ impl Cluster {
             restarts: 0,
             auto_sync: true,
             auto_peers: true,
+            untold: false,
             auto_reads: true,
             auto_writes: true,
             records: 0,
@@ -568,6 +571,14 @@ impl Cluster {
         self.restart(shards);
     }
 
+    /// The process dies and starts again, and shards have not read yet what the others found.
+    pub(crate) fn crash_untold(&mut self) {
+        self.hold_peers(true);
+        self.untold = true;
+        self.crash();
+        self.untold = false;
+    }
+
     /// The process dies, but the first `records[shard]` unsafe ones had reached the disk.
     pub(crate) fn crash_keeping(&mut self, records: &[usize]) {
         let shards = self.count();
@@ -658,10 +669,11 @@ impl Cluster {
         for shard in 0..usize::from(shards) {
             self.input(shard, Input::Started);
         }
-        // No listener opens before every shard knows what the others want, unless a test says when.
-        let shards = if self.auto_peers { shards } else { 0 };
+        // No listener opens before every shard knows what the others want.
         for shard in 0..usize::from(shards) {
-            while let Some((from, message)) = self.nodes[shard].inbox.pop_front() {
+            while !self.untold
+                && let Some((from, message)) = self.nodes[shard].inbox.pop_front()
+            {
                 self.input(shard, Input::Peer { from, message });
             }
         }

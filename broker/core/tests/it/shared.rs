@@ -331,8 +331,7 @@ fn group_is_heard_though_a_session_on_its_owners_shard_expired_before_the_member
     broker.listen(member, &shared, 1);
     broker.lose(member);
     broker.advance_unnoticed(60);
-    broker.hold_peers(true);
-    broker.crash();
+    broker.crash_untold();
     broker.advance(0);
     while broker.pass_peer(2) {}
     let alice = broker.join(&v5(&broker.name_on("alice", 2)));
