@@ -8,10 +8,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The file that copiers lock.
-#[derive(Debug)]
-pub(crate) struct Copying(File);
+/// The file that copiers lock. Clones are one of them: they do not take each other for copiers.
+#[derive(Debug, Clone)]
+pub(crate) struct Copying(Arc<Mutex<File>>);
 
 const NAME: &str = "copying";
 
@@ -20,7 +21,7 @@ impl Copying {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.open(folder.join(NAME)).map(Self)
+        options.open(folder.join(NAME)).map(|file| Self(Arc::new(Mutex::new(file))))
     }
 
     /// Runs `remove` and answers with its result, or does not, while somebody copies.
@@ -29,21 +30,26 @@ impl Copying {
     ///
     /// What the system says of the lock.
     pub(crate) fn unless<T>(&self, remove: impl FnOnce() -> T) -> io::Result<Option<T>> {
-        match self.0.try_lock() {
+        let file = self.file();
+        match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let removed = remove();
-        self.0.unlock()?;
+        file.unlock()?;
         Ok(Some(removed))
     }
 
     /// Keeps everything in the folder from now on until it is dropped.
     pub(crate) fn begin(folder: &Path) -> io::Result<Self> {
         let copying = Self::open(folder)?;
-        copying.0.lock_shared()?;
+        copying.file().lock_shared()?;
         Ok(copying)
+    }
+
+    fn file(&self) -> MutexGuard<'_, File> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

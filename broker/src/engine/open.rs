@@ -61,12 +61,13 @@ impl Engine {
         if let Some(directory) = &engine.directory {
             directory.complete()?;
         }
-        workers.committer.respect(Copying::open(&folder).map_err(io)?);
+        let copying = Copying::open(&folder).map_err(io)?;
+        workers.committer.respect(copying.clone());
         // Records that the store has and the journal has not: no base from before can reach those
         // behind them.
         let gap = engine.recovered().last < complete_to;
         let bases = Bases::of(bases, &engine, gap)?;
-        let keeper = keep(options, &engine, store, bases, complete_to).map_err(io)?;
+        let keeper = keep(options, &engine, store, bases, complete_to, copying);
         engine.run(options, workers)?;
         let hub = Arc::clone(&engine.hub);
         engine.keeper = Some(spawn("store-keeper", &hub, move || keeper.run())?);
@@ -207,7 +208,8 @@ fn keep(
     store: Arc<SledStore>,
     bases: Bases,
     complete_to: u64,
-) -> std::io::Result<Keeper> {
+    copying: Copying,
+) -> Keeper {
     let hub = Arc::clone(&engine.hub);
     hub.checkpointed.store(complete_to, Ordering::Release);
     let wanted = Arc::clone(&engine.base_wanted);
@@ -216,16 +218,16 @@ fn keep(
         // A base is read from what a checkpoint left whole.
         engine.checkpoint();
     }
-    Ok(Keeper {
+    Keeper {
         hub,
         store,
         at_start: Arc::clone(&engine.at_start),
         folder: options.dir.clone(),
-        copying: Copying::open(&options.dir)?,
+        copying,
         bases: bases.found,
         size: bases.size,
         journal_bytes: options.base_bytes.max(1),
         reserve_bytes: options.disk_reserve_bytes,
         wanted,
-    })
+    }
 }
