@@ -48,9 +48,10 @@ messages_wait_for_an_offline_session() {
 }
 
 will_of_a_killed_client() {
-  local found
+  local found hearer
   exec 3< <(hear -t "$topic/will" -q 1 -C 1)
-  while kill -0 $! 2>/dev/null; do
+  hearer=$!
+  while kill -0 "$hearer" 2>/dev/null; do
     mosquitto_sub "${options[@]}" -V "$version" -t "$topic/none" -t "$topic/sign" -C 2 \
       --will-topic "$topic/will" --will-payload gone --will-qos 1 >/dev/null &
     found=$!
