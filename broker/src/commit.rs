@@ -54,6 +54,8 @@ pub(crate) struct Hub {
     pub(crate) based: AtomicU64,
     /// Journal bytes behind the newest base.
     pub(crate) kept_bytes: AtomicU64,
+    /// The disk is nearly full: bases are written sooner, so that less journal is kept.
+    pub(crate) disk_low: AtomicBool,
     /// The keeper of bases waits here.
     pub(crate) keeper_gate: Gate,
     /// More of the journal is uncovered than checkpoints should ever let it: publishers must wait.
@@ -146,6 +148,7 @@ impl Hub {
             checkpointed: AtomicU64::new(0),
             based: AtomicU64::new(NO_BASES),
             kept_bytes: AtomicU64::new(0),
+            disk_low: AtomicBool::new(false),
             keeper_gate: Gate::default(),
             behind: AtomicBool::new(false),
             growth: Growth::default(),

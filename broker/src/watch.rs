@@ -140,6 +140,10 @@ impl Watcher {
             self.checkpoint_at = journal;
             self.watched.hub.want_checkpoint();
         }
+        self.watched.hub.disk_low.store(low, Ordering::Release);
+        if low {
+            self.watched.hub.keeper_gate.changed();
+        }
         let pressure = &self.watched.metrics.pressure;
         pressure.disk_free.store(free_bytes, Ordering::Relaxed);
         if pressure.disk_low.swap(low, Ordering::Relaxed) != low {

@@ -96,7 +96,11 @@ impl Keeper {
         // A crash may have left a checkpoint half done. Before one is done again, rows of the
         // journal's tail are not whole in the store, and nobody reads them there.
         let settled = || lock(&self.at_start).iter().all(|rows| rows.is_empty());
-        let enough = self.kept() >= self.journal_bytes.max(self.size.saturating_mul(2));
+        let enough = if self.hub.disk_low.load(Ordering::Acquire) {
+            self.kept() >= (self.size / 4).max(PIECE_BYTES / 4)
+        } else {
+            self.kept() >= self.journal_bytes.max(self.size.saturating_mul(2))
+        };
         (self.wanted.load(Ordering::Acquire) || enough) && settled()
     }
 
@@ -180,7 +184,10 @@ impl Keeper {
     }
 
     fn check_room(&self) -> io::Result<()> {
-        let (free, reserve) = (free_bytes(&self.folder)?, self.reserve_bytes);
+        // Where the disk is short already, a base is what lets the journal go.
+        let low = self.hub.disk_low.load(Ordering::Acquire);
+        let reserve = if low { self.reserve_bytes / 2 } else { self.reserve_bytes };
+        let free = free_bytes(&self.folder)?;
         if free < reserve {
             let why = format!("{free} bytes are free on the disk, {reserve} are to stay so");
             return Err(io::Error::new(io::ErrorKind::StorageFull, why));
