@@ -3,7 +3,8 @@
 //! The newest base and the journal from it on hold every row; without a base the journal begins
 //! with the first record. The new store is built beside the old one, which is removed only when the
 //! new one is whole: as long as the note that the old one is distrusted lies there, a start begins
-//! all over. Memory is that of one block, one segment and sled's cache, however many rows there are.
+//! all over. Memory is that of one block, one piece of a segment and sled's cache, however many rows
+//! there are.
 
 use std::fs::{self, File};
 use std::io;

@@ -23,8 +23,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens a file that is there for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// All bytes of a file.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens a file that is there for reading.
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// The length of a file, in bytes.
     fn length(&self, path: &Path) -> io::Result<u64>;
@@ -82,8 +82,8 @@ impl Disk for FileDisk {
         Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(path)?))
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {

@@ -198,6 +198,12 @@ pub(super) fn check(bytes: &[u8], salt: u32) -> Option<Result<Whole<'_>, Header>
     })
 }
 
+/// How long the body is by the header that `bytes` begin with, at most [`ENTRY_BYTES_MAX`].
+pub(super) fn claimed_length(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk::<HEADER_BYTES>().map(Header::decode);
+    header.map_or(0, |header| (header.length as usize).min(ENTRY_BYTES_MAX))
+}
+
 /// The same, found by the checksum of a body of some length; without a look at those that no writer
 /// made.
 pub(super) fn check_by(

@@ -16,6 +16,7 @@ mod disk;
 mod entry;
 mod file;
 mod recovery;
+mod scan;
 mod segment;
 
 pub use disk::{Disk, DiskFile, FileDisk};

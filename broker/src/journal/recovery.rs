@@ -11,6 +11,7 @@ use tidings_core::slot::ShardId;
 
 use super::disk::Disk;
 use super::entry::{self, HEADER_BYTES, Header};
+use super::scan::Scan;
 use super::segment::{
     BadHeader, DATA_START, FORMAT_VERSION, SegmentHeader, is_spare, segment_first,
 };
@@ -43,8 +44,8 @@ pub(super) fn replay(
     // Segments that the store needs nothing of are kept for a base: they are not even opened.
     let needed = segments.partition_point(|(first, _)| *first <= next).saturating_sub(1);
     for (index, (first, path)) in segments.iter().enumerate().skip(needed) {
-        let bytes = disk.read(path).context("read", path)?;
-        let header = read_header(path, &bytes)?;
+        let mut scan = Scan::open(disk, path).context("read", path)?;
+        let header = read_header(&mut scan)?;
         if header.first != *first {
             let why = format!("expected record {first} first, found {}", header.first);
             return Err(ReplayError::Damaged { file: path.clone(), offset: 0, why });
@@ -57,13 +58,14 @@ pub(super) fn replay(
         }
         next = header.first;
         let (from, end) =
-            replay_segment(path, &bytes, header, after, &mut next, &mut recovered, each)?;
+            replay_segment(&mut scan, header, after, &mut next, &mut recovered, each)?;
         if index + 1 == segments.len() {
-            recovered.torn_bytes = torn_tail(path, &bytes, header, end, next)?;
-            let needed = bytes.get(from..end).unwrap_or_default();
-            write_again(disk, directory, path, from, needed)?;
+            let tail = scan.tail(end).context("read", path)?;
+            recovered.torn_bytes = torn_tail(path, &tail, header, end, next)?;
+            drop(tail);
+            write_again(disk, directory, scan, from, end)?;
         }
-        (file, offset) = (path.clone(), end as u64);
+        (file, offset) = (path.clone(), end);
     }
     recovered.last = if segments.is_empty() { 0 } else { next - 1 };
     Ok(Found { recovered, segments, spares })
@@ -82,31 +84,28 @@ pub(super) fn read(
     let mut next = after + 1;
     let needed = segments.partition_point(|(first, _)| *first <= next).saturating_sub(1);
     for (index, (first, path)) in segments.iter().enumerate().skip(needed) {
-        let bytes = disk.read(path).context("read", path)?;
-        let header = read_header(path, &bytes)?;
-        let damaged = |why: String, offset: usize| {
-            Err(ReplayError::Damaged { file: path.clone(), offset: offset as u64, why })
-        };
+        let mut scan = Scan::open(disk, path).context("read", path)?;
+        let header = read_header(&mut scan)?;
+        let damaged = |why| Err(ReplayError::Damaged { file: path.clone(), offset: 0, why });
         if header.first != *first {
-            return damaged(format!("expected record {first} first, found {}", header.first), 0);
+            return damaged(format!("expected record {first} first, found {}", header.first));
         }
         let expected = next.max(after + 1);
         if header.first > expected || (index > needed && header.first < next) {
-            return damaged(format!("expected record {expected} first, found {first}"), 0);
+            return damaged(format!("expected record {expected} first, found {first}"));
         }
         next = header.first;
-        let mut bytes = bytes;
         if index + 1 == segments.len() {
-            (bytes, recovered.torn_bytes) = read_last(disk, path, header, bytes)?;
+            (scan, recovered.torn_bytes) = read_last(disk, path, header)?;
         }
         let mut each = |entry| each(path, entry);
-        replay_segment(path, &bytes, header, after, &mut next, &mut recovered, &mut each)?;
+        replay_segment(&mut scan, header, after, &mut next, &mut recovered, &mut each)?;
     }
     recovered.last = if segments.is_empty() { 0 } else { next - 1 };
     Ok(recovered)
 }
 
-/// The last segment as it can be read, and how much of it is a torn tail.
+/// The last segment as far as it can be read, and how much behind that is a torn tail.
 ///
 /// Groups that are written while it is read may be there but for their beginning, as if that were
 /// damaged: what looks so is read again, and only damage stays.
@@ -114,20 +113,23 @@ fn read_last(
     disk: &dyn Disk,
     path: &Path,
     header: SegmentHeader,
-    mut bytes: Vec<u8>,
-) -> Result<(Vec<u8>, u64), ReplayError> {
+) -> Result<(Scan, u64), ReplayError> {
     let mut ended_before = None;
     loop {
+        let mut scan = Scan::open(disk, path).context("read", path)?;
         let (mut next, mut skipped) = (header.first, Recovered::default());
         let none = u64::MAX;
         let (_, end) =
-            replay_segment(path, &bytes, header, none, &mut next, &mut skipped, &mut |_| {})?;
-        match torn_tail(path, &bytes, header, end, next) {
-            Ok(torn) => return Ok((bytes, torn)),
+            replay_segment(&mut scan, header, none, &mut next, &mut skipped, &mut |_| {})?;
+        let tail = scan.tail(end).context("read", path)?;
+        match torn_tail(path, &tail, header, end, next) {
+            Ok(torn) => {
+                scan.end_at(end);
+                return Ok((scan, torn));
+            }
             Err(error) if ended_before == Some(end) => return Err(error),
             Err(_) => ended_before = Some(end),
         }
-        bytes = disk.read(path).context("read", path)?;
     }
 }
 
@@ -155,13 +157,15 @@ fn list(disk: &dyn Disk, directory: &Path) -> Result<Listing, ReplayError> {
     Ok((segments, spares))
 }
 
-fn read_header(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, ReplayError> {
+fn read_header(scan: &mut Scan) -> Result<SegmentHeader, ReplayError> {
+    let path = scan.path().to_path_buf();
+    let bytes = scan.header().context("read", &path)?;
     SegmentHeader::decode(bytes).map_err(|bad| match bad {
         BadHeader::Version(found) => {
-            ReplayError::FormatVersion { file: path.to_path_buf(), found, expected: FORMAT_VERSION }
+            ReplayError::FormatVersion { file: path, found, expected: FORMAT_VERSION }
         }
         BadHeader::Damaged(why) => {
-            ReplayError::Damaged { file: path.to_path_buf(), offset: 0, why: why.to_owned() }
+            ReplayError::Damaged { file: path, offset: 0, why: why.to_owned() }
         }
     })
 }
@@ -169,25 +173,24 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, ReplayError> 
 /// Hands over the records of one segment and answers with the offsets of the first one handed over
 /// and behind the last good one.
 fn replay_segment(
-    path: &Path,
-    bytes: &[u8],
+    scan: &mut Scan,
     header: SegmentHeader,
     after: u64,
     next: &mut u64,
     recovered: &mut Recovered,
     each: &mut dyn FnMut(Entry),
-) -> Result<(usize, usize), ReplayError> {
-    let (mut from, mut offset) = (None, DATA_START);
-    while let Some(Ok(whole)) = bytes.get(offset..).and_then(|rest| entry::check(rest, header.salt))
-    {
+) -> Result<(u64, u64), ReplayError> {
+    let path = scan.path().to_path_buf();
+    let (mut from, mut offset) = (None, DATA_START as u64);
+    while let Some(Ok(whole)) = scan.entry(offset, header.salt).context("read", &path)? {
         let sequence = whole.header.sequence;
         if sequence != *next {
             break;
         }
         if sequence > after {
             let ops = whole.ops().map_err(|why| ReplayError::Damaged {
-                file: path.to_path_buf(),
-                offset: offset as u64,
+                file: path.clone(),
+                offset,
                 why,
             })?;
             from.get_or_insert(offset);
@@ -196,24 +199,23 @@ fn replay_segment(
             each(Entry { sequence, shard: ShardId(whole.header.shard), ops });
         }
         *next += 1;
-        offset += whole.len();
+        offset += whole.len() as u64;
     }
     Ok((from.unwrap_or(offset), offset))
 }
 
-/// How many bytes behind `end` belong to records that were not finished.
+/// How many bytes of `tail`, which begins at `end`, belong to records that were not finished.
 ///
 /// # Errors
 ///
 /// When they were: records of a later group are there, so record `next` had been synced.
 fn torn_tail(
     path: &Path,
-    bytes: &[u8],
+    tail: &[u8],
     header: SegmentHeader,
-    end: usize,
+    end: u64,
     next: u64,
 ) -> Result<u64, ReplayError> {
-    let tail = bytes.get(end..).unwrap_or_default();
     let mut torn = match entry::check(tail, header.salt) {
         Some(Err(Header { sequence, length, .. })) if sequence == next => {
             tail.len().min(HEADER_BYTES + length as usize)
@@ -241,7 +243,7 @@ fn torn_tail(
         if header.synced && whole.header.group_first() > next {
             let why = format!("record {next} does not check, but record {sequence} behind it does");
             let file = path.to_path_buf();
-            return Err(ReplayError::Damaged { file, offset: end as u64, why });
+            return Err(ReplayError::Damaged { file, offset: end, why });
         }
         torn = torn.max(here + whole.len());
     }
@@ -286,7 +288,7 @@ impl<'a> Sums<'a> {
 
 const SUM_EVERY: usize = 1_024;
 
-/// Ends the file behind its last record, and makes what was replayed, `needed` from byte `from` on,
+/// Ends the file behind its last record, and makes what was replayed, all between `from` and `end`,
 /// safe: it counts as stored from now on.
 ///
 /// It is written once more for that. A process that was killed may have left records that are in the
@@ -295,14 +297,16 @@ const SUM_EVERY: usize = 1_024;
 fn write_again(
     disk: &dyn Disk,
     directory: &Path,
-    path: &Path,
-    from: usize,
-    needed: &[u8],
+    mut scan: Scan,
+    from: u64,
+    end: u64,
 ) -> Result<(), ReplayError> {
-    let file = disk.open(path).context("open", path)?;
-    file.set_len((from + needed.len()) as u64).context("truncate", path)?;
-    file.write_at(needed, from as u64).context("write", path)?;
-    file.sync_all().context("sync", path)?;
+    let path = scan.path().to_path_buf();
+    let file = disk.open(&path).context("open", &path)?;
+    file.set_len(end).context("truncate", &path)?;
+    let again = scan.pieces(from, end, &mut |bytes, offset| file.write_at(bytes, offset));
+    again.context("write", &path)?;
+    file.sync_all().context("sync", &path)?;
     Ok(disk.sync_directory(directory).context("sync", directory)?)
 }
 

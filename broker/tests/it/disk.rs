@@ -43,8 +43,8 @@ impl Disk for Recorder {
         Ok(self.file(path, FileDisk.open(path)?))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        FileDisk.read(path)
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(path, FileDisk.open_to_read(path)?))
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {

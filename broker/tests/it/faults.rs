@@ -81,8 +81,8 @@ impl Disk for FaultyDisk {
         FileDisk.open(path).map(|file| self.file(file))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        FileDisk.read(path)
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        FileDisk.open_to_read(path)
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
