@@ -212,8 +212,8 @@ impl Desk {
             }
             in_time = timeout(deadline, opening) => {
                 if in_time.is_err() {
-                    self.front.metrics.count(Metric::LimitConnectTimeout);
                     self.front.metrics.count(Metric::ConnectsRefusedTimeout);
+                    self.front.metrics.count(Metric::LimitConnectTimeout);
                     tracing::debug!(%peer, "no complete CONNECT in time");
                 }
             }

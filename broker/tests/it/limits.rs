@@ -18,7 +18,8 @@ pub(crate) fn eventually(broker: &Broker, holds: impl Fn(&Snapshot) -> bool) -> 
     loop {
         let metrics = broker.metrics();
         if holds(&metrics) {
-            return metrics;
+            // Not what was read just now: the numbers of one reading are not all of one moment.
+            return broker.metrics();
         }
         assert!(begin.elapsed() < PATIENCE, "{metrics:?}");
         std::thread::yield_now();
