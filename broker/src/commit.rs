@@ -122,6 +122,13 @@ impl Gate {
         }
     }
 
+    /// The same, for so long at most; whether it is met.
+    pub(crate) fn wait_for(&self, timeout: Duration, mut met: impl FnMut() -> bool) -> bool {
+        let changes = lock(&self.changes);
+        let waited = self.changed.wait_timeout_while(changes, timeout, |()| !met());
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     pub(crate) fn changed(&self) {
         // Taken so that the change cannot fall between the question and the wait.
         drop(lock(&self.changes));

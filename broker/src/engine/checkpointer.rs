@@ -11,6 +11,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::commit::{Frozen, Hub, Lane, count, lock};
 use crate::store::overlay::Rows;
@@ -57,8 +58,19 @@ pub(super) struct Span {
 impl Checkpointer {
     /// The thread: until the engine ends or fails.
     pub(super) fn run(mut self) {
+        let hub = Arc::clone(&self.hub);
+        let mut before = 0;
         loop {
-            self.hub.gate.wait_until(|| self.ended() || self.is_ready());
+            while !hub.gate.wait_for(LULL, || self.ended() || self.is_ready()) {
+                // Nothing has come for a while: now it costs nobody anything, a start after a crash
+                // has less to replay, and what was deleted gives back its room.
+                let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
+                let enough = uncovered >= self.checkpoint_bytes / 16;
+                if enough && uncovered == before {
+                    hub.wanted.store(true, Ordering::Release);
+                }
+                before = uncovered;
+            }
             if self.ended() {
                 return;
             }
@@ -176,6 +188,9 @@ impl Checkpointer {
         hub.stir();
     }
 }
+
+/// So long without a record, and what there is goes into the store.
+const LULL: Duration = Duration::from_secs(2);
 
 /// What a shard has frozen, or left when it went.
 fn frozen_by(lane: &Lane) -> Frozen {

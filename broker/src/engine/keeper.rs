@@ -1,8 +1,9 @@
 //! The keeper of bases: writes a new one when the journal behind the last has grown enough.
 //!
 //! A base costs reading and writing all rows, so there is one for each `EngineOptions::base_bytes`
-//! of journal, or for twice its own size if that is more: then it adds at most half to what the
-//! journal writes. Nobody waits for it: its thread is of low priority, writes in pieces, rests as
+//! of journal, or for twice what it takes itself if that is more: then it adds at most half to what
+//! the journal writes. What the last one holds that has gone since counts as journal does: when most
+//! rows have gone, the next one is cheap, and the room of both is wanted back. Nobody waits for it: its thread is of low priority, writes in pieces, rests as
 //! long as it worked, and gives up, with the journal just kept longer, where the disk is short.
 
 use std::fs::{self, File};
@@ -32,6 +33,8 @@ pub(super) struct Keeper {
     pub(super) bases: Vec<Found>,
     /// The size of the newest, in bytes.
     pub(super) size: u64,
+    /// One failed: none before the journal is so long.
+    pub(super) not_before: u64,
     /// Of `EngineOptions::base_bytes`.
     pub(super) journal_bytes: u64,
     /// Below so many free bytes none is written.
@@ -74,7 +77,7 @@ impl Keeper {
                 Err(NoBase::Disk(error)) => {
                     tracing::warn!("no new base, and the journal is kept longer: {error}");
                     // Not before as much again has come.
-                    self.size = self.size.max(self.kept() / 2 + self.journal_bytes / 2);
+                    self.not_before = self.kept() + self.size + self.journal_bytes;
                 }
                 Err(NoBase::Store(failure)) => return hub.fail(failure),
             }
@@ -96,12 +99,14 @@ impl Keeper {
         // A crash may have left a checkpoint half done. Before one is done again, rows of the
         // journal's tail are not whole in the store, and nobody reads them there.
         let settled = || lock(&self.at_start).iter().all(|rows| rows.is_empty());
+        let next_size = self.store.live_bytes().unwrap_or(self.size);
+        let waste = self.kept() + self.size.saturating_sub(next_size);
         let enough = if self.hub.disk_low.load(Ordering::Acquire) {
-            self.kept() >= (self.size / 4).max(PIECE_BYTES / 4)
+            (self.size / 4).max(PIECE_BYTES / 4)
         } else {
-            self.kept() >= self.journal_bytes.max(self.size.saturating_mul(2))
+            self.journal_bytes.max(next_size.saturating_mul(2)).max(self.not_before)
         };
-        (self.wanted.load(Ordering::Acquire) || enough) && settled()
+        (self.wanted.load(Ordering::Acquire) || waste >= enough) && settled()
     }
 
     /// Reads the newest base once, so that damage to it is found while there is another way out.
@@ -138,7 +143,7 @@ impl Keeper {
         };
         let path = base::publish(&self.folder, &draft, complete_to)?;
         self.bases.insert(0, Found { path, complete_to });
-        self.size = totals.bytes;
+        (self.size, self.not_before) = (totals.bytes, 0);
         count(&hub.counters.bases, 1);
         count(&hub.counters.base_bytes, totals.bytes);
         hub.based.store(complete_to, Ordering::Release);

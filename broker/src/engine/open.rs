@@ -226,6 +226,7 @@ fn keep(
         copying,
         bases: bases.found,
         size: bases.size,
+        not_before: 0,
         journal_bytes: options.base_bytes.max(1),
         reserve_bytes: options.disk_reserve_bytes,
         wanted,

@@ -74,7 +74,7 @@ pub struct EngineOptions {
     /// How long a record that nobody waits for may wait for a group to join.
     pub lazy_flush: Duration,
     /// How much journal is kept before a base is written, in bytes, from which the store can be made
-    /// anew; twice the size of the last base if that is more.
+    /// anew; twice the size of all rows if that is more.
     pub base_bytes: u64,
     /// When the store is compared with base and journal at the start.
     pub compare: Compare,
@@ -94,10 +94,10 @@ impl EngineOptions {
             shards: 1,
             segment_bytes: 64 << 20,
             checkpoint_bytes: 16 << 20,
-            base_bytes: 256 << 20,
+            base_bytes: 64 << 20,
             compare: Compare::AfterCrash,
             lazy_flush: Duration::from_millis(25),
-            cache_bytes: 16 << 20,
+            cache_bytes: 8 << 20,
             disk_reserve_bytes: 1 << 30,
         }
     }

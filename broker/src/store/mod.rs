@@ -76,6 +76,11 @@ pub trait Store: Send + Sync + Debug {
     fn spare_bytes(&self) -> Option<u64> {
         Some(0)
     }
+
+    /// What its rows took at the last flush, keys and values. `None`: it does not count.
+    fn live_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Looks at rows as they come, and says which are worth fetching.

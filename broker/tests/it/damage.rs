@@ -12,8 +12,13 @@ use crate::support::{put, scan};
 pub(crate) fn base_of(engine: &Engine, shards: &mut Shards) {
     let before = engine.stats().bases;
     engine.base();
+    until_bases(engine, shards, before + 1);
+}
+
+/// Waits until so many bases have been written.
+pub(crate) fn until_bases(engine: &Engine, shards: &mut Shards, bases: u64) {
     let start = std::time::Instant::now();
-    while engine.stats().bases == before {
+    while engine.stats().bases < bases {
         assert!(engine.failure().is_none(), "{:?}", engine.failure());
         assert!(start.elapsed() < PATIENCE, "no base was written");
         shards.poll();

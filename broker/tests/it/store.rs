@@ -25,7 +25,7 @@ use tidings_broker::store::{Store, StoreFailure, Visitor, read};
 use tidings_core::record::{KeyRange, Op, Position, Query, Record};
 use tidings_core::slot::Slot;
 
-use crate::damage::base_of;
+use crate::damage::{base_of, until_bases};
 use crate::support::{
     Model, PATIENCE, Random, Shards, apply, assert_same, copy, delete, everything, options, put,
     query, scan, urgent,
@@ -596,6 +596,34 @@ fn a_checkpoint_begins_when_many_rows_are_in_memory_however_small_the_journal() 
     let ops = (0..100_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
     shards.store(0, ops);
     shards.until(|_| engine.stats().checkpoints == 1);
+}
+
+#[test]
+fn a_checkpoint_begins_when_nothing_has_come_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { checkpoint_bytes: 1 << 20, ..options(dir.path()) };
+    let (engine, mut shards) = open(options);
+    shards.store(0, vec![put(b"much", &[0; 1 << 17])]);
+    shards.until(|_| engine.stats().checkpoints == 1);
+}
+
+#[test]
+fn a_base_of_what_has_gone_makes_room_before_much_journal_has_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { base_bytes: 1 << 20, ..options(dir.path()) };
+    let (engine, mut shards) = open(options);
+    for number in 0..100_u64 {
+        shards.store(0, vec![put(&number.to_be_bytes(), &value(20_000, number as u8))]);
+    }
+    shards.checkpoint(&engine);
+    base_of(&engine, &mut shards);
+    let (bases, bytes) = (engine.stats().bases, engine.stats().base_bytes);
+    for number in 0..100_u64 {
+        shards.store(0, vec![delete(&number.to_be_bytes())]);
+    }
+    shards.checkpoint(&engine);
+    until_bases(&engine, &mut shards, bases + 1);
+    assert!(engine.stats().base_bytes < bytes + 100_000);
 }
 
 #[test]

@@ -210,8 +210,8 @@ section! {
         /// The same in hundredths of the disk; the larger of the two holds.
         reserve_percent: u64 = 5, Kind::Number(0, 50);
         /// Bytes of journal that are kept before a base is written, from which the store can be made
-        /// anew; twice the size of the last base, if that is more.
-        base_bytes: u64 = 256 * MIB, Kind::Number(MIB, 64 * GIB);
+        /// anew; twice the size of all rows, if that is more.
+        base_bytes: u64 = 64 * MIB, Kind::Number(MIB, 64 * GIB);
         /// When each row of the store is compared with base and journal at the start, and the store
         /// made anew where it differs: "after-crash", "always" or "never".
         compare: Compare = Compare::AfterCrash,

@@ -12,6 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct SledStore {
     /// Held for writing only while another generation takes over.
     current: RwLock<Tree>,
     upkeep: Mutex<Upkeep>,
+    /// What [`Upkeep::live_bytes`] was at the last flush: that one is held while the disk works.
+    live_bytes: AtomicU64,
 }
 
 /// What only the thread that writes looks at.
@@ -42,8 +45,9 @@ struct Upkeep {
     /// About what the rows take, keys and values.
     live_bytes: u64,
     complete_to: u64,
-    /// What the file took when its rows had just been moved there; 0: not known.
-    fresh_bytes: u64,
+    /// How many times as large as its rows the file was when they had just been moved there, but for
+    /// what may be waste whatever there is; 0: it was not, or nobody knows.
+    fresh_factor: u64,
     moving: Option<Moving>,
 }
 
@@ -95,11 +99,12 @@ impl SledStore {
         let folder = current.as_ref().map_or_else(|| directory.into(), |it| directory.join(it));
         remove_others(directory, current.as_deref()).map_err(cannot_open)?;
         let tree = Tree::open(&folder, directory, cache_bytes)?;
+        // Not known of a store that never counted: the next move will.
+        let live_bytes = tree.noted(Note::LiveBytes)?.unwrap_or(0);
         let upkeep = Upkeep {
-            // Not known of a store that never counted: the next move will.
-            live_bytes: tree.noted(Note::LiveBytes)?.unwrap_or(0),
+            live_bytes,
             complete_to: tree.noted(Note::CompleteTo)?.unwrap_or(0),
-            fresh_bytes: 0,
+            fresh_factor: 0,
             moving: None,
         };
         Ok(Self {
@@ -108,6 +113,7 @@ impl SledStore {
             waste_bytes: WASTE_BYTES,
             current: RwLock::new(tree),
             upkeep: Mutex::new(upkeep),
+            live_bytes: AtomicU64::new(live_bytes),
         })
     }
 
@@ -121,10 +127,10 @@ impl SledStore {
     /// Whether so much of the file is waste that the rows are better moved.
     fn is_wasteful(&self, upkeep: &Upkeep) -> Result<bool, StoreFailure> {
         let bytes = self.read(Tree::disk_bytes)?;
-        let reasonable = upkeep.live_bytes.saturating_mul(WASTE_FACTOR);
         // Rows that take more than is reasonable even when fresh are not moved for ever.
-        let fresh = upkeep.fresh_bytes.saturating_mul(2);
-        Ok(bytes > reasonable.max(fresh).saturating_add(self.waste_bytes))
+        let factor = upkeep.fresh_factor.saturating_mul(2).max(WASTE_FACTOR);
+        let reasonable = upkeep.live_bytes.saturating_mul(factor);
+        Ok(bytes > reasonable.saturating_add(self.waste_bytes))
     }
 
     fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
@@ -171,7 +177,8 @@ impl SledStore {
         let name = to.folder().file_name().unwrap_or_default().to_os_string();
         point_to(&self.directory, &name.to_string_lossy()).map_err(io)?;
         upkeep.live_bytes = live_bytes;
-        upkeep.fresh_bytes = to.disk_bytes()?;
+        let fresh_bytes = to.disk_bytes()?.saturating_sub(self.waste_bytes);
+        upkeep.fresh_factor = fresh_bytes.div_ceil(live_bytes.max(1));
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, to);
         drop(current);
@@ -238,6 +245,7 @@ impl Store for SledStore {
     fn flush(&self, complete_to: u64) -> Result<(), StoreFailure> {
         let mut upkeep = self.upkeep();
         upkeep.complete_to = complete_to;
+        self.live_bytes.store(upkeep.live_bytes, Ordering::Relaxed);
         self.read(|tree| {
             // Twice: the number must never be durable before what it speaks of.
             tree.flush()?;
@@ -256,6 +264,10 @@ impl Store for SledStore {
         let upkeep = self.upkeep.try_lock().ok()?;
         let file = self.read(Tree::disk_bytes).ok()?;
         Some(file.saturating_sub(upkeep.live_bytes.saturating_mul(WASTE_FACTOR)))
+    }
+
+    fn live_bytes(&self) -> Option<u64> {
+        Some(self.live_bytes.load(Ordering::Relaxed))
     }
 
     fn tidy(&self) -> Result<bool, StoreFailure> {
