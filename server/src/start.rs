@@ -36,6 +36,14 @@ use crate::users;
 /// Serves until a signal or a failure ends it.
 pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let config = settings.config;
+    let data = &config.data.dir;
+    if data.exists() && !data.is_dir() {
+        let message = format_args!(
+            "data.dir: {} is no folder; name one that is or is not there",
+            data.display()
+        );
+        return Err(Failure::new(Exit::Config, message));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -288,6 +296,7 @@ fn start_failure(error: StartError) -> Failure {
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
             OpenError::NotAStore { .. }
+            | OpenError::NoStore { .. }
             | OpenError::FormatVersion { .. }
             | OpenError::Damaged { .. }
             | OpenError::Base { .. }

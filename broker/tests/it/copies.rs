@@ -151,7 +151,7 @@ fn a_copy_that_is_damaged_anywhere_makes_no_store() {
     let error = restore(&good[..], Path::new("copy"), other.path(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, CopyError::NotEmpty { .. }), "{error}");
     let error = backup(other.path(), Vec::new(), Path::new("copy"), &mut |_| {}).unwrap_err();
-    assert!(matches!(error, CopyError::Open(OpenError::NotAStore { .. })), "{error}");
+    assert!(matches!(error, CopyError::Open(OpenError::NoStore { .. })), "{error}");
     let base = tidings_broker::base::find(dir.path()).unwrap()[0].path.clone();
     let base = fs::read(base).unwrap();
     let error = restore(&base[..], Path::new("b"), &folder.join("x"), &mut |_| {}).unwrap_err();
