@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidings_broker::base::{Block, Reader};
 use tidings_broker::engine::{CopyError, Engine, EngineOptions, OpenError, backup, restore};
 
-use crate::damage::{base_of, record};
+use crate::damage::{base_of, record, until_bases};
 use crate::support::{Model, Random, Shards, apply, assert_same, options, put, scan};
 
 fn copy_of(dir: &Path) -> Vec<u8> {
@@ -28,7 +28,6 @@ fn a_copy_taken_while_the_engine_serves_holds_what_was_stored_before() {
     let dir = tempfile::tempdir().unwrap();
     let many = EngineOptions {
         checkpoint_bytes: 400_000,
-        base_bytes: 900_000,
         segment_bytes: 64 << 10,
         ..options(dir.path())
     };
@@ -52,12 +51,15 @@ fn a_copy_taken_while_the_engine_serves_holds_what_was_stored_before() {
             ops.push(put(&[200], &number.to_be_bytes()));
             shards.store(0, ops);
             stored.store(number, Ordering::Release);
+            if number % 1_000 == 0 {
+                engine.base();
+            }
         }
+        until_bases(&engine, &mut shards, 1);
         done.store(true, Ordering::Release);
         copier.join().unwrap()
     });
     assert!(copies.len() >= 3, "{} copies were taken", copies.len());
-    assert!(engine.stats().bases > 0, "{:?}", engine.stats());
     let step = copies.len().div_ceil(6);
     for (before, copy) in copies.iter().step_by(step) {
         let (_dir, folder) = restored(copy);
