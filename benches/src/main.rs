@@ -1,0 +1,70 @@
+//! `tidings-bench`: puts load on any MQTT broker and measures, or is a bare relay to compare with.
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+mod commands {
+    use std::process::ExitCode;
+
+    use clap::{Parser, Subcommand};
+    use tidings_bench::options::Options;
+    use tidings_bench::relay::{Relay, RelayOptions};
+
+    /// Puts load on any MQTT broker, by its address, and measures
+    #[derive(Debug, Parser)]
+    #[command(
+        version,
+        after_help = "Exit codes: 0 all came; 1 messages of QoS 1 or 2 were lost, or came \
+                                     in another order, or twice with QoS 2; 2 the run did not come about"
+    )]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Command {
+        /// Put load on a broker
+        Load(Box<Options>),
+        /// Be a bare relay: what sockets alone cost
+        Relay(RelayOptions),
+    }
+
+    pub(crate) fn run() -> ExitCode {
+        let failed = |why: String| {
+            eprintln!("tidings-bench: {why}");
+            ExitCode::from(2)
+        };
+        match Cli::parse().command {
+            Command::Load(options) => match tidings_bench::load::run(&options) {
+                Ok(report) => {
+                    if options.json {
+                        println!("{}", report.json());
+                    } else {
+                        print!("{}", report.table());
+                    }
+                    if report.kept_its_word() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(why) => failed(why),
+            },
+            Command::Relay(options) => match Relay::start(&options) {
+                Ok(relay) => {
+                    eprintln!("a bare relay listens on {}", relay.address());
+                    relay.run(|| true).map_or_else(failed, |()| ExitCode::SUCCESS)
+                }
+                Err(why) => failed(why),
+            },
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    commands::run()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("tidings-bench: needs Linux, which tells what the broker's process took");
+    ExitCode::from(2)
+}
