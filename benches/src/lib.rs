@@ -9,6 +9,8 @@
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+mod crowd;
+#[cfg(target_os = "linux")]
 pub mod latency;
 #[cfg(target_os = "linux")]
 pub mod load;
@@ -21,6 +23,8 @@ mod opening;
 #[cfg(target_os = "linux")]
 pub mod options;
 #[cfg(target_os = "linux")]
+mod post;
+#[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod progress;
@@ -28,6 +32,8 @@ mod progress;
 pub mod relay;
 #[cfg(target_os = "linux")]
 pub mod report;
+#[cfg(target_os = "linux")]
+mod sessions;
 #[cfg(target_os = "linux")]
 mod stage;
 #[cfg(target_os = "linux")]

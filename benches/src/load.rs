@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::meter::Meter;
 use crate::options::{Options, Work};
 use crate::report::Report;
-use crate::{process, steady};
+use crate::{crowd, process, sessions, steady};
 
 /// Does what the options say.
 pub fn run(options: &Options) -> Result<Report, String> {
@@ -18,7 +18,10 @@ pub fn run(options: &Options) -> Result<Report, String> {
     more_files();
     match options.work {
         Work::Pair | Work::Fanout => steady::run(options, &mut meter, clock),
-        other => Err(format!("{}: not there yet", other.name())),
+        Work::Offline => sessions::offline(options, &mut meter, clock),
+        Work::Storm => sessions::storm(options, &mut meter, clock),
+        Work::Idle => crowd::idle(options, &mut meter, clock),
+        Work::Churn => crowd::churn(options, &mut meter, clock),
     }
 }
 

@@ -6,6 +6,9 @@ use crate::clock::Clock;
 use crate::latency::{Latencies, Summary};
 use crate::process::Usage;
 
+/// How often samples are taken.
+const SAMPLE_EVERY_NS: u64 = 200_000_000;
+
 /// Where a run stood at a time.
 #[derive(Debug, Clone, Default)]
 struct Sample {
@@ -71,6 +74,8 @@ pub struct BrokerUse {
     pub rss_most_kib: u64,
     /// By how much it grew.
     pub rss_grown_kib: i64,
+    /// The same in bytes, for each that was counted.
+    pub rss_grown_bytes_each: f64,
     /// Bytes given to the disk, where the system says so.
     pub written_bytes: Option<u64>,
     /// How often it waited.
@@ -142,9 +147,12 @@ impl Meter {
         });
     }
 
-    /// Nanoseconds since the last sample.
-    pub(crate) fn idle_ns(&self) -> u64 {
-        self.samples.last().map_or(u64::MAX, |it| self.clock.now().saturating_sub(it.at))
+    /// Says how far it is, where the last sample is long ago.
+    pub(crate) fn tick(&mut self, count: u64, deliveries: u64) {
+        let last = self.samples.last().map_or(0, |it| it.at);
+        if self.clock.now().saturating_sub(last) >= SAMPLE_EVERY_NS {
+            self.sample(count, deliveries);
+        }
     }
 
     /// The figures of the phase between the first sample and the last.
@@ -194,13 +202,16 @@ fn broker(pid: u32, first: &Sample, last: &Sample, ns: f64, count: u64) -> Optio
     let (before, after) = (first.broker.as_ref()?, last.broker.as_ref()?);
     let cpu = float(after.cpu_ns_since(before));
     let written = after.written.zip(before.written);
+    let grown = after.rss_kib.0.cast_signed() - before.rss_kib.0.cast_signed();
     Some(BrokerUse {
         pid,
         cpu_us_each: per(cpu / 1e3, float(count)),
         cpu_percent: 100.0 * per(cpu, ns),
         rss_kib: after.rss_kib.0,
         rss_most_kib: after.rss_kib.1,
-        rss_grown_kib: after.rss_kib.0.cast_signed() - before.rss_kib.0.cast_signed(),
+        rss_grown_kib: grown,
+        #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 KiB")]
+        rss_grown_bytes_each: per(grown as f64 * 1024.0, float(count)),
         written_bytes: written.map(|(after, before)| after.saturating_sub(before)),
         switches_voluntary: after.switches.0.saturating_sub(before.switches.0),
         switches_involuntary: after.switches.1.saturating_sub(before.switches.1),

@@ -51,6 +51,29 @@ impl Door {
         format!("bench/{}/{number}", self.tag)
     }
 
+    /// Begins connection `at`, from the address of the `nth`, as this guest.
+    pub(crate) fn knock(
+        &self,
+        mesh: &mut Mesh,
+        at: usize,
+        nth: usize,
+        guest: &Guest,
+    ) -> Result<(), String> {
+        mesh.open(at, self.address, self.source(nth)).map_err(|error| {
+            format!("connection {at} to {}: {error}{}", self.address, mend(&error))
+        })?;
+        let connect = Connect {
+            version: self.version,
+            clean_start: guest.clean,
+            client_id: &format!("b{}{}", self.tag, guest.name),
+            keep_alive: 0,
+            user: self.user.as_deref(),
+            password: self.password.as_deref(),
+        };
+        mesh.outs().put(at, |out| put_connect(out, &connect));
+        Ok(())
+    }
+
     /// The address that connection `at` comes from, if it is not left to the system.
     fn source(&self, at: usize) -> Option<IpAddr> {
         let nth = u8::try_from(at / PER_SOURCE).unwrap_or(u8::MAX - 1);
@@ -143,6 +166,11 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// When each began to connect.
+    pub(crate) fn began(&self) -> &[u64] {
+        &self.began
+    }
+
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
         self.open
@@ -173,20 +201,7 @@ impl<'a> Opening<'a> {
                     (State::Connecting, self.due.unwrap_or_else(|| self.clock.now()));
             }
             self.under_way += 1;
-            mesh.open(at, door.address, door.source(at)).map_err(|error| {
-                format!("connection {at} to {}: {error}{}", door.address, mend(&error))
-            })?;
-            let guest = (self.guest)(nth);
-            let client_id = format!("b{}{}", door.tag, guest.name);
-            let connect = Connect {
-                version: door.version,
-                clean_start: guest.clean,
-                client_id: &client_id,
-                keep_alive: 0,
-                user: door.user.as_deref(),
-                password: door.password.as_deref(),
-            };
-            mesh.outs().put(at, |out| put_connect(out, &connect));
+            door.knock(mesh, at, at, &(self.guest)(nth))?;
         }
         Ok(())
     }

@@ -91,12 +91,10 @@ impl Report {
                     phase.name
                 ));
             }
-            if phase.broker.is_none() {
-                warnings.push(format!(
-                    "{}: the broker's process is not known, so nothing is said of it; give --pid",
-                    phase.name
-                ));
-            }
+        }
+        if phases.iter().all(|phase| phase.broker.is_none()) {
+            let why = "the broker's process is not known, so nothing is said of it; give --pid";
+            warnings.push(why.into());
         }
         Self { settings, phases, verdict, refused, warnings }
     }

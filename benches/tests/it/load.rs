@@ -79,6 +79,59 @@ fn pairs_and_groups(address: SocketAddr) {
     all_came(&run(address, "pair --pairs=3 --threads=2 --messages=10 --payload=70000"), 30, 30);
 }
 
+fn crowds(address: SocketAddr) {
+    for qos in 0..=2 {
+        let command = format!("churn --connections=3 --messages=4 --qos={qos}");
+        all_came(&run(address, &command), 12, 12);
+    }
+    all_came(&run(address, "idle --connections=20 --seconds=0"), 20, 0);
+}
+
+#[test]
+fn crowds_on_the_relay() {
+    on_relay(crowds);
+}
+
+#[test]
+fn crowds_on_tidings() {
+    on_tidings(crowds);
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report.phases.iter().map(|phase| phase.name).collect()
+}
+
+#[test]
+fn sessions_on_tidings() {
+    on_tidings(|address| {
+        for qos in [1, 2] {
+            for more in ["", "--v5", "--restart=true"] {
+                let size = "--sessions=7 --pairs=2 --messages=5 --window=3";
+                let report = run(address, &format!("offline {size} --qos={qos} {more}"));
+                let restart = more.starts_with("--restart").then_some("restart");
+                let expected = ["come", "store"].into_iter().chain(restart).chain(["drain"]);
+                assert_eq!(names(&report), expected.collect::<Vec<_>>());
+                assert_eq!(report.phases[1].count, 35, "{}", report.json());
+                all_came(&report, 35, 35);
+            }
+        }
+        for qos in 0..=2 {
+            let report = run(address, &format!("storm --sessions=20 --qos={qos}"));
+            assert_eq!(names(&report), ["come", "storm", "deliver"]);
+            all_came(&report, 20, 20);
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_keeps_no_session_is_found_out() {
+    on_relay(|address| {
+        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=0.2");
+        assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
+        assert!(!report.kept_its_word());
+    });
+}
+
 #[test]
 fn pairs_and_groups_on_the_relay() {
     on_relay(pairs_and_groups);

@@ -166,8 +166,9 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "benches",
         &[
-            "clock", "wire", "verify", "latency", "template", "process", "meter", "options", "mesh",
-            "stage", "progress", "opening", "traffic", "report", "relay", "steady", "load",
+            "clock", "wire", "verify", "latency", "template", "process", "meter", "options",
+            "mesh", "stage", "progress", "opening", "traffic", "report", "relay", "steady", "post",
+            "sessions", "crowd", "load",
         ],
     ),
     (
