@@ -41,9 +41,11 @@ pub(crate) fn idle(options: &Options, meter: &mut Meter, clock: Clock) -> Result
     }
     meter.sample(count as u64 - hold.gone, 0);
     progress.end();
-    let hold_phase = meter.phase("hold", "connections", Latencies::default());
+    let mut holding = meter.phase("hold", "connections", Latencies::default());
+    // Nothing happens: there is no rate.
+    holding.per_second = 0.0;
     let settings = Settings::of(options, format!("{count} connections"));
-    let mut report = Report::new(settings, vec![connect, hold_phase], Verdict::default(), 0);
+    let mut report = Report::new(settings, vec![connect, holding], Verdict::default(), 0);
     if hold.gone > 0 {
         report.verdict.lost = hold.gone;
         report.warnings.push(format!("{} connections were closed while they were held", hold.gone));
@@ -161,10 +163,10 @@ impl Churn<'_> {
         let Some(visitor) = self.visitors.get_mut(at) else { return Ok(()) };
         (visitor.began, visitor.heard) = (self.clock.now(), false);
         visitor.answered = self.options.qos == QoS::AtMostOnce;
-        // Ports of the visits before are not free yet: from another address.
-        let source = usize::try_from(self.visits).unwrap_or_default() % 1_000_000;
+        // The ports of visits before are not free yet: each from another address.
+        let host = Door::any_host(self.visits);
         let guest = Guest { name: format!("v{at}"), clean: true, filter: None };
-        door.knock(mesh, at, source, &guest)
+        door.knock(mesh, at, host, &guest)
     }
 
     fn go_if_done(&mut self, at: usize, outs: &mut Outs, now: u64) {

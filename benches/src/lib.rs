@@ -11,6 +11,8 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod crowd;
 #[cfg(target_os = "linux")]
+pub mod html;
+#[cfg(target_os = "linux")]
 pub mod latency;
 #[cfg(target_os = "linux")]
 pub mod load;
@@ -22,6 +24,8 @@ pub mod meter;
 mod opening;
 #[cfg(target_os = "linux")]
 pub mod options;
+#[cfg(target_os = "linux")]
+mod plot;
 #[cfg(target_os = "linux")]
 mod post;
 #[cfg(target_os = "linux")]

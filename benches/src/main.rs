@@ -38,6 +38,13 @@ mod commands {
         match Cli::parse().command {
             Command::Load(options) => match tidings_bench::load::run(&options) {
                 Ok(report) => {
+                    let command: Vec<_> = std::env::args().collect();
+                    let page = || tidings_bench::html::page(&report, &command.join(" "));
+                    if let Some(path) = &options.report
+                        && let Err(error) = std::fs::write(path, page())
+                    {
+                        return failed(format!("--report {}: {error}", path.display()));
+                    }
                     if options.json {
                         println!("{}", report.json());
                     } else {

@@ -51,15 +51,15 @@ impl Door {
         format!("bench/{}/{number}", self.tag)
     }
 
-    /// Begins connection `at`, from the address of the `nth`, as this guest.
+    /// Begins connection `at` as this guest, from an address of this machine: 0 leaves it to the system.
     pub(crate) fn knock(
         &self,
         mesh: &mut Mesh,
         at: usize,
-        nth: usize,
+        host: u8,
         guest: &Guest,
     ) -> Result<(), String> {
-        mesh.open(at, self.address, self.source(nth)).map_err(|error| {
+        mesh.open(at, self.address, self.source(host)).map_err(|error| {
             format!("connection {at} to {}: {error}{}", self.address, mend(&error))
         })?;
         let connect = Connect {
@@ -74,12 +74,21 @@ impl Door {
         Ok(())
     }
 
-    /// The address that connection `at` comes from, if it is not left to the system.
-    fn source(&self, at: usize) -> Option<IpAddr> {
-        let nth = u8::try_from(at / PER_SOURCE).unwrap_or(u8::MAX - 1);
-        let local = self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
-        (local && nth > 0).then(|| Ipv4Addr::new(127, 0, 0, nth + 1).into())
+    /// One of many addresses of this machine.
+    pub(crate) fn any_host(nth: u64) -> u8 {
+        u8::try_from(nth % 250).unwrap_or_default()
     }
+
+    /// Where that is not left to the system; only to a broker at 127.0.0.1.
+    fn source(&self, host: u8) -> Option<IpAddr> {
+        let local = self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        (local && host > 0).then(|| Ipv4Addr::new(127, 0, 0, host.saturating_add(1)).into())
+    }
+}
+
+/// Many connections come from several addresses.
+fn host_of(at: usize) -> u8 {
+    u8::try_from(at / PER_SOURCE).unwrap_or(u8::MAX)
 }
 
 /// Somebody who comes.
@@ -119,6 +128,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) refused: u64,
     /// Whether one that is turned away comes again.
     pub(crate) insists: bool,
+    /// Whether everybody comes from another address, as far as this machine has some.
+    pub(crate) spread: bool,
     /// Count from here when each began to connect, where all are due at once.
     pub(crate) due: Option<u64>,
     /// From connecting to CONNACK.
@@ -157,6 +168,7 @@ impl<'a> Opening<'a> {
             open: 0,
             refused: 0,
             insists: false,
+            spread: false,
             due: None,
             connacks: Latencies::default(),
             receive_maximum: u16::MAX,
@@ -201,7 +213,8 @@ impl<'a> Opening<'a> {
                     (State::Connecting, self.due.unwrap_or_else(|| self.clock.now()));
             }
             self.under_way += 1;
-            door.knock(mesh, at, at, &(self.guest)(nth))?;
+            let host = if self.spread { Door::any_host(at as u64) } else { host_of(at) };
+            door.knock(mesh, at, host, &(self.guest)(nth))?;
         }
         Ok(())
     }

@@ -149,11 +149,16 @@ impl Report {
 }
 
 fn phase_lines(out: &mut String, phase: &Phase) {
-    let _ = write!(out, "  {:<8} {:>9.0} {}/s", phase.name, phase.per_second, phase.unit);
-    if phase.deliveries > 0 && phase.unit != "deliveries" {
-        let _ = write!(out, ", {:.0} deliveries/s", phase.deliveries_per_second);
+    let _ = write!(out, "  {:<8} ", phase.name);
+    if phase.per_second > 0.0 {
+        let _ = write!(out, "{:.0} {}/s", phase.per_second, phase.unit);
+        if phase.deliveries > 0 && phase.unit != "deliveries" {
+            let _ = write!(out, ", {:.0} deliveries/s", phase.deliveries_per_second);
+        }
+        let _ = writeln!(out, " ({} in {:.2} s)", phase.count, phase.seconds);
+    } else {
+        let _ = writeln!(out, "{} {} for {:.2} s", phase.count, phase.unit, phase.seconds);
     }
-    let _ = writeln!(out, " ({} in {:.2} s)", phase.count, phase.seconds);
     if let Some(it) = &phase.latency_us {
         let _ = writeln!(
             out,
@@ -165,13 +170,14 @@ fn phase_lines(out: &mut String, phase: &Phase) {
         let written = it.written_bytes.map_or_else(|| "?".into(), |bytes| bytes.to_string());
         let _ = writeln!(
             out,
-            "    broker: {:.2} µs each, {:.0} % of a processor, RSS {} KiB (most {}, grown {}), written \
-             {written} bytes, switches {} + {} involuntary",
+            "    broker: {:.2} µs each, {:.0} % of a processor, RSS {} KiB (most {}, grown {} = {:.0} bytes each), \
+             written {written} bytes, switches {} + {} involuntary",
             it.cpu_us_each,
             it.cpu_percent,
             it.rss_kib,
             it.rss_most_kib,
             it.rss_grown_kib,
+            it.rss_grown_bytes_each,
             it.switches_voluntary,
             it.switches_involuntary
         );
@@ -181,4 +187,37 @@ fn phase_lines(out: &mut String, phase: &Phase) {
         "    generator: {:.2} µs each, its busiest thread {:.0} % of a processor",
         phase.generator.cpu_us_each, phase.generator.busiest_thread_percent
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_a_broken_word_depends_on_the_qos() {
+        let kept = |qos: u8, verdict: Verdict| {
+            let settings = Settings {
+                version: "",
+                work: "pair",
+                clients: String::new(),
+                broker: String::new(),
+                mqtt: "3.1.1",
+                qos,
+                payload: 100,
+                window: 1,
+                batch: None,
+                rate: None,
+                persistent: false,
+                threads: 1,
+            };
+            Report::new(settings, Vec::new(), verdict, 0).kept_its_word()
+        };
+        let on_all = |verdict| [0, 1, 2].map(|qos| kept(qos, verdict));
+        let none = Verdict::default();
+        assert_eq!(on_all(none), [true; 3]);
+        assert_eq!(on_all(Verdict { lost: 1, ..none }), [true, false, false]);
+        assert_eq!(on_all(Verdict { duplicates: 1, ..none }), [true, true, false]);
+        assert_eq!(on_all(Verdict { reordered: 1, ..none }), [false; 3]);
+        assert_eq!(on_all(Verdict { foreign: 1, ..none }), [false; 3]);
+    }
 }

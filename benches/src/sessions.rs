@@ -219,6 +219,8 @@ impl<'a> Run<'a> {
         let (door, sessions) = (self.door, self.options.sessions);
         let guest = |nth| Guest { filter: None, ..member(door, self.options.qos, nth) };
         let mut opening = Opening::new(door, 0..sessions, &guest, self.clock);
+        // So many come from many places: brokers have bounds for what one address may do.
+        opening.spread = true;
         (opening.insists, opening.due) = (true, Some(self.clock.now()));
         self.meter.begin();
         opening.complete(&mut self.mesh, usize::MAX)?;

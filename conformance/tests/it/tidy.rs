@@ -167,8 +167,8 @@ const LADDERS: [(&str, &[&str]); 9] = [
         "benches",
         &[
             "clock", "wire", "verify", "latency", "template", "process", "meter", "options",
-            "mesh", "stage", "progress", "opening", "traffic", "report", "relay", "steady", "post",
-            "sessions", "crowd", "load",
+            "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "html", "relay",
+            "steady", "post", "sessions", "crowd", "load",
         ],
     ),
     (
