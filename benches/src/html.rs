@@ -60,7 +60,7 @@ fn section(phase: &Phase) -> String {
     if phase.per_second > 0.0 {
         figure(&format!("{}/s", phase.unit), short(phase.per_second));
     }
-    if phase.deliveries > 0 {
+    if phase.deliveries > 0 && phase.unit != "deliveries" {
         figure("deliveries/s", short(phase.deliveries_per_second));
     }
     if let Some(it) = &phase.latency_us {

@@ -9,6 +9,8 @@
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+pub mod compare;
+#[cfg(target_os = "linux")]
 mod crowd;
 #[cfg(target_os = "linux")]
 pub mod html;
@@ -24,6 +26,8 @@ pub mod meter;
 mod opening;
 #[cfg(target_os = "linux")]
 pub mod options;
+#[cfg(target_os = "linux")]
+pub mod peers;
 #[cfg(target_os = "linux")]
 mod plot;
 #[cfg(target_os = "linux")]

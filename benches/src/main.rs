@@ -7,6 +7,7 @@ mod commands {
     use std::process::ExitCode;
 
     use clap::{Parser, Subcommand};
+    use tidings_bench::compare::{self, CompareOptions};
     use tidings_bench::options::Options;
     use tidings_bench::relay::{Relay, RelayOptions};
 
@@ -15,7 +16,7 @@ mod commands {
     #[command(
         version,
         after_help = "Exit codes: 0 all came; 1 messages of QoS 1 or 2 were lost, or came \
-                                     in another order, or twice with QoS 2; 2 the run did not come about"
+                                     in another order, or twice with QoS 0 or 2; 2 the run did not come about"
     )]
     struct Cli {
         #[command(subcommand)]
@@ -28,6 +29,8 @@ mod commands {
         Load(Box<Options>),
         /// Be a bare relay: what sockets alone cost
         Relay(RelayOptions),
+        /// Start several brokers in turn, give each the same work, and print a table
+        Compare(CompareOptions),
     }
 
     pub(crate) fn run() -> ExitCode {
@@ -38,8 +41,9 @@ mod commands {
         match Cli::parse().command {
             Command::Load(options) => match tidings_bench::load::run(&options) {
                 Ok(report) => {
-                    let command: Vec<_> = std::env::args().collect();
-                    let page = || tidings_bench::html::page(&report, &command.join(" "));
+                    let words: Vec<_> = std::env::args().skip(1).collect();
+                    let command = format!("tidings-bench {}", words.join(" "));
+                    let page = || tidings_bench::html::page(&report, &command);
                     if let Some(path) = &options.report
                         && let Err(error) = std::fs::write(path, page())
                     {
@@ -51,6 +55,13 @@ mod commands {
                         print!("{}", report.table());
                     }
                     if report.kept_its_word() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(why) => failed(why),
+            },
+            Command::Compare(options) => match compare::run(&options, |line| eprintln!("{line}")) {
+                Ok(page) => {
+                    print!("{page}");
+                    ExitCode::SUCCESS
                 }
                 Err(why) => failed(why),
             },

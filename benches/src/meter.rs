@@ -174,8 +174,11 @@ impl Meter {
             (Some(before), Some(after)) => float(of(after, before)),
             _ => 0.0,
         };
+        // The last sample may come close behind another: too little time for a rate.
         let points = self.samples.windows(2).filter_map(|pair| match pair {
-            [before, after] => Some(point(before, after)),
+            [before, after] if after.at - before.at > SAMPLE_EVERY_NS / 10 => {
+                Some(point(before, after))
+            }
             _ => None,
         });
         Phase {

@@ -125,7 +125,7 @@ impl Plot {
             Across::Time => (0..=4)
                 .map(|part| {
                     let share = f64::from(part) / 4.0;
-                    (share, format!("{:.1} s", (last - first) * share))
+                    (share, format!("{} s", short((last - first) * share)))
                 })
                 .collect(),
             Across::Quantiles => [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999]

@@ -99,12 +99,12 @@ impl Report {
         Self { settings, phases, verdict, refused, warnings }
     }
 
-    /// Whether the broker kept its word: with QoS 0 messages may be lost, and with QoS 1 come twice.
+    /// Whether the broker kept its word: with QoS 0 messages may be lost, with QoS 1 come twice.
     pub fn kept_its_word(&self) -> bool {
         let Verdict { lost, duplicates, reordered, foreign } = self.verdict;
         let qos = self.settings.qos;
         let lost = lost > 0 && qos > QoS::AtMostOnce.bits();
-        let twice = duplicates > 0 && qos == QoS::ExactlyOnce.bits();
+        let twice = duplicates > 0 && qos != QoS::AtLeastOnce.bits();
         !lost && !twice && reordered == 0 && foreign == 0
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let none = Verdict::default();
         assert_eq!(on_all(none), [true; 3]);
         assert_eq!(on_all(Verdict { lost: 1, ..none }), [true, false, false]);
-        assert_eq!(on_all(Verdict { duplicates: 1, ..none }), [true, true, false]);
+        assert_eq!(on_all(Verdict { duplicates: 1, ..none }), [false, true, false]);
         assert_eq!(on_all(Verdict { reordered: 1, ..none }), [false; 3]);
         assert_eq!(on_all(Verdict { foreign: 1, ..none }), [false; 3]);
     }
