@@ -106,7 +106,8 @@ pub struct Options {
     /// Password to log in with
     #[arg(long)]
     pub password: Option<String>,
-    /// offline: a shell command that restarts the broker between storing and fetching
+    /// offline: a shell command that restarts the broker between storing and fetching; BROKER_PID is
+    /// its process
     #[arg(long, value_name = "COMMAND")]
     pub restart: Option<String>,
     /// Print one line of JSON instead of a table

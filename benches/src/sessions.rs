@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::ops::Range;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use crate::wire::{Packet, QoS, put_disconnect};
 const MESSAGES: u64 = 100;
 /// How long a broker may take to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(300);
+/// How long a process that was killed may hold its port.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_millis(20);
 
 /// What all steps of such a work share.
@@ -168,7 +170,13 @@ impl<'a> Run<'a> {
 
     /// Runs the command, and waits until the broker is there again.
     fn restart(&mut self, command: &str) -> Result<(), String> {
-        let run = Command::new("sh").args(["-c", command]).status();
+        let (old, port) = (self.meter.pid, self.door.address.port());
+        let mut shell = Command::new("sh");
+        if let Some(pid) = old {
+            shell.env("BROKER_PID", pid.to_string());
+        }
+        // Ours is for the report.
+        let run = shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::null()).status();
         let status = run.map_err(|error| format!("--restart: {error}"))?;
         if !status.success() {
             return Err(format!("--restart: the command ended with {status}"));
@@ -176,15 +184,19 @@ impl<'a> Run<'a> {
         self.meter.pid = None;
         self.meter.begin();
         let until = Instant::now() + RESTART_PATIENCE;
-        while let Err(error) = TcpStream::connect(self.door.address) {
+        // One that was killed may hold its port for a moment; or the command let it live.
+        let lives = Instant::now() + LAST_MOMENT;
+        while old.is_some() && process::listener(port) == old && Instant::now() < lives
+            || TcpStream::connect(self.door.address).is_err()
+        {
             if Instant::now() > until {
-                return Err(format!("the broker did not come back: {error}"));
+                return Err(format!("--restart: nobody listens on {} any more", self.door.address));
             }
             thread::sleep(Duration::from_millis(5));
         }
         self.meter.sample(1, 0);
         self.end_phase("restart", "starts", Latencies::default());
-        self.meter.pid = process::listener(self.door.address.port());
+        self.meter.pid = process::listener(port);
         Ok(())
     }
 
@@ -193,6 +205,8 @@ impl<'a> Run<'a> {
         let (door, began) = (self.door, Instant::now());
         let guest = |nth| Guest { filter: None, ..member(door, self.options.qos, nth) };
         let mut opening = Opening::new(door, 0..self.options.sessions, &guest, self.clock);
+        // A broker that has just come back may turn somebody away.
+        opening.insists = self.options.restart.is_some();
         let mut patience = Patience::new(self.options.patience());
         self.meter.begin();
         while !(opening.all_open()? && post.all_came()?) {
