@@ -4,7 +4,8 @@
 //! adds other projects' code beside ours, and is off otherwise.
 //!
 //! The binary `tidings-bench` puts load on any MQTT broker by its address, and measures. It shares
-//! no code with a broker, ours included. It needs Linux, which tells what the broker's process took.
+//! no code with a broker, ours included, nor with the benches of parts ([`work`], [`world`]). It
+//! needs Linux, which tells what the broker's process took.
 
 #[cfg(target_os = "linux")]
 mod clock;
@@ -54,3 +55,5 @@ mod traffic;
 pub mod verify;
 #[cfg(target_os = "linux")]
 pub mod wire;
+pub mod work;
+pub mod world;

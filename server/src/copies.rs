@@ -103,7 +103,9 @@ fn failure(error: CopyError) -> Failure {
 pub(crate) fn exit_of(error: &OpenError) -> Exit {
     match error {
         OpenError::InUse { .. } => Exit::InUse,
-        OpenError::NotAStore { .. } | OpenError::FormatVersion { .. } => Exit::Data,
+        OpenError::NoStore { .. }
+        | OpenError::NotAStore { .. }
+        | OpenError::FormatVersion { .. } => Exit::Data,
         _ => Exit::Io,
     }
 }

@@ -36,6 +36,14 @@ use crate::users;
 /// Serves until a signal or a failure ends it.
 pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let config = settings.config;
+    let data = &config.data.dir;
+    if data.exists() && !data.is_dir() {
+        let message = format_args!(
+            "data.dir: {} is no folder; name one that is or is not there",
+            data.display()
+        );
+        return Err(Failure::new(Exit::Config, message));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -288,6 +296,7 @@ fn start_failure(error: StartError) -> Failure {
         StartError::Open(OpenError::Journal(ReplayError::Io(_))) => Exit::Io,
         StartError::Open(
             OpenError::NotAStore { .. }
+            | OpenError::NoStore { .. }
             | OpenError::FormatVersion { .. }
             | OpenError::Damaged { .. }
             | OpenError::Base { .. }
@@ -320,7 +329,12 @@ async fn run(
             signal = signals.next() => break signal,
             _ = hangup.recv() => watch.look(&broker, true),
             _ = look.tick() => watch.look(&broker, false),
-            fatal = broker.failed() => return Err(fatal_failure(fatal)),
+            fatal = broker.failed() => {
+                // At once, as a crash: what Clients say from now on is stored no more, and closing
+                // what has failed may take long.
+                std::mem::forget(broker);
+                return Err(fatal_failure(fatal));
+            }
         }
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cast::{Cast, PUBLISHERS};
-use crate::process::{Launch, Program, free_port};
+use crate::process::{Launch, Program};
 use crate::random::Random;
 use crate::scene::{AGES_MS, Counts, Phase, Promise, Scene};
 use crate::strike::{Mode, Striker};
@@ -75,14 +75,7 @@ const TOLD: usize = 5;
 /// Why nothing could be tried; `Ok(None)`: this machine cannot do it, and it was said.
 pub(crate) fn run(plan: &Plan) -> Result<Option<Summary>, String> {
     let mut random = Random::new(plan.seed);
-    let port = free_port().map_err(|error| error.to_string())?;
-    let launch = Launch {
-        program: plan.program.clone(),
-        port,
-        data: plan.place.join("data"),
-        log: plan.place.join("broker.log"),
-        environment: Vec::new(),
-    };
+    let launch = Launch::new(&plan.program, &plan.place).map_err(|error| error.to_string())?;
     let striker = Striker::new(plan.mode, launch, &plan.place, plan.stop_s, plan.disk_mib);
     let mut striker = match striker {
         Ok(striker) => striker,

@@ -1,6 +1,7 @@
 //! A million messages that wait: how soon it serves again, what it takes, and whether all come.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::bulk::{Bulk, Topics};
 use crate::measure::{Memory, Size};
-use crate::process::{Ended, Launch, Process, Program, free_port};
+use crate::process::{Ended, Launch, Process, Program};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -40,6 +41,27 @@ pub(crate) struct Round {
     pub(crate) drain_s: f64,
     pub(crate) drained: Memory,
     pub(crate) empty: Size,
+    /// Some seconds later, with nothing to do.
+    pub(crate) settled: Size,
+}
+
+/// So often a second apart the folder is the same: what is given back has been.
+const SETTLED: usize = 5;
+/// So long that is waited for, in seconds.
+const SETTLING_MAX: usize = 60;
+
+fn settle(folder: &Path) -> Size {
+    let (mut size, mut same) = (Size::of(folder), 0);
+    for _ in 0..SETTLING_MAX {
+        thread::sleep(Duration::from_secs(1));
+        let now = Size::of(folder);
+        same = if now.allocated == size.allocated { same + 1 } else { 0 };
+        size = now;
+        if same == SETTLED {
+            break;
+        }
+    }
+    size
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -55,15 +77,7 @@ fn mib(bytes: u64) -> f64 {
 ///
 /// What did not come, or did not start.
 pub(crate) fn run(plan: &Plan) -> Result<Vec<Round>, String> {
-    let port = free_port().map_err(|error| error.to_string())?;
-    let launch = Launch {
-        program: plan.program.clone(),
-        port,
-        data: plan.place.join("data"),
-        log: plan.place.join("broker.log"),
-        environment: Vec::new(),
-    };
-    std::fs::create_dir_all(&plan.place).map_err(|error| error.to_string())?;
+    let launch = Launch::new(&plan.program, &plan.place).map_err(|error| error.to_string())?;
     let bulk = Bulk {
         address: launch.address(),
         topics: plan.topics,
@@ -143,6 +157,8 @@ after CONNECT",
         mib(empty.allocated),
         mib(empty.apparent)
     );
+    let settled = settle(&launch.data);
+    println!("         folder left to itself: {:.1} MiB", mib(settled.allocated));
     let round = Round {
         fill_s,
         filled,
@@ -154,6 +170,7 @@ after CONNECT",
         drain_s,
         drained,
         empty,
+        settled,
     };
     Ok((process, round))
 }

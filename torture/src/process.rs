@@ -29,6 +29,20 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(String, String)>,
 }
 
+impl Launch {
+    /// At a port that is free, with all its files in `place`.
+    pub(crate) fn new(program: &Program, place: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(place)?;
+        Ok(Self {
+            program: program.clone(),
+            port: free_port()?,
+            data: place.join("data"),
+            log: place.join("broker.log"),
+            environment: Vec::new(),
+        })
+    }
+}
+
 /// Which broker.
 #[derive(Debug, Clone)]
 pub(crate) enum Program {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::bulk::{Bulk, Topics};
 use crate::measure::{Memory, Size};
 use crate::plot::{Panel, svg};
-use crate::process::{Launch, Program, free_port};
+use crate::process::{Launch, Program};
 use crate::scene::lock;
 
 /// What is to be done.
@@ -81,14 +81,7 @@ const fn flat(early: u64, late: u64) -> bool {
 ///
 /// What did not arrive.
 pub(crate) fn run(plan: &Plan) -> std::result::Result<Result, String> {
-    let port = free_port().map_err(|error| error.to_string())?;
-    let launch = Launch {
-        program: plan.program.clone(),
-        port,
-        data: plan.place.join("data"),
-        log: plan.place.join("broker.log"),
-        environment: Vec::new(),
-    };
+    let launch = Launch::new(&plan.program, &plan.place).map_err(|error| error.to_string())?;
     let bulk = Bulk {
         address: launch.address(),
         topics: Topics::Own,

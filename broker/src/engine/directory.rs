@@ -25,6 +25,14 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Nothing is there that a broker served from.
+    #[error(
+        "no store is in {dir:?}: it has no file VERSION; name a folder that a broker served from"
+    )]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Something else is there.
     #[error("{dir:?} holds something else than a store; use an empty directory")]
     NotAStore {
@@ -140,7 +148,7 @@ impl Directory {
         if path.join(VERSION).exists() {
             Self::check_version(path)
         } else {
-            Err(OpenError::NotAStore { dir: path.to_path_buf() })
+            Err(OpenError::NoStore { dir: path.to_path_buf() })
         }
     }
 

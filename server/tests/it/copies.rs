@@ -79,7 +79,7 @@ fn damage_is_named_and_ends_with_65() {
     assert!(found.out.contains("1 problem\n"), "{}", found.out);
     assert_eq!(files(&directory.path().join("tidings-data")), before, "nothing is touched");
     let nothing = run(directory.path(), &["check", "nowhere"]).failed(65);
-    assert!(nothing.contains("nowhere"), "{nothing}");
+    assert!(nothing.contains("no store is in \"nowhere/store\""), "{nothing}");
 }
 
 fn files(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {

@@ -20,6 +20,15 @@ fn data_folder_in_use_ends_with_75() {
 }
 
 #[test]
+fn file_in_place_of_the_data_folder_ends_with_78() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("data"), "precious").unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--data", "data", "--set", "log.level=off"];
+    let error = run(directory.path(), &args).failed(78);
+    assert!(error.contains("data is no folder"), "{error}");
+}
+
+#[test]
 fn wrong_format_version_ends_with_65() {
     let directory = tempfile::tempdir().unwrap();
     Server::start(directory.path(), &[]).stop();
