@@ -1,8 +1,11 @@
 //! Will Messages: when they are due, and when they are not.
 
 use tidings_core::codec::{PropertiesBuf, Property, ReasonCode};
+use tidings_core::limits::Limits;
+use tidings_core::metric::Metric;
+use tidings_core::shard::Hooks;
 
-use crate::harness::{Cluster, Link, Options, lasting, v5, v311};
+use crate::harness::{Cluster, Link, Options, lasting, message, v5, v311};
 
 fn with_listener(shards: u16) -> (Cluster, Link) {
     let mut broker = Cluster::new(shards);
@@ -359,5 +362,61 @@ fn client_that_is_back_has_its_own_will_and_not_the_one_before() {
         broker.crash();
         broker.advance(1);
         assert_eq!(came(&mut broker, &eve), 2);
+    }
+}
+
+#[test]
+fn session_is_the_same_when_its_will_is_published() {
+    for crashed in [false, true] {
+        let mut broker = Cluster::new(1);
+        let options = lasting("bob", 1000).will("w", "gone", 1, 10);
+        let bob = broker.join(&options);
+        broker.listen(bob, "a", 1);
+        let alice = broker.join(&v5("alice"));
+        broker.publish(alice, &message("a", "1", 1, 1));
+        assert_eq!(broker.received(bob), ["PUBLISH q1 1 a=1"]);
+        if crashed {
+            broker.crash();
+        } else {
+            broker.lose(bob);
+        }
+        broker.advance(10);
+        // What is kept of it now was written behind its will.
+        broker.crash();
+        broker.advance(980);
+        let bob = broker.join(&options);
+        assert_eq!(broker.received(bob), ["PUBLISH q1 1 dup a=1"], "crashed {crashed}");
+        broker.lose(bob);
+        broker.advance(20);
+        broker.crash();
+        broker.advance(980);
+        let bob = broker.connect(&options);
+        assert_eq!(broker.received(bob)[0], "CONNACK", "crashed {crashed}");
+    }
+}
+
+#[test]
+fn retained_will_is_stored_and_forgotten_wherever_its_topic_is() {
+    for full in [false, true] {
+        for on in 0..2 {
+            let retained_messages_max = usize::from(!full);
+            let limits = Limits { retained_messages_max, ..Limits::default() };
+            let mut broker = Cluster::with(2, limits, Hooks::default());
+            let name = broker.name_on("bob", 0);
+            let topic = broker.topic_on("t", on);
+            let options = lasting(&name, 1000).will(&topic, "gone", 1, 10).will_retained();
+            let bob = broker.join(&options);
+            broker.lose(bob);
+            broker.advance(10);
+            let dropped = broker.metrics().get(Metric::DroppedRetainedFull);
+            assert_eq!(dropped, u64::from(full), "on {on}");
+            let alice = broker.join(&v5("alice"));
+            broker.publish(alice, &message(&topic, "", 1, 1).retained());
+            broker.crash();
+            broker.advance(100);
+            let eve = broker.join(&v5("eve"));
+            broker.listen(eve, &topic, 1);
+            assert!(broker.received(eve).is_empty(), "full {full}, on {on}");
+        }
     }
 }
