@@ -303,10 +303,7 @@ fn will_is_kept_till_every_shard_has_stored_its_part() {
             }
             // First one shard does what it can, then the other, and so on.
             for pass in 0..passes {
-                let shard = (pass + 1) % 2;
-                while broker.pass_peer(shard) {}
-                let all = broker.unsynced(shard);
-                broker.sync_some(shard, all);
+                read_and_store(&mut broker, (pass + 1) % 2);
             }
             let left = [broker.unsynced(0), broker.unsynced(1)];
             broker.crash_keeping(&[kept[0].min(left[0]), kept[1].min(left[1])]);
@@ -329,6 +326,60 @@ fn will_is_kept_till_every_shard_has_stored_its_part() {
             }
         }
     }
+}
+
+/// `shard` reads what it was told, and what it has to keep is safe.
+fn read_and_store(broker: &mut Cluster, shard: usize) {
+    while broker.pass_peer(shard) {}
+    let all = broker.unsynced(shard);
+    broker.sync_some(shard, all);
+}
+
+#[test]
+fn will_is_kept_till_the_last_of_many_shards_has_stored_its_part() {
+    let mut broker = Cluster::new(3);
+    let listeners = [0, 1, 2].map(|shard| lasting(&broker.name_on("eve", shard), 10_000));
+    for options in &listeners {
+        let link = broker.join(options);
+        broker.listen(link, "w", 1);
+        broker.lose(link);
+    }
+    let bob = lasting(&broker.name_on("bob", 0), 1000).will("w", "gone", 1, 10);
+    let bob = broker.join(&bob);
+    broker.lose(bob);
+    broker.lazy();
+    broker.hold_peers(true);
+    broker.advance(10);
+    for shard in [0, 1, 0] {
+        read_and_store(&mut broker, shard);
+    }
+    broker.crash();
+    broker.hold_peers(false);
+    broker.eager();
+    broker.advance(10);
+    let heard = listeners.map(|options| came(&mut broker, &options));
+    assert_eq!(heard, [2, 2, 1], "only the last had not stored it");
+}
+
+#[test]
+fn part_of_an_older_will_says_nothing_of_the_next() {
+    let (mut broker, eve, bob, options) = with_will(2, 0, 1000);
+    broker.hold_peers(true);
+    broker.lose(bob);
+    let bob = broker.connect(&options);
+    broker.lazy();
+    broker.lose(bob);
+    read_and_store(&mut broker, 0);
+    // The other shard stores the first will and says so; then comes the crash.
+    assert!(broker.pass_peer(1));
+    let all = broker.unsynced(1);
+    broker.sync_some(1, all);
+    read_and_store(&mut broker, 0);
+    broker.crash();
+    broker.hold_peers(false);
+    broker.eager();
+    broker.advance(10);
+    assert_eq!(came(&mut broker, &eve), 2);
 }
 
 #[test]
