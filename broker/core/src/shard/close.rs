@@ -270,7 +270,8 @@ impl Shard {
     /// Ends a session that is in memory. What is still to be stored for it.
     pub(super) fn end_session(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
         // A will that could have waited ends with its session. [MQTT-3.1.2-8]
-        self.publish_pending_will(id, now, out);
+        let row = self.row_without_will(id);
+        self.publish_last_will(id, row, now, out);
         let Some(session) = self.sessions.remove(&id) else { return Position::START };
         let who = session.who();
         let persistent = session.is_persistent();
@@ -316,10 +317,11 @@ impl Shard {
 
     /// Ends a session that has no connection.
     pub(super) fn end_offline(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
+        let row = self.row_without_will(id);
         let Some(offline) = self.offline.remove(&id) else { return Position::START };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         let who = offline.who();
-        self.publish_pending_will(id, now, out);
+        self.publish_last_will(id, row, now, out);
         self.over(id, offline, Some(&who), true, now, out)
     }
 

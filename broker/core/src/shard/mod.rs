@@ -36,7 +36,7 @@ use crate::collections::Map;
 use crate::hook::SessionId;
 use crate::ledger::Ledger;
 use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
-use crate::message::Message;
+use crate::message::{Message, MessageId};
 use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
@@ -125,6 +125,8 @@ enum Waiter {
     Relay(u64),
     /// One of `sweeps`.
     Sweep(u64),
+    /// A session's will, by the message that it has become.
+    Will(SessionId, MessageId),
 }
 
 /// What another shard is told once `position` is stored.

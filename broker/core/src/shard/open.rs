@@ -227,7 +227,6 @@ impl Shard {
             return self.new_session(open, expiry, Position::START, now, out);
         };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
-        self.recall_will(id);
         let life = self.next_life();
         let mut session = Session {
             id,
@@ -270,6 +269,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
+        self.recall_will(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let ends_with_connection = expiry.is_zero() && session.is_persistent();
         session.link = Link::new(open.connection, &open.connect, &self.limits, now);

@@ -100,6 +100,7 @@ impl Shard {
             None => {}
             Some(Waiter::Relay(number)) => self.relayed(number, reason, ready, out),
             Some(Waiter::Sweep(number)) => self.swept_one(number, out),
+            Some(Waiter::Will(id, message)) => self.will_taken(id, message, reason, out),
             Some(Waiter::Answer(id, serial)) => self.answered(id, serial, reason, ready, now, out),
             Some(Waiter::Noted(id, serial)) => {
                 if !self.sessions.contains_key(&id) && !self.offline.contains_key(&id) {

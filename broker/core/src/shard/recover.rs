@@ -154,7 +154,7 @@ impl Shard {
         if let Some((will, due)) = session.will {
             let who = Who::new(&session.user, &session.client_id, Version::V5);
             let due = due.unwrap_or(now + will.delay).min(ends);
-            self.hold_will(session.id, who, will, due);
+            self.hold_will(session.id, who, will, due, session.expiry);
         }
         self.index.insert(index_key(&session.user, &session.client_id), session.id);
         self.offline.insert(
@@ -289,7 +289,7 @@ impl Shard {
                 Timer::Login(connection) => {
                     self.refuse(connection, CloseCause::LoginExpired, now, out);
                 }
-                Timer::Will(id) => self.publish_pending_will(id, now, out),
+                Timer::Will(id) => self.publish_delayed_will(id, now, out),
                 Timer::Expiry(id) => {
                     self.counters.add(Metric::SessionsExpired, 1);
                     self.end_offline(id, now, out);
