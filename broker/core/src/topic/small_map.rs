@@ -7,6 +7,7 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::FusedIterator;
+use std::ops::Bound;
 
 #[derive(Debug, Clone, Default)]
 pub(super) enum SmallMap<K, V> {
@@ -38,6 +39,18 @@ impl<K: Ord, V> SmallMap<K, V> {
             Self::Empty => None,
             Self::One(own, value) => (own.borrow() == key).then_some(value),
             Self::Many(map) => map.get(key),
+        }
+    }
+
+    /// The key as the map has it, and its value.
+    pub(super) fn get_key_value<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            Self::Empty => None,
+            Self::One(own, value) => ((*own).borrow() == key).then_some((own, value)),
+            Self::Many(map) => map.get_key_value(key),
         }
     }
 
@@ -86,12 +99,25 @@ impl<K: Ord, V> SmallMap<K, V> {
             Self::Many(map) => Iter::Many(map.iter()),
         }
     }
+
+    /// Those behind `key`, in the order of the keys.
+    pub(super) fn iter_after<Q: Ord + ?Sized>(&self, key: &Q) -> Iter<'_, K, V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            Self::Empty => Iter::One(None),
+            Self::One(own, value) => Iter::One((own.borrow() > key).then_some((own, value))),
+            Self::Many(map) => Iter::Rest(map.range((Bound::Excluded(key), Bound::Unbounded))),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) enum Iter<'m, K, V> {
     One(Option<(&'m K, &'m V)>),
     Many(btree_map::Iter<'m, K, V>),
+    Rest(btree_map::Range<'m, K, V>),
 }
 
 impl<'m, K, V> Iterator for Iter<'m, K, V> {
@@ -101,6 +127,7 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
         match self {
             Self::One(entry) => entry.take(),
             Self::Many(entries) => entries.next(),
+            Self::Rest(entries) => entries.next(),
         }
     }
 }
@@ -118,9 +145,12 @@ mod tests {
         assert_eq!((map.insert(1, 'a'), map.insert(3, 'c'), map.len()), (None, None, 3));
         assert_eq!(map.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((map.get(&2), map.get(&9)), (Some(&'B'), None));
+        assert_eq!((map.get_key_value(&3), map.get_key_value(&9)), (Some((&3, &'c')), None));
+        assert_eq!(map.iter_after(&1).map(|(key, _)| *key).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((map.remove(&9), map.remove(&2)), (None, Some('B')));
         assert_eq!(map.remove(&1), Some('a'));
         assert!(matches!(map, SmallMap::One(3, 'c')));
+        assert_eq!((map.iter_after(&2).count(), map.iter_after(&3).count()), (1, 0));
         assert_eq!((map.remove(&1), map.remove(&3)), (None, Some('c')));
         assert!(map.is_empty() && map.remove(&3).is_none() && map.iter().next().is_none());
     }
