@@ -212,9 +212,7 @@ impl Shard {
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
                     self.with(id, now, out, |session, _| session.link.set_congested(congested));
-                    // Before it asks to be told once more.
                     self.go_on_replaying(id, now, out);
-                    self.advance(id, now, out);
                 }
             }
             Input::Stored(position) => self.stored(position, now, out),

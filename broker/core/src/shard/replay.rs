@@ -79,13 +79,12 @@ impl Shard {
         self.go_on_replaying(id, now, out);
     }
 
-    /// Sends the next retained messages, if the Client has taken the last.
+    /// Sends what waits for the Client, and then the next retained messages if it has taken the last.
     pub(super) fn go_on_replaying(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.sending.replays.is_empty() {
-            return;
-        }
+        // Aside, or they would ask for their turn now.
         let replays = std::mem::take(&mut session.sending.replays);
+        self.advance(id, now, out);
         self.replay_some(id, replays, now, out);
     }
 

@@ -421,3 +421,34 @@ fn a_question_that_is_open_is_nobodys_loss() {
         }
     }
 }
+
+#[test]
+fn messages_that_are_published_meanwhile_do_not_wait_for_the_last_piece() {
+    for shards in [1, 2] {
+        let (mut broker, alice) = broker_with(shards, 10 * PIECE);
+        broker.hold_writes(true);
+        let bob = broker.join(&v5("bob"));
+        broker.subscribe(bob, 1, &[filter("#", 1)]);
+        for number in 0..5 {
+            broker.publish(alice, &message("live", &number.to_string(), 1, 2));
+            // What waited goes first, then a piece of what is retained.
+            let mut turns = 0;
+            loop {
+                let got = deliveries(&mut broker, bob);
+                for it in &got {
+                    broker.puback(bob, it.id);
+                }
+                if got.iter().any(|it| !it.retain) {
+                    break;
+                }
+                broker.congest(bob, false);
+                turns += 1;
+            }
+            assert!(turns <= 8, "{number} came after {turns} turns of 64 messages");
+        }
+        assert!(read_all(&mut broker, bob).len() < PIECE, "there were more to come");
+        broker.hold_writes(false);
+        broker.congest(bob, false);
+        assert!(read_all(&mut broker, bob).len() > PIECE);
+    }
+}
