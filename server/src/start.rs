@@ -329,7 +329,12 @@ async fn run(
             signal = signals.next() => break signal,
             _ = hangup.recv() => watch.look(&broker, true),
             _ = look.tick() => watch.look(&broker, false),
-            fatal = broker.failed() => return Err(fatal_failure(fatal)),
+            fatal = broker.failed() => {
+                // At once, as a crash: what Clients say from now on is stored no more, and closing
+                // what has failed may take long.
+                std::mem::forget(broker);
+                return Err(fatal_failure(fatal));
+            }
         }
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");

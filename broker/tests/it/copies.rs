@@ -26,11 +26,8 @@ fn restored(copy: &[u8]) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn a_copy_taken_while_the_engine_serves_holds_what_was_stored_before() {
     let dir = tempfile::tempdir().unwrap();
-    let many = EngineOptions {
-        checkpoint_bytes: 400_000,
-        segment_bytes: 64 << 10,
-        ..options(dir.path())
-    };
+    let many =
+        EngineOptions { checkpoint_bytes: 400_000, segment_bytes: 64 << 10, ..options(dir.path()) };
     let (engine, stores) = Engine::open(many).unwrap();
     let mut shards = Shards::new(stores);
     // The state after each record, by the number in the row that each record writes.

@@ -1,0 +1,185 @@
+//! What the benches of the core do, once for the clock and once for the count of instructions.
+//!
+//! Each work is made ready first ([`Work::ready`]), which is not measured, and then done. What it
+//! did is checked after: a bench of something that does not happen measures nothing.
+
+#![expect(clippy::expect_used, reason = "what goes wrong here ends the bench that has it wrong")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_chat::{Chat, ChatOptions};
+use tidings_core::codec::QoS;
+use tidings_core::shard::Hooks;
+use tidings_core::topic::{TopicFilter, TopicTree};
+
+use crate::world::{ClientId, World, publishes};
+
+/// Messages of a batch: what one read brings of a busy publisher.
+pub const BATCH: u16 = 64;
+
+const PAYLOAD: &[u8] = &[b'x'; 100];
+
+/// A work of the core that is ready to be done.
+#[derive(Debug)]
+pub struct Work {
+    world: World,
+    publisher: ClientId,
+    batch: Vec<u8>,
+    /// Deliveries of one batch.
+    expected: u64,
+    /// Time that passes after one, for what is sent a little later.
+    after: Duration,
+}
+
+impl Work {
+    fn ready(hooks: Hooks, join: impl FnOnce(&mut World), batch: Vec<u8>, expected: u64) -> Self {
+        let mut world = World::new(hooks);
+        join(&mut world);
+        let publisher = world.join("alice", "publisher", false);
+        let mut work = Self { world, publisher, batch, expected, after: Duration::ZERO };
+        // Buffers grow, tables are made.
+        for _ in 0..4 {
+            work.do_it();
+        }
+        work
+    }
+
+    /// One publisher, one subscriber, a batch of messages, each acknowledged as its QoS asks.
+    pub fn pair(qos: QoS, persistent: bool) -> Self {
+        let batch = publishes("to/bob", PAYLOAD, qos, BATCH);
+        let join = |world: &mut World| {
+            let bob = world.join("bob", "subscriber", persistent);
+            world.subscribe(bob, "to/bob", qos);
+        };
+        Self::ready(Hooks::default(), join, batch, u64::from(BATCH))
+    }
+
+    /// One message to many subscribers.
+    pub fn fan_out(members: u16, qos: QoS) -> Self {
+        let batch = publishes("group", PAYLOAD, qos, 1);
+        let join = |world: &mut World| {
+            for member in 0..members {
+                let name = format!("member{member}");
+                let member = world.join(&name, &name, false);
+                world.subscribe(member, "group", qos);
+            }
+        };
+        Self::ready(Hooks::default(), join, batch, u64::from(members))
+    }
+
+    /// A batch of messages to a session that is not there: each goes into its queue.
+    pub fn offline() -> Self {
+        let batch = publishes("to/bob", PAYLOAD, QoS::AtLeastOnce, BATCH);
+        let join = |world: &mut World| {
+            let bob = world.join("bob", "subscriber", true);
+            world.subscribe(bob, "to/bob", QoS::AtLeastOnce);
+            world.leave(bob);
+        };
+        Self::ready(Hooks::default(), join, batch, 0)
+    }
+
+    /// Alice writes to Bob, whose phone is there: stored in the chat's log, delivered, acknowledged.
+    pub fn chat() -> Self {
+        let hooks = Hooks {
+            services: vec![Arc::new(Chat::new(ChatOptions::default()))],
+            ..Hooks::default()
+        };
+        let batch = publishes("chat/@bob/send", PAYLOAD, QoS::AtLeastOnce, BATCH);
+        let join = |world: &mut World| {
+            let bob = world.join("bob", "phone", true);
+            world.subscribe(bob, "me/json/#", QoS::AtLeastOnce);
+        };
+        let mut work = Self::ready(hooks, join, batch, u64::from(BATCH));
+        // Cursors are gathered for some milliseconds.
+        work.after = Duration::from_millis(50);
+        work.do_it();
+        work
+    }
+
+    /// Does one batch.
+    ///
+    /// # Panics
+    ///
+    /// When it did not have the effect that is to be measured.
+    pub fn do_it(&mut self) {
+        let before = self.world.deliveries();
+        self.world.hand_in(self.publisher, &self.batch);
+        if self.after > Duration::ZERO {
+            self.world.pass(self.after);
+        }
+        let delivered = self.world.deliveries() - before;
+        assert_eq!(delivered, self.expected, "deliveries of a batch");
+    }
+
+    /// Records that were stored since it was made.
+    pub fn records(&self) -> u64 {
+        self.world.records()
+    }
+}
+
+/// Many subscriptions, and topics to look up among them.
+#[derive(Debug)]
+pub struct Topics {
+    tree: TopicTree<u32, ()>,
+    topics: Vec<String>,
+}
+
+impl Topics {
+    /// So many filters; of each hundred one has `+` and one `#`.
+    ///
+    /// # Panics
+    ///
+    /// When a filter is none.
+    pub fn new(filters: u32) -> Self {
+        let mut tree = TopicTree::new(7);
+        for number in 0..filters {
+            let (country, city, user) = (number % 10, number % 1_000, number);
+            let text = match number % 100 {
+                1 => format!("app/{country}/+/{user}/message"),
+                2 => format!("app/{country}/{city}/{user}/#"),
+                _ => format!("app/{country}/{city}/{user}/message"),
+            };
+            let filter = TopicFilter::parse(&text).expect("a filter");
+            tree.insert(&filter, number, ());
+        }
+        let topic = |number: u32| {
+            let user = number.wrapping_mul(7_919) % filters.max(1);
+            format!("app/{}/{}/{user}/message", user % 10, user % 1_000)
+        };
+        Self { tree, topics: (0..1_000).map(topic).collect() }
+    }
+
+    /// Looks up a thousand topics; how many subscribers were found.
+    pub fn look_up(&self) -> usize {
+        let mut found = 0;
+        for topic in &self.topics {
+            self.tree.matching(topic, &mut |_, ()| found += 1);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_work_has_the_effect_that_is_measured() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for persistent in [false, true] {
+                Work::pair(qos, persistent).do_it();
+            }
+        }
+        Work::fan_out(100, QoS::AtLeastOnce).do_it();
+        let mut offline = Work::offline();
+        let before = offline.records();
+        offline.do_it();
+        assert_eq!(offline.records() - before, u64::from(BATCH));
+        let mut chat = Work::chat();
+        let before = chat.records();
+        chat.do_it();
+        assert!(chat.records() - before >= u64::from(BATCH));
+        assert!(Topics::new(1_000).look_up() >= 1_000);
+    }
+}
