@@ -288,8 +288,8 @@ impl QueueBounds {
 /// usual window, so that it never runs empty.
 const REPLAY_WAITING_MAX: usize = 128;
 
-/// The same in bytes of messages.
-const REPLAY_WAITING_BYTES_MAX: usize = 256 * 1024;
+/// The same in bytes of messages: with a turn's worth behind them less than a queue may be.
+const REPLAY_WAITING_BYTES_MAX: usize = 128 * 1024;
 
 /// What it takes to hold a message back: a retained one is in memory anyway.
 fn held_bytes(queued: &Queued) -> usize {

@@ -65,6 +65,9 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
+        if filters.is_empty() {
+            return;
+        }
         for filter in filters {
             let asked = self.retained_asked.get_mut(&id).into_iter().flatten();
             let mut asked = asked.filter(|it| it.filter == *filter);
