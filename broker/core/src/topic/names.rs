@@ -131,7 +131,7 @@ impl<V> TopicNames<V> {
             {
                 return Some(walk.place());
             }
-            let children = node.children.iter();
+            let children = node.children.iter_after::<str>(None);
             next = match step.wanted.below() {
                 Below::Nothing => None,
                 Below::Each(wanted) => {
@@ -166,7 +166,7 @@ impl<V> TopicNames<V> {
             match wanted.below() {
                 Below::Nothing => return None,
                 Below::Each(each) => {
-                    walk.open(at, children.iter_after(passed), each);
+                    walk.open(at, children.iter_after(Some(passed)), each);
                     wanted = each;
                 }
                 Below::One(level, one) => {
@@ -301,7 +301,7 @@ struct Walk<'t, 'f> {
 
 /// Children of a node that are still to be looked at.
 struct Branch<'t, 'f> {
-    children: small_map::Iter<'t, Box<str>, NodeId>,
+    children: small_map::IterAfter<'t, Box<str>, NodeId>,
     /// How many levels the node has.
     depth: usize,
     /// Whether a child beginning with `$` is passed over.
@@ -314,7 +314,7 @@ impl<'t, 'f> Walk<'t, 'f> {
     fn open(
         &mut self,
         at: NodeId,
-        children: small_map::Iter<'t, Box<str>, NodeId>,
+        children: small_map::IterAfter<'t, Box<str>, NodeId>,
         wanted: Wanted<'f>,
     ) {
         // [MQTT-4.7.2-1]
