@@ -72,14 +72,12 @@ impl Shard {
                 self.announcement_answered(token);
                 self.settle(token, reason, Position::START, now, out);
             }
-            PeerMessage::RetainedWanted { filter, session } => {
-                let messages = self.router.retained.matching(&filter, now);
-                let message = PeerMessage::Retained { filter, session, messages };
-                // Nobody hears of what a crash could take back.
-                self.tell_stored(from, self.ledger.last_urgent(), message, out);
+            PeerMessage::RetainedWanted { filter, after, session, token, messages_max } => {
+                let asked = (session, token, messages_max);
+                self.retained_wanted(from, &filter, after.as_deref(), asked, now, out);
             }
-            PeerMessage::Retained { filter, session, messages } => {
-                self.retained_answered(session, filter, messages, now, out);
+            PeerMessage::Retained { session, token, messages, after } => {
+                self.retained_answered(session, token, messages, after, now, out);
             }
             PeerMessage::Service { service, message } => {
                 self.services.push(service, ToService::Peer { from, message });
