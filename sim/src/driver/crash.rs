@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use tidings_core::record::RowKind;
+
 use super::Sim;
 use crate::disk::Trouble;
 use crate::process::{Around, Process};
+use crate::wire;
 
 /// How many starts may fail, one after the other, before one has to succeed.
 const STARTS_BROKEN_MAX: usize = 3;
@@ -74,6 +77,8 @@ impl Sim {
         }
         self.store.crash();
         self.hang_up();
+        // A crash may fall between what became of a will and its end: it comes twice then.
+        self.wills_from = self.cast.promises.entries.len();
     }
 
     /// Every connection is over; some of what was written may still arrive.
@@ -136,5 +141,21 @@ impl Sim {
         self.store.crash();
         self.hang_up();
         self.begin_again();
+        self.check_wills();
+    }
+
+    /// Behind an orderly stop no session keeps a will that somebody has heard, of a connection from
+    /// behind the last crash: it would come again.
+    fn check_wills(&self) {
+        let Some(process) = &self.process else { panic!("no process behind a stop") };
+        let rows = process.rows();
+        let Ok(rows) = rows else { panic!("rows cannot be read: {rows:?}") };
+        for row in rows.iter().filter(|row| row.key[1] == RowKind::Session as u8) {
+            for number in wire::marks(&row.value).filter(|it| *it >= self.wills_from) {
+                let heard = self.cast.subscribers.iter().find(|it| it.heard.contains(&number));
+                let name = heard.map(|it| &it.name);
+                assert!(name.is_none(), "will {number} is kept, and {name:?} has heard it");
+            }
+        }
     }
 }

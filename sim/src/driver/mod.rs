@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     links: Vec<Link>,
     cast: Cast,
     shards: u16,
+    /// Messages from this one on are of connections from behind the last crash.
+    wills_from: usize,
     pub(crate) tally: Tally,
 }
 
@@ -142,6 +144,7 @@ impl Sim {
             links: Vec::new(),
             cast,
             shards,
+            wills_from: 0,
             tally: Tally::default(),
         }
     }
