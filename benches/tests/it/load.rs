@@ -1,6 +1,7 @@
 //! Every work, small, on both.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -10,6 +11,8 @@ use tidings_bench::options::Options;
 use tidings_bench::relay::{Relay, RelayOptions};
 use tidings_bench::report::Report;
 use tidings_bench::verify::Verdict;
+use tidings_broker::Builder;
+use tidings_chat::{Chat, ChatOptions};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -49,8 +52,9 @@ impl Drop for Ending<'_> {
 /// The same with Tidings.
 fn on_tidings(work: impl FnOnce(SocketAddr)) {
     let data = tempfile::tempdir().unwrap();
-    let broker =
-        tidings_broker::Builder::new().listen(any()).data_dir(data.path()).start().unwrap();
+    let chat = Arc::new(Chat::new(ChatOptions::default()));
+    let builder = Builder::new().listen(any()).data_dir(data.path()).service(chat);
+    let broker = builder.start().unwrap();
     work(broker.addresses()[0]);
     broker.stop().unwrap();
 }
@@ -119,6 +123,19 @@ fn sessions_on_tidings() {
             let report = run(address, &format!("storm --sessions=20 --qos={qos}"));
             assert_eq!(names(&report), ["come", "storm", "deliver"]);
             all_came(&report, 20, 20);
+        }
+    });
+}
+
+#[test]
+fn chats_with_their_ticks_on_tidings() {
+    on_tidings(|address| {
+        for more in ["--qos=1", "--qos=2", "--v5", "--rate=100000"] {
+            let report = run(address, &format!("chat --pairs=3 --messages=8 --window=4 {more}"));
+            assert_eq!(names(&report), ["chat", "ticks"]);
+            all_came(&report, 24, 24);
+            let ticks = report.phases[1].latency_us.unwrap().count;
+            assert_eq!(ticks, 24, "{}", report.json());
         }
     });
 }
