@@ -149,7 +149,7 @@ pub(crate) fn chat(options: &Options, meter: &mut Meter, clock: Clock) -> Result
     verdict.lost = verdict.lost.saturating_sub(chats.refused);
     let mut ticks = meter.phase("ticks", "messages", std::mem::take(&mut chats.ticks));
     // The same time, of which everything else is said already.
-    (ticks.broker, ticks.points) = (None, Vec::new());
+    (ticks.broker, ticks.others_percent, ticks.points) = (None, None, Vec::new());
     let chat = meter.phase("chat", "messages", std::mem::take(&mut chats.deliveries));
     let phases = vec![chat, ticks];
     (0..2 * pairs).for_each(|at| mesh.close(at));

@@ -91,6 +91,20 @@ fn stat_ns(stat: &str) -> Option<u64> {
     Some((user + system) * TICK_NS)
 }
 
+/// Nanoseconds that the processors of this machine have been busy, with whatever it was.
+pub(crate) fn machine_ns() -> Option<u64> {
+    busy_ns(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of a `stat`: user, nice, system, idle, waiting for disks, interrupts of two kinds,
+/// and what other machines on this one took.
+fn busy_ns(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks = fields.enumerate().filter(|(nth, _)| !matches!(nth, 3 | 4));
+    let sum: Option<u64> = ticks.map(|(_, field)| field.parse::<u64>().ok()).sum();
+    Some(sum? * TICK_NS)
+}
+
 /// Kills a process, and waits until it has let go of its files and ports.
 pub(crate) fn kill(pid: u32) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("process {pid} cannot be killed: {why}");
@@ -161,6 +175,13 @@ mod tests {
     fn the_time_of_a_process_with_an_odd_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 1 0 300";
         assert_eq!(stat_ns(stat), Some(2_000_000_000));
+    }
+
+    #[test]
+    fn a_machine_is_busy_with_all_but_waiting() {
+        let stat = "cpu  1 2 3 1000 1000 4 5 6 700 0\ncpu0 9 9 9 9\n";
+        assert_eq!(busy_ns(stat), Some(21 * TICK_NS));
+        assert!(machine_ns().is_some());
     }
 
     #[test]
