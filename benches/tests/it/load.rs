@@ -11,7 +11,7 @@ use tidings_bench::options::Options;
 use tidings_bench::relay::{Relay, RelayOptions};
 use tidings_bench::report::Report;
 use tidings_bench::verify::Verdict;
-use tidings_broker::Builder;
+use tidings_broker::{Builder, Durability};
 use tidings_chat::{Chat, ChatOptions};
 
 #[derive(Debug, Parser)]
@@ -53,7 +53,9 @@ impl Drop for Ending<'_> {
 fn on_tidings(work: impl FnOnce(SocketAddr)) {
     let data = tempfile::tempdir().unwrap();
     let chat = Arc::new(Chat::new(ChatOptions::default()));
-    let builder = Builder::new().listen(any()).data_dir(data.path()).service(chat);
+    // How fast the disk is does not matter here.
+    let builder = Builder::new().durability(Durability::Memory).data_dir(data.path());
+    let builder = builder.listen(any()).service(chat);
     let broker = builder.start().unwrap();
     work(broker.addresses()[0]);
     broker.stop().unwrap();
@@ -143,7 +145,7 @@ fn chats_with_their_ticks_on_tidings() {
 #[test]
 fn a_broker_that_keeps_no_session_is_found_out() {
     on_relay(|address| {
-        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=0.2");
+        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=2");
         assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
         assert!(!report.kept_its_word());
     });
