@@ -39,9 +39,11 @@ pub struct CompareOptions {
     pub raw: Option<PathBuf>,
 }
 
-const WORKS: [&str; 8] = [
+const WORKS: [&str; 10] = [
     "pair --pairs 50 --window 100 --qos 0",
     "pair --pairs 50 --window 100 --qos 1",
+    "pair --pairs 50 --window 100 --batch 1 --qos 0",
+    "pair --pairs 50 --window 100 --batch 1 --qos 1",
     "pair --pairs 50 --window 1 --qos 0",
     "pair --pairs 50 --window 1 --qos 1",
     "pair --pairs 1 --window 1 --qos 0",
@@ -156,9 +158,10 @@ pub fn run(options: &CompareOptions, say: impl Fn(&str)) -> Result<String, Strin
 fn page(options: &CompareOptions, peers: &[Peer], works: &[String], cells: &[Vec<Cell>]) -> String {
     let mut out = format!(
         "{}. Medians of {} interleaved rounds, each with a broker started anew; in brackets the ratio \
-         to the first column.\n",
+         to the first column.{}\n",
         machine(),
-        options.rounds
+        options.rounds,
+        others(cells)
     );
     for (title, figure) in FIGURES {
         // Writing to a text does not fail.
@@ -193,6 +196,22 @@ fn page(options: &CompareOptions, peers: &[Peer], works: &[String], cells: &[Vec
         let _ = writeln!(out, "| {} | `{command}`{conf} | {} |", peer.name, peer.durability);
     }
     out
+}
+
+/// What else the machine did at worst, where it was much.
+fn others(cells: &[Vec<Cell>]) -> String {
+    let runs = cells.iter().flatten().flat_map(|cell| &cell.runs);
+    let phases = runs.filter_map(|run| run.get("phases")?.as_array()).flatten();
+    // Short phases are too coarse to say.
+    let long = phases.filter(|it| it.get("seconds").and_then(Value::as_f64) >= Some(0.5));
+    let others = long.filter_map(|it| it.get("others_percent")?.as_f64()).fold(0.0, f64::max);
+    if others > 10.0 {
+        format!(
+            " Other processes took up to {others:.0} % of a processor: only ratios mean something."
+        )
+    } else {
+        String::new()
+    }
 }
 
 /// The phases of a work that are compared, in order.

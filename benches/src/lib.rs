@@ -8,6 +8,8 @@
 //! needs Linux, which tells what the broker's process took.
 
 #[cfg(target_os = "linux")]
+mod chat;
+#[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
 pub mod compare;

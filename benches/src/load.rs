@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::meter::Meter;
 use crate::options::{Options, Work};
 use crate::report::Report;
-use crate::{crowd, process, sessions, steady};
+use crate::{chat, crowd, process, sessions, steady};
 
 /// Does what the options say.
 pub fn run(options: &Options) -> Result<Report, String> {
@@ -21,6 +21,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         Work::Offline => sessions::offline(options, &mut meter, clock),
         Work::Storm => sessions::storm(options, &mut meter, clock),
         Work::Idle => crowd::idle(options, &mut meter, clock),
+        Work::Chat => chat::chat(options, &mut meter, clock),
         Work::Churn => crowd::churn(options, &mut meter, clock),
     }
 }

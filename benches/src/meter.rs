@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::latency::{Latencies, Summary};
-use crate::process::Usage;
+use crate::process::{self, Usage};
 
 /// How often samples are taken.
 const SAMPLE_EVERY_NS: u64 = 200_000_000;
@@ -17,6 +17,7 @@ struct Sample {
     deliveries: u64,
     broker: Option<Usage>,
     own: Option<Usage>,
+    machine: Option<u64>,
 }
 
 /// Samples of one phase after another.
@@ -51,6 +52,8 @@ pub struct Phase {
     pub broker: Option<BrokerUse>,
     /// The generator's part.
     pub generator: GeneratorUse,
+    /// Percent of one processor that went to neither of them, if the broker's process is known.
+    pub others_percent: Option<f64>,
     /// For plots.
     #[serde(skip)]
     pub points: Vec<Point>,
@@ -144,6 +147,7 @@ impl Meter {
             deliveries,
             broker: self.pid.and_then(Usage::of),
             own: Usage::of(std::process::id()),
+            machine: process::machine_ns(),
         });
     }
 
@@ -195,6 +199,7 @@ impl Meter {
                 cpu_us_each: per(own(Usage::cpu_ns_since) / 1e3, float(count)),
                 busiest_thread_percent: 100.0 * per(own(Usage::busiest_ns_since), ns),
             },
+            others_percent: others_ns(first, last).map(|others| 100.0 * per(others, ns)),
             points: points.collect(),
             latencies,
         }
@@ -219,6 +224,15 @@ fn broker(pid: u32, first: &Sample, last: &Sample, ns: f64, count: u64) -> Optio
         switches_voluntary: after.switches.0.saturating_sub(before.switches.0),
         switches_involuntary: after.switches.1.saturating_sub(before.switches.1),
     })
+}
+
+/// What the machine did beside broker and generator; where nothing else runs it is about nothing, and
+/// the sums are too coarse to be sure of less.
+fn others_ns(first: &Sample, last: &Sample) -> Option<f64> {
+    let all = last.machine?.saturating_sub(first.machine?);
+    let broker = last.broker.as_ref()?.cpu_ns_since(first.broker.as_ref()?);
+    let own = last.own.as_ref()?.cpu_ns_since(first.own.as_ref()?);
+    Some(float(all.saturating_sub(broker + own)))
 }
 
 fn point(before: &Sample, after: &Sample) -> Point {

@@ -26,6 +26,8 @@ pub(crate) struct Door {
     pub(crate) user: Option<String>,
     /// See `--password`.
     pub(crate) password: Option<String>,
+    /// Whether everybody logs in under a name of their own.
+    pub(crate) named: bool,
     /// How long nothing may happen.
     pub(crate) patience: Duration,
     /// Told apart from other runs by this, in Client Identifiers and topics.
@@ -41,6 +43,7 @@ impl Door {
             version: options.version(),
             user: options.user.clone(),
             password: options.password.clone(),
+            named: false,
             patience: options.patience(),
             tag: format!("{:x}{:x}", std::process::id(), since.as_millis() & 0xff_ffff),
         })
@@ -62,16 +65,22 @@ impl Door {
         mesh.open(at, self.address, self.source(host)).map_err(|error| {
             format!("connection {at} to {}: {error}{}", self.address, mend(&error))
         })?;
+        let own = self.named.then(|| self.user_of(&guest.name));
         let connect = Connect {
             version: self.version,
             clean_start: guest.clean,
             client_id: &format!("b{}{}", self.tag, guest.name),
             keep_alive: 0,
-            user: self.user.as_deref(),
+            user: own.as_deref().or(self.user.as_deref()),
             password: self.password.as_deref(),
         };
         mesh.outs().put(at, |out| put_connect(out, &connect));
         Ok(())
+    }
+
+    /// The user name of a guest, where everybody has one.
+    pub(crate) fn user_of(&self, name: &str) -> String {
+        format!("u{}{name}", self.tag)
     }
 
     /// One of many addresses of this machine.

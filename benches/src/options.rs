@@ -24,6 +24,8 @@ pub enum Work {
     Churn,
     /// Persistent sessions that all come back at once.
     Storm,
+    /// Direct chats with ticks, on Tidings only: a user writes, the other hears and acknowledges.
+    Chat,
 }
 
 impl Work {
@@ -36,6 +38,7 @@ impl Work {
             Self::Idle => "idle",
             Self::Churn => "churn",
             Self::Storm => "storm",
+            Self::Chat => "chat",
         }
     }
 }
@@ -48,7 +51,7 @@ pub struct Options {
     /// Where the broker listens
     #[arg(long, default_value = "127.0.0.1:1883", value_name = "ADDR")]
     pub broker: String,
-    /// pair: how many pairs; offline: how many publishers
+    /// pair, chat: how many pairs; offline: how many publishers
     #[arg(long, default_value_t = 50)]
     pub pairs: usize,
     /// fanout: how many subscribers
@@ -106,10 +109,13 @@ pub struct Options {
     /// Password to log in with
     #[arg(long)]
     pub password: Option<String>,
-    /// offline: a shell command that restarts the broker between storing and fetching; BROKER_PID is
-    /// its process
+    /// offline: a shell command that restarts the broker between storing and fetching, or with --kill
+    /// only starts it; BROKER_PID is its process
     #[arg(long, value_name = "COMMAND")]
     pub restart: Option<String>,
+    /// offline: kill the broker as `kill -9` does before the command of --restart
+    #[arg(long, requires = "restart")]
+    pub kill: bool,
     /// Print one line of JSON instead of a table
     #[arg(long)]
     pub json: bool,

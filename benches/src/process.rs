@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a process took since it began; differences of two are what a measurement took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +91,44 @@ fn stat_ns(stat: &str) -> Option<u64> {
     Some((user + system) * TICK_NS)
 }
 
+/// Nanoseconds that the processors of this machine have been busy, with whatever it was.
+pub(crate) fn machine_ns() -> Option<u64> {
+    busy_ns(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of a `stat`: user, nice, system, idle, waiting for disks, interrupts of two kinds,
+/// and what other machines on this one took.
+fn busy_ns(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks = fields.enumerate().filter(|(nth, _)| !matches!(nth, 3 | 4));
+    let sum: Option<u64> = ticks.map(|(_, field)| field.parse::<u64>().ok()).sum();
+    Some(sum? * TICK_NS)
+}
+
+/// Kills a process, and waits until it has let go of its files and ports.
+pub(crate) fn kill(pid: u32) -> Result<(), String> {
+    let failed = |why: &dyn std::fmt::Display| format!("process {pid} cannot be killed: {why}");
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let number = number.ok_or_else(|| failed(&"there is none with this number"))?;
+    kill_process(number, Signal::KILL).map_err(|error| failed(&error))?;
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_gone(pid) {
+        if Instant::now() > until {
+            return Err(failed(&"it is still there"));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether there is nothing of a process but what its parent has not looked at.
+fn is_gone(pid: u32) -> bool {
+    let Some(stat) = read(pid, "stat") else { return true };
+    let zombie = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    zombie && threads <= 1
+}
+
 /// The process that listens on a port of this machine, as far as we may see it.
 pub(crate) fn listener(port: u16) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).ok());
@@ -136,6 +178,13 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_is_busy_with_all_but_waiting() {
+        let stat = "cpu  1 2 3 1000 1000 4 5 6 700 0\ncpu0 9 9 9 9\n";
+        assert_eq!(busy_ns(stat), Some(21 * TICK_NS));
+        assert!(machine_ns().is_some());
+    }
+
+    #[test]
     fn who_listens_is_found() {
         let table = "  sl  local_address rem_address st tx rx tr tm retrnsmt uid timeout inode\n   \
                      0: 0100007F:075B 00000000:0000 0A 0:0 00:0 0 0 0 4711 1\n   \
@@ -143,6 +192,16 @@ mod tests {
         assert_eq!(inodes(table, 1883), [4711]);
         let here = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(listener(here.local_addr().unwrap().port()), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_killed_process_is_gone() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(!is_gone(child.id()));
+        kill(child.id()).unwrap();
+        assert!(is_gone(child.id()), "also while its parent has not looked");
+        child.wait().unwrap();
+        assert!(kill(child.id()).unwrap_err().contains("cannot be killed"));
     }
 
     #[test]

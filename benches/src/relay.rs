@@ -1,7 +1,7 @@
 //! The bare relay: what the sockets alone cost. It reads, looks up who hears a topic, and writes.
 //!
 //! No sessions, no wildcards, no resends, no limits but one: what a subscriber does not read beyond
-//! [`WAITING_MAX`] is dropped. It reads and writes in batches as a good broker does, so a broker that
+//! `WAITING_MAX` is dropped. It reads and writes in batches as a good broker does, so a broker that
 //! costs as much does nothing in vain, and one that costs less has found something.
 
 use std::collections::HashMap;

@@ -77,6 +77,9 @@ impl Settings {
 
 /// A share of a processor from which the generator is what is measured.
 const BUSY_PERCENT: f64 = 90.0;
+/// A share of one processor from which others disturb, in phases that are long enough to say.
+const OTHERS_PERCENT: f64 = 10.0;
+const OTHERS_SECONDS: f64 = 0.5;
 
 impl Report {
     /// With what the figures themselves warn of.
@@ -91,6 +94,14 @@ impl Report {
                     phase.name
                 ));
             }
+        }
+        let long = phases.iter().filter(|phase| phase.seconds >= OTHERS_SECONDS);
+        let others = long.filter_map(|phase| phase.others_percent).fold(0.0, f64::max);
+        if others > OTHERS_PERCENT {
+            warnings.push(format!(
+                "other processes took {others:.0} % of a processor: only ratios to what ran in turn with \
+                 this mean something"
+            ));
         }
         if phases.iter().all(|phase| phase.broker.is_none()) {
             let why = "the broker's process is not known, so nothing is said of it; give --pid";

@@ -21,9 +21,7 @@ use crate::wire::{Packet, QoS, put_disconnect};
 /// Messages for each session, if it is not said.
 const MESSAGES: u64 = 100;
 /// How long a broker may take to come back.
-const RESTART_PATIENCE: Duration = Duration::from_secs(300);
-/// How long a process that was killed may hold its port.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+const RESTART_PATIENCE: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_millis(20);
 
 /// What all steps of such a work share.
@@ -175,6 +173,9 @@ impl<'a> Run<'a> {
         if let Some(pid) = old {
             shell.env("BROKER_PID", pid.to_string());
         }
+        if self.options.kill {
+            process::kill(old.ok_or("--kill: the broker's process is not known; give --pid")?)?;
+        }
         // Ours is for the report.
         let run = shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::null()).status();
         let status = run.map_err(|error| format!("--restart: {error}"))?;
@@ -184,18 +185,18 @@ impl<'a> Run<'a> {
         self.meter.pid = None;
         self.meter.begin();
         let until = Instant::now() + RESTART_PATIENCE;
-        // One that was killed may hold its port for a moment; or the command let it live.
-        let lives = Instant::now() + LAST_MOMENT;
-        while old.is_some() && process::listener(port) == old && Instant::now() < lives
-            || TcpStream::connect(self.door.address).is_err()
-        {
+        while TcpStream::connect(self.door.address).is_err() {
             if Instant::now() > until {
                 return Err(format!("--restart: nobody listens on {} any more", self.door.address));
             }
             thread::sleep(Duration::from_millis(5));
         }
         self.meter.sample(1, 0);
-        self.end_phase("restart", "starts", Latencies::default());
+        self.end_phase("restart", "restart", Latencies::default());
+        if let Some(restart) = self.phases.last_mut() {
+            // There is one, which has no rate.
+            restart.per_second = 0.0;
+        }
         self.meter.pid = process::listener(port);
         Ok(())
     }

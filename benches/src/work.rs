@@ -1,6 +1,6 @@
 //! What the benches of the core do, once for the clock and once for the count of instructions.
 //!
-//! Each work is made ready first ([`Work::ready`]), which is not measured, and then done. What it
+//! Each work is made ready first (`Work::ready`), which is not measured, and then done. What it
 //! did is checked after: a bench of something that does not happen measures nothing.
 
 #![expect(clippy::expect_used, reason = "what goes wrong here ends the bench that has it wrong")]

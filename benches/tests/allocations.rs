@@ -136,3 +136,28 @@ fn refusing_allocates_nothing() {
         assert_eq!(count, 0, "{bytes:02x?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_of_the_load_generator_allocates_nothing() {
+    use tidings_bench::latency::Latencies;
+    use tidings_bench::verify::{Stamp, Verifier};
+    use tidings_bench::wire::{self, AckKind, Version};
+
+    let mut payload = [0; 100];
+    payload[..20].copy_from_slice(&Stamp { stream: 1, sequence: 0, due: 5 }.bytes());
+    let (mut bytes, mut acks) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
+    let (mut verifier, mut latencies) = (Verifier::default(), Latencies::default());
+    let count = allocations(|| {
+        let with = (wire::QoS::AtLeastOnce, 7);
+        wire::put_publish(&mut bytes, Version::V5, with, b"bench/1", &payload);
+        let (packet, _) = wire::decode(&bytes, Version::V5).unwrap().unwrap();
+        let wire::Packet::Publish { packet_id, payload, .. } = packet else { panic!("{packet:?}") };
+        let stamp = Stamp::read(payload).unwrap();
+        verifier.take(stamp.sequence);
+        latencies.record(stamp.due);
+        wire::put_ack(&mut acks, AckKind::Puback, packet_id);
+    });
+    assert_eq!(count, 0);
+    assert_eq!((verifier.next(), latencies.count(), acks.len()), (1, 1, 4));
+}

@@ -1,6 +1,7 @@
 //! Every work, small, on both.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -10,6 +11,8 @@ use tidings_bench::options::Options;
 use tidings_bench::relay::{Relay, RelayOptions};
 use tidings_bench::report::Report;
 use tidings_bench::verify::Verdict;
+use tidings_broker::{Builder, Durability};
+use tidings_chat::{Chat, ChatOptions};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -49,8 +52,11 @@ impl Drop for Ending<'_> {
 /// The same with Tidings.
 fn on_tidings(work: impl FnOnce(SocketAddr)) {
     let data = tempfile::tempdir().unwrap();
-    let broker =
-        tidings_broker::Builder::new().listen(any()).data_dir(data.path()).start().unwrap();
+    let chat = Arc::new(Chat::new(ChatOptions::default()));
+    // How fast the disk is does not matter here.
+    let builder = Builder::new().durability(Durability::Memory).data_dir(data.path());
+    let builder = builder.listen(any()).service(chat);
+    let broker = builder.start().unwrap();
     work(broker.addresses()[0]);
     broker.stop().unwrap();
 }
@@ -124,9 +130,22 @@ fn sessions_on_tidings() {
 }
 
 #[test]
+fn chats_with_their_ticks_on_tidings() {
+    on_tidings(|address| {
+        for more in ["--qos=1", "--qos=2", "--v5", "--rate=100000"] {
+            let report = run(address, &format!("chat --pairs=3 --messages=8 --window=4 {more}"));
+            assert_eq!(names(&report), ["chat", "ticks"]);
+            all_came(&report, 24, 24);
+            let ticks = report.phases[1].latency_us.unwrap().count;
+            assert_eq!(ticks, 24, "{}", report.json());
+        }
+    });
+}
+
+#[test]
 fn a_broker_that_keeps_no_session_is_found_out() {
     on_relay(|address| {
-        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=0.2");
+        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=2");
         assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
         assert!(!report.kept_its_word());
     });

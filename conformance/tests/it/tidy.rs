@@ -168,7 +168,8 @@ const LADDERS: [(&str, &[&str]); 9] = [
         &[
             "clock", "wire", "verify", "latency", "template", "process", "meter", "options",
             "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "html", "relay",
-            "steady", "post", "sessions", "crowd", "load", "peers", "compare", "world", "work",
+            "steady", "post", "sessions", "crowd", "chat", "load", "peers", "compare", "world",
+            "work",
         ],
     ),
     (
