@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tidings_core::marks::DiskReserve;
 use tidings_core::record::{KeyRange, Query};
 
-use super::directory::free_bytes;
+use super::disk_space;
 use crate::base::{self, Copying, Found, Header, Kind, Totals, Writer};
 use crate::clock::Clock;
 use crate::commit::{Hub, count, lock};
@@ -37,8 +38,8 @@ pub(super) struct Keeper {
     pub(super) not_before: u64,
     /// Of `EngineOptions::base_bytes`.
     pub(super) journal_bytes: u64,
-    /// Below so many free bytes none is written.
-    pub(super) reserve_bytes: u64,
+    /// With less free none is written.
+    pub(super) reserve: DiskReserve,
     /// One is wanted whatever the journal's size.
     pub(super) wanted: Arc<AtomicBool>,
 }
@@ -191,8 +192,9 @@ impl Keeper {
     fn check_room(&self) -> io::Result<()> {
         // Where the disk is short already, a base is what lets the journal go.
         let low = self.hub.disk_low.load(Ordering::Acquire);
-        let reserve = if low { self.reserve_bytes / 2 } else { self.reserve_bytes };
-        let free = free_bytes(&self.folder)?;
+        let space = disk_space(&self.folder)?;
+        let (free, reserve) = (space.free_bytes, self.reserve.of(space.total_bytes));
+        let reserve = if low { reserve / 2 } else { reserve };
         if free < reserve {
             let why = format!("{free} bytes are free on the disk, {reserve} are to stay so");
             return Err(io::Error::new(io::ErrorKind::StorageFull, why));
