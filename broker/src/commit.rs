@@ -182,6 +182,13 @@ impl Hub {
         self.keeper_gate.changed();
     }
 
+    /// What checkpoints have yet to write: far more than the journal has of it, where one value is
+    /// in many rows.
+    pub(crate) fn unstored_bytes(&self) -> u64 {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.unstored_bytes.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
+    }
+
     /// Begins a checkpoint soon.
     pub(crate) fn want_checkpoint(&self) {
         self.wanted.store(true, Ordering::Release);
@@ -275,6 +282,8 @@ impl Hub {
 #[derive(Default)]
 pub(crate) struct Lane {
     pending: Mutex<Pending>,
+    /// What the rows take that the store has not, each key with its value.
+    pub(crate) unstored_bytes: AtomicU64,
     /// Records that are safe, and their bytes.
     pub(crate) stored: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
