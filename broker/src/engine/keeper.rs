@@ -143,6 +143,8 @@ impl Keeper {
             }
         };
         let path = base::publish(&self.folder, &draft, complete_to)?;
+        // One of the same record had the same name, and is the new one now.
+        self.bases.retain(|base| base.path != path);
         self.bases.insert(0, Found { path, complete_to });
         (self.size, self.not_before) = (totals.bytes, 0);
         count(&hub.counters.bases, 1);
