@@ -79,6 +79,8 @@ impl Keeper {
                     tracing::warn!("no new base, and the journal is kept longer: {error}");
                     // Not before as much again has come.
                     self.not_before = self.kept() + self.size + self.journal_bytes;
+                    // Nor at once where the disk is short: each try writes to it.
+                    hub.keeper_gate.wait_for(RETRY, || self.ended());
                 }
                 Err(NoBase::Store(failure)) => return hub.fail(failure),
             }
@@ -256,6 +258,9 @@ impl Pace {
 
 /// What is written at once and synced: little enough that the journal's own syncs do not wait long.
 const PIECE_BYTES: u64 = 4 << 20;
+
+/// So long after one that failed none is tried.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// So long the end of the engine may wait for it.
 const REST_MAX: Duration = Duration::from_millis(100);
