@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// The shard knows that the Client does not read.
     pub(crate) congested: bool,
+    /// In the list of those of which the shard is to be told that they do again.
+    pub(crate) relieved: bool,
     /// Since when nothing could be written; or since when it lingers.
     pub(crate) stuck_since: Option<Time>,
     /// When it is looked at, whether it is stuck then or not.
@@ -123,6 +125,7 @@ impl Connection {
             waits_for_room: false,
             dirty: false,
             congested: false,
+            relieved: false,
             stuck_since: None,
             watched_until: None,
             parting: Parting::No,

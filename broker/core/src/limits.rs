@@ -69,6 +69,8 @@ pub struct Limits {
     pub retained_message_bytes_max: usize,
     /// Bytes of all retained messages of one shard; more: 0x97.
     pub retained_bytes_max: usize,
+    /// Retained messages that are sent for a new subscription before the others have their turn.
+    pub retained_per_turn_max: usize,
     /// Whether a payload that is said to be text has to be (§3.3.2.3.2); if not: 0x99.
     pub payload_format_checked: bool,
     /// Whether services hold Clients to the rates that they have. Told by the shell, which knows
@@ -213,6 +215,7 @@ impl Default for Limits {
             retained_messages_max: 100_000,
             retained_message_bytes_max: 64 * 1024,
             retained_bytes_max: 64 * 1024 * 1024,
+            retained_per_turn_max: 256,
             payload_format_checked: false,
             rates_apply: false,
             offers: Offers::default(),

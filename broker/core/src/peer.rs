@@ -138,22 +138,30 @@ pub enum PeerMessage {
         /// Success, No matching subscribers, or why not.
         reason: ReasonCode,
     },
-    /// Send me the retained messages that match, for a subscription of mine: answered by one
+    /// Send me retained messages that match, for a subscription of mine: answered by one
     /// [`PeerMessage::Retained`], also where there are none.
     RetainedWanted {
         /// The filter.
         filter: TopicFilter,
+        /// The place where the last answer ended; `None`: this is the first question.
+        after: Option<Box<str>>,
         /// Repeated by [`PeerMessage::Retained`].
         session: SessionId,
+        /// Repeated there as well: no other question has it.
+        token: u64,
+        /// How many are wanted at the most.
+        messages_max: usize,
     },
-    /// Retained messages for a new subscription.
+    /// Retained messages for a new subscription, a piece of them.
     Retained {
-        /// The filter that was asked for.
-        filter: TopicFilter,
         /// The subscribing session.
         session: SessionId,
+        /// Which question this answers.
+        token: u64,
         /// The messages.
         messages: Vec<Arc<Message>>,
+        /// The place behind which there may be more.
+        after: Option<Box<str>>,
     },
     /// From a service on one shard to its like on another.
     Service {

@@ -28,6 +28,8 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     /// What is worth knowing and nothing is wrong with.
     pub notes: Vec<String>,
+    /// Whether base and journal hold everything, so that a lost store costs nothing.
+    pub reach: bool,
 }
 
 /// A part of a store.
@@ -71,7 +73,8 @@ pub fn check(
     let mut checked = Checked::default();
     let first = check_journal(&directory.journal(), &mut checked, progress);
     let based = check_bases(folder, &mut checked, progress);
-    if first > based.as_ref().map_or(0, |base| base.complete_to) + 1 {
+    checked.reach = first <= based.as_ref().map_or(0, |base| base.complete_to) + 1;
+    if !checked.reach {
         checked.notes.push(format!(
             "{}: no base reaches the journal, which begins at record {first}: the store cannot be \
              made anew before the next base, which a broker writes soon after its start",
@@ -114,7 +117,8 @@ fn check_journal(
     });
     match read {
         Ok(recovered) if recovered.torn_bytes > 0 => checked.notes.push(format!(
-            "{}: a torn tail of {} bytes, which was never acknowledged and is cut by the next start",
+            "{}: a torn tail of {} bytes, which the next start leaves out; after a crash it was never \
+             acknowledged",
             journal.display(),
             recovered.torn_bytes
         )),
@@ -172,11 +176,18 @@ fn check_rows(
     let path = directory.store();
     let bytes = files(&path).iter().map(|path| length(path)).sum();
     let what = "the store failed before; the next start makes it anew";
-    if distrust_file(&path).exists() {
-        return checked.problem(distrust_file(&path).display(), what);
-    }
-    if directory.failed_openings() >= OPENINGS_MAX {
-        return checked.problem(directory.opening().display(), what);
+    let failed = [
+        distrust_file(&path).exists().then(|| distrust_file(&path)),
+        (directory.failed_openings() >= OPENINGS_MAX).then(|| directory.opening()),
+    ];
+    if let Some(note) = failed.into_iter().flatten().next() {
+        // Nothing is lost where base and journal have everything.
+        if checked.problems.is_empty() && checked.reach {
+            checked.notes.push(format!("{}: {what}", note.display()));
+        } else {
+            checked.problem(note.display(), what);
+        }
+        return;
     }
     if !checked.problems.is_empty() {
         checked.notes.push(format!(
@@ -191,7 +202,9 @@ fn check_rows(
     let (store, complete_to) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            return checked.problem(path.display(), format!("{failure}; a start makes it anew"));
+            // A disk that is full or failing is no damage.
+            let mend = if failure.is_damage { "; a start makes it anew" } else { "" };
+            return checked.problem(path.display(), format!("{failure}{mend}"));
         }
     };
     let compared = compare(&store, complete_to, base, &directory.journal(), &mut |key, value| {

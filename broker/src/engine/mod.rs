@@ -150,7 +150,7 @@ impl Engine {
         })?;
         if recovered.torn_bytes > 0 {
             let bytes = recovered.torn_bytes;
-            tracing::warn!("cut {bytes} bytes of unfinished, unacknowledged records");
+            tracing::warn!("left out {bytes} bytes of records that were not finished");
         }
         let layers: Vec<_> = layers.into_iter().map(Arc::new).collect();
         let hub = Arc::new(Hub::new(shards, recovered.last.max(complete_to)));

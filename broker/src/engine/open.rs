@@ -37,7 +37,8 @@ impl Engine {
             return Err(OpenError::Damaged { file, offset: 0, why });
         }
         let bases = base::find(&folder).unwrap_or_default();
-        let (store, made_anew) = match open_store(&directory, options, &bases)? {
+        let mut unread = false;
+        let (store, made_anew) = match open_store(&directory, options, &bases, &mut unread)? {
             Ok(store) => (store, None),
             Err(why) => {
                 rebuild(&directory, options, &why)?;
@@ -63,7 +64,16 @@ impl Engine {
         // Records that the store has and the journal has not: no base from before can reach those
         // behind them.
         let gap = engine.recovered().last < complete_to;
-        let bases = Bases::of(bases, &engine, gap)?;
+        if gap && engine.recovered().synced {
+            // No power cut does that: each was safe in the journal before the store had it.
+            let (file, last) = (folder.join("journal"), engine.recovered().last);
+            let why = format!(
+                "the store has records up to {complete_to}, the journal ends at {last}: acknowledged \
+                 ones may be missing behind it"
+            );
+            return Err(OpenError::Damaged { file, offset: 0, why });
+        }
+        let bases = Bases::of(bases, &engine, gap || unread)?;
         let keeper = keep(options, &engine, store, bases, complete_to, copying);
         engine.run(options, workers)?;
         let hub = Arc::clone(&engine.hub);
@@ -93,11 +103,13 @@ fn segment_bytes(options: &EngineOptions, DiskSpace { total_bytes, .. }: DiskSpa
     bytes
 }
 
-/// The store as it is; the inner error says why it must be made anew.
+/// The store as it is; the inner error says why it must be made anew. `unread` becomes true where
+/// what it would be made of cannot be read.
 fn open_store(
     directory: &Directory,
     options: &EngineOptions,
     bases: &[Found],
+    unread: &mut bool,
 ) -> Result<Result<SledStore, String>, OpenError> {
     let io = |source| OpenError::Io { path: directory.path().to_path_buf(), source };
     let distrusted = distrust_file(&directory.store());
@@ -114,14 +126,16 @@ fn open_store(
     let opened = SledStore::open(&directory.store(), options.cache_bytes)
         .and_then(|store| store.complete_to().map(|complete_to| (store, complete_to)));
     let opened = match opened {
-        Ok((store, complete_to)) => match lacks(directory, options, bases, &store, complete_to)? {
-            None => Ok(store),
-            Some(why) => {
-                drop(store);
-                wait_until_closed(&directory.store().join("db")).map_err(io)?;
-                Err(why)
+        Ok((store, complete_to)) => {
+            match lacks(directory, options, bases, (&store, complete_to), unread)? {
+                None => Ok(store),
+                Some(why) => {
+                    drop(store);
+                    wait_until_closed(&directory.store().join("db")).map_err(io)?;
+                    Err(why)
+                }
             }
-        },
+        }
         Err(StoreFailure { is_damage: true, operation, cause, .. }) => {
             Err(format!("cannot {operation}: {cause}"))
         }
@@ -139,8 +153,8 @@ fn lacks(
     directory: &Directory,
     options: &EngineOptions,
     bases: &[Found],
-    store: &SledStore,
-    complete_to: u64,
+    (store, complete_to): (&SledStore, u64),
+    unread: &mut bool,
 ) -> Result<Option<String>, OpenError> {
     let segments = journal::segments(&directory.journal())?;
     let first = segments.first().map_or(1, |(first, _)| *first);
@@ -176,10 +190,12 @@ fn lacks(
         // The store is whole as far as anybody can tell; a new base is written soon.
         Err(CompareError::Base(error)) => {
             tracing::warn!("the store cannot be compared with its base: {error}");
+            *unread = true;
             Ok(None)
         }
         Err(error @ (CompareError::Journal(_) | CompareError::Behind { .. })) => {
             tracing::warn!("the store cannot be compared with the journal: {error}");
+            *unread = true;
             Ok(None)
         }
     }

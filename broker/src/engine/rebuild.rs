@@ -30,7 +30,10 @@ pub(super) fn rebuild(
     let started = Instant::now();
     tracing::warn!("{why}: the store is made anew from base and journal");
     let distrusted = distrust_file(&directory.store());
-    directory.mark(&distrusted, why).map_err(io)?;
+    // Or one that was cut short would be told as a reason of its own, again and again.
+    if !distrusted.exists() {
+        directory.mark(&distrusted, why).map_err(io)?;
+    }
     let built = build(directory, options, why)?;
     directory.swap_stores().map_err(io)?;
     directory.unmark(&[distrusted, directory.opening()]).map_err(io)?;

@@ -60,12 +60,15 @@ impl FileJournal {
     }
 
     fn begin_segment(&mut self) -> Result<(), JournalError> {
-        let header =
-            SegmentHeader { first: self.next, salt: self.disk.salt(), synced: self.options.sync };
+        let header = SegmentHeader {
+            first: self.next,
+            salt: self.disk.salt(),
+            synced: self.options.sync,
+            capacity: self.options.segment_bytes,
+        };
         let spare = self.spares.pop();
         let directory = &self.options.directory;
-        let segment =
-            Segment::create(&*self.disk, directory, header, self.options.segment_bytes, spare)?;
+        let segment = Segment::create(&*self.disk, directory, header, spare)?;
         // The one before may have been empty and have had the same name.
         if self.segments.back().is_some_and(|(first, _)| *first == self.next) {
             self.segments.pop_back();
@@ -112,7 +115,14 @@ impl Journal for FileJournal {
                 self.disk.remove(&spare).context("remove", &spare)?;
             }
         }
+        let before = self.segments.back().cloned();
         self.begin_segment()?;
+        // Only now, when it is not the last any more: that one has to be as long as it was made.
+        // Or a process that dies again and again would fill the disk with segments.
+        if let Some((_, path)) = before.filter(|(first, _)| *first < self.next) {
+            let file = self.disk.open(&path).context("open", &path)?;
+            file.set_len(found.end).context("truncate", &path)?;
+        }
         Ok(found.recovered)
     }
 

@@ -101,10 +101,14 @@ pub struct Recovered {
     pub records: u64,
     /// Their size in the journal, in bytes.
     pub bytes: u64,
-    /// Bytes of unfinished records at the end that were cut; they had never been acknowledged.
+    /// Bytes of unfinished records at the end that are left out; after a crash they had never been
+    /// acknowledged.
     pub torn_bytes: u64,
     /// The sequence number of the last record there is, whether handed over or not.
     pub last: u64,
+    /// Whether the last segment's groups were synced one by one: then nothing that was acknowledged
+    /// can be missing behind it after a crash.
+    pub synced: bool,
 }
 
 /// Why the journal cannot be read.

@@ -24,6 +24,8 @@ pub(super) struct Found {
     /// Every segment with its first record, oldest first.
     pub(super) segments: Vec<(u64, PathBuf)>,
     pub(super) spares: Vec<PathBuf>,
+    /// Where the records of the last segment end.
+    pub(super) end: u64,
 }
 
 pub(super) fn replay(
@@ -59,8 +61,10 @@ pub(super) fn replay(
         next = header.first;
         let (from, end) =
             replay_segment(&mut scan, header, after, &mut next, &mut recovered, each)?;
+        recovered.synced = header.synced;
         if index + 1 == segments.len() {
             let tail = scan.tail(end).context("read", path)?;
+            check_length(&scan, &tail, header, end, next)?;
             recovered.torn_bytes = torn_tail(path, &tail, header, end, next)?;
             drop(tail);
             write_again(disk, directory, scan, from, end)?;
@@ -68,7 +72,7 @@ pub(super) fn replay(
         (file, offset) = (path.clone(), end);
     }
     recovered.last = if segments.is_empty() { 0 } else { next - 1 };
-    Ok(Found { recovered, segments, spares })
+    Ok(Found { recovered, segments, spares, end: offset })
 }
 
 /// Hands over the records after `after` as far as they are there, and changes nothing: neither is a
@@ -95,6 +99,7 @@ pub(super) fn read(
             return damaged(format!("expected record {expected} first, found {first}"));
         }
         next = header.first;
+        recovered.synced = header.synced;
         if index + 1 == segments.len() {
             (scan, recovered.torn_bytes) = read_last(disk, path, header)?;
         }
@@ -122,7 +127,8 @@ fn read_last(
         let (_, end) =
             replay_segment(&mut scan, header, none, &mut next, &mut skipped, &mut |_| {})?;
         let tail = scan.tail(end).context("read", path)?;
-        match torn_tail(path, &tail, header, end, next) {
+        let torn = check_length(&scan, &tail, header, end, next);
+        match torn.and_then(|()| torn_tail(path, &tail, header, end, next)) {
             Ok(torn) => {
                 scan.end_at(end);
                 return Ok((scan, torn));
@@ -202,6 +208,38 @@ fn replay_segment(
         offset += whole.len() as u64;
     }
     Ok((from.unwrap_or(offset), offset))
+}
+
+/// Whether the file is as long as it was made, or was so when its records ended.
+///
+/// A crash makes no file shorter: one that is, has been cut by somebody else. Where zeros follow the
+/// last record, there was none behind it. One that ends right behind a record is given the benefit
+/// of the doubt: it may be a copy that leaves out the rest.
+///
+/// # Errors
+///
+/// When it was cut within a record, or in front of the first.
+fn check_length(
+    scan: &Scan,
+    tail: &[u8],
+    header: SegmentHeader,
+    end: u64,
+    next: u64,
+) -> Result<(), ReplayError> {
+    let length = scan.length();
+    let ended = match tail.get(..HEADER_BYTES).and_then(entry::sequence) {
+        Some(sequence) => sequence != next,
+        None => end > DATA_START as u64 && tail.iter().all(|byte| *byte == 0),
+    };
+    if length >= header.capacity || ended {
+        return Ok(());
+    }
+    let why = format!(
+        "the file was made with {} bytes and has {length}: record {next} and what was behind it, if \
+         they were there, are gone",
+        header.capacity
+    );
+    Err(ReplayError::Damaged { file: scan.path().to_path_buf(), offset: end.min(length), why })
 }
 
 /// How many bytes of `tail`, which begins at `end`, belong to records that were not finished.
@@ -288,7 +326,7 @@ impl<'a> Sums<'a> {
 
 const SUM_EVERY: usize = 1_024;
 
-/// Ends the file behind its last record, and makes what was replayed, all between `from` and `end`,
+/// Ends the records behind the last good one, and makes what was replayed, all between `from` and `end`,
 /// safe: it counts as stored from now on.
 ///
 /// It is written once more for that. A process that was killed may have left records that are in the
@@ -303,7 +341,11 @@ fn write_again(
 ) -> Result<(), ReplayError> {
     let path = scan.path().to_path_buf();
     let file = disk.open(&path).context("open", &path)?;
-    file.set_len(end).context("truncate", &path)?;
+    // What begins there must not be taken for a record when it is whole one day.
+    let room = usize::try_from(scan.length().saturating_sub(end)).unwrap_or(HEADER_BYTES);
+    let nothing = [0; HEADER_BYTES];
+    let nothing = nothing.get(..room.min(HEADER_BYTES)).unwrap_or_default();
+    file.write_at(nothing, end).context("write", &path)?;
     let again = scan.pieces(from, end, &mut |bytes, offset| file.write_at(bytes, offset));
     again.context("write", &path)?;
     file.sync_all().context("sync", &path)?;

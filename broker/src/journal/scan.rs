@@ -38,6 +38,11 @@ impl Scan {
         self.length = end;
     }
 
+    /// How long the file is.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// What a segment's header is read from; shorter where the file is.
     pub(super) fn header(&mut self) -> io::Result<&[u8]> {
         self.bytes(0, SEGMENT_HEADER_BYTES)

@@ -33,6 +33,8 @@ pub(super) struct SegmentHeader {
     pub(super) salt: u32,
     /// Whether each group was synced before the next was written.
     pub(super) synced: bool,
+    /// How long the file was made, in bytes; 0: it does not say, as those of before 0.1.
+    pub(super) capacity: u64,
 }
 
 /// Why a header is none.
@@ -42,7 +44,7 @@ pub(super) enum BadHeader {
     Version(u16),
 }
 
-pub(super) const SEGMENT_HEADER_BYTES: usize = 28;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 40;
 
 impl SegmentHeader {
     pub(super) fn encode(self) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -55,6 +57,9 @@ impl SegmentHeader {
         bytes[16..24].copy_from_slice(&self.first.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[0..24]);
         bytes[24..28].copy_from_slice(&checksum.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.capacity.to_le_bytes());
+        let checksum = crc32c::crc32c_append(checksum, &bytes[28..36]);
+        bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
@@ -63,11 +68,16 @@ impl SegmentHeader {
             return Err(BadHeader::Damaged("the file is shorter than its header"));
         };
         let [m0, m1, m2, m3, m4, m5, m6, m7, v0, v1, f0, f1, rest @ ..] = *bytes;
-        let [s0, s1, s2, s3, n0, n1, n2, n3, n4, n5, n6, n7, c0, c1, c2, c3] = rest;
+        let [s0, s1, s2, s3, n0, n1, n2, n3, n4, n5, n6, n7, c0, c1, c2, c3, rest @ ..] = rest;
+        let [l0, l1, l2, l3, l4, l5, l6, l7, d0, d1, d2, d3] = rest;
         if [m0, m1, m2, m3, m4, m5, m6, m7] != MAGIC {
             return Err(BadHeader::Damaged("the file does not begin as a journal segment does"));
         }
-        if crc32c::crc32c(&bytes[0..24]) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        let checksum = crc32c::crc32c(&bytes[0..24]);
+        let with_capacity = crc32c::crc32c_append(checksum, &bytes[28..36]);
+        if checksum != u32::from_le_bytes([c0, c1, c2, c3])
+            || (rest != [0; 12] && with_capacity != u32::from_le_bytes([d0, d1, d2, d3]))
+        {
             return Err(BadHeader::Damaged("the checksum of the header is wrong"));
         }
         match u16::from_le_bytes([v0, v1]) {
@@ -78,6 +88,7 @@ impl SegmentHeader {
             first: u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]),
             salt: u32::from_le_bytes([s0, s1, s2, s3]),
             synced: u16::from_le_bytes([f0, f1]) & FLAG_UNSYNCED == 0,
+            capacity: u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7]),
         })
     }
 }
@@ -103,9 +114,9 @@ impl Segment {
         disk: &dyn Disk,
         directory: &Path,
         header: SegmentHeader,
-        capacity: u64,
         spare: Option<PathBuf>,
     ) -> Result<Self, JournalError> {
+        let capacity = header.capacity;
         let reused = spare.is_some();
         let draft = spare.unwrap_or_else(|| directory.join(DRAFT_NAME));
         let opened = if reused { disk.open(&draft) } else { disk.create(&draft) };
@@ -189,18 +200,24 @@ mod tests {
 
     #[test]
     fn a_segment_header_keeps_its_bytes_for_ever() {
-        let header = SegmentHeader { first: 258, salt: 0x0102_0304, synced: false };
+        let header =
+            SegmentHeader { first: 258, salt: 0x0102_0304, synced: false, capacity: 0x0506 };
         let bytes = header.encode();
+        assert_eq!(bytes[28..36], *b"\x06\x05\x00\x00\x00\x00\x00\x00");
         assert_eq!(
             bytes[..24],
             *b"TIDINGSJ\x01\x00\x01\x00\x04\x03\x02\x01\x02\x01\x00\x00\x00\x00\x00\x00"
         );
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        // As they were before they said how long the file is.
+        let mut before = bytes;
+        before[28..].fill(0);
+        assert_eq!(SegmentHeader::decode(&before), Ok(SegmentHeader { capacity: 0, ..header }));
     }
 
     #[test]
     fn a_segment_header_with_a_flipped_bit_is_refused() {
-        let bytes = SegmentHeader { first: 1, salt: 7, synced: true }.encode();
+        let bytes = SegmentHeader { first: 1, salt: 7, synced: true, capacity: 1 << 20 }.encode();
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes;
             bytes[bit / 8] ^= 1 << (bit % 8);

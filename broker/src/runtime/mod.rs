@@ -7,7 +7,7 @@
 //! task ends the thread and is told: nobody knows in which state it left the shard.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -72,6 +72,8 @@ pub(crate) struct Runtime {
     methods: HashMap<ConnectionId, ByMethod>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
+    /// Connections that have written what they had, for the shard to be told of.
+    relieved: VecDeque<ConnectionId>,
     /// Connections that are not read while the store, or the answers to them, are behind.
     stalled: Vec<ConnectionId>,
     /// Connections that have to be looked at because they are stuck.
@@ -93,6 +95,7 @@ pub(crate) struct Runtime {
     stopping: bool,
     scratch: Box<[u8]>,
     wake_writer: Option<Waker>,
+    wake_reliever: Option<Waker>,
     wake_clock: Option<Waker>,
     wake_end: Option<Waker>,
     /// When the clock's task will wake.
@@ -140,6 +143,7 @@ impl Runtime {
             methods: HashMap::new(),
             last_connection: 0,
             dirty: Vec::new(),
+            relieved: VecDeque::new(),
             stalled: Vec::new(),
             stuck: BTreeSet::new(),
             publishes: parts.limits.publishes(),
@@ -156,6 +160,7 @@ impl Runtime {
             stopping: false,
             scratch: vec![0; SCRATCH_BYTES].into(),
             wake_writer: None,
+            wake_reliever: None,
             wake_clock: None,
             wake_end: None,
             armed: None,
@@ -177,6 +182,13 @@ impl Runtime {
         // It has an end of its own: what is dirty. With a budget it would put off the rest, and
         // every connection beyond it would be written by its own task.
         spawn(&shared, tokio::task::unconstrained(write));
+        let reliever = Rc::clone(&shared);
+        spawn(&shared, async move {
+            loop {
+                poll_fn(|cx| reliever.borrow_mut().poll_reliever(cx)).await;
+                tokio::task::yield_now().await;
+            }
+        });
         spawn(&shared, run_store(Rc::clone(&shared), bell));
         spawn(&shared, run_clock(Rc::clone(&shared)));
         let reader = Rc::clone(&shared);

@@ -320,7 +320,7 @@ fn begins_publish(input: &[u8]) -> bool {
 
 /// How long a connection is listened to before the others have their turn. Most packets take a
 /// microsecond; a SUBSCRIBE of hundreds of filters, or a PUBLISH to thousands, a thousand times that.
-const TURN: Duration = Duration::from_millis(2);
+pub(super) const TURN: Duration = Duration::from_millis(2);
 
 /// After how many packets it is looked whether the turn is over.
 const PACKETS_PER_GLANCE: usize = 4;

@@ -11,6 +11,7 @@ use tidings_core::output::{CloseCause, ConnectionId};
 use tidings_core::shard::Input;
 use tidings_core::time::Time;
 
+use super::read::TURN;
 use super::{Runtime, wake};
 use crate::connection::Phase;
 
@@ -106,13 +107,50 @@ impl Runtime {
             self.handle(Input::Closed { connection: id });
             return self.forget(id);
         }
-        if congested != was_congested {
+        if congested && !was_congested {
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.congested = congested;
+                connection.congested = true;
             }
             self.handle(Input::Congested { connection: id, congested });
+        } else if was_congested && !congested {
+            self.relieve_later(id);
         }
         true
+    }
+
+    /// A connection has written what it had: whoever has more for it is told in turn.
+    fn relieve_later(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !std::mem::replace(&mut connection.relieved, true)
+        {
+            self.relieved.push_back(id);
+            wake(self.wake_reliever.as_ref());
+        }
+    }
+
+    /// The task that has the shard send more to connections that have written what they had. It ends
+    /// with each turn, so that one Client for which very much waits, and who reads it, is not all that
+    /// there is to do.
+    pub(super) fn poll_reliever(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.relieved.is_empty() {
+            self.wake_reliever = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        // Nobody wakes it out of the break that it takes now: sockets are looked at in that.
+        self.wake_reliever = None;
+        let turn_ends = self.clock.now() + TURN;
+        while self.clock.now() < turn_ends
+            && let Some(id) = self.relieved.pop_front()
+        {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.relieved = false;
+            // If something else filled it meanwhile, it is relieved when that is written.
+            if connection.unwritten() <= self.limits.outbound_soft_bytes / 4 {
+                connection.congested = false;
+                self.handle(Input::Congested { connection: id, congested: false });
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Counts the end of a connection that the shard has not closed.

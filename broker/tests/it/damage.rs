@@ -70,6 +70,29 @@ fn template(dir: &Path, checkpoints: usize) -> Model {
     model
 }
 
+#[test]
+fn a_journal_that_ends_before_the_store_does_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, stores) = Engine::open(options(dir.path())).unwrap();
+    let mut shards = Shards::new(stores);
+    for number in 0..300_u64 {
+        shards.store(0, vec![put(&number.to_be_bytes(), &[7; 1_000])]);
+    }
+    shards.checkpoint(&engine);
+    drop((shards, engine));
+    let names = fs::read_dir(dir.path().join("journal")).unwrap().map(|it| it.unwrap().path());
+    let mut segments: Vec<_> =
+        names.filter(|path| path.to_str().unwrap().contains("journal-")).collect();
+    segments.sort();
+    // All behind the first: the store has some of their records.
+    for segment in segments.drain(..).skip(1) {
+        fs::remove_file(segment).unwrap();
+    }
+    let error = Engine::open(options(dir.path())).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("may be missing"), "{error}");
+}
+
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

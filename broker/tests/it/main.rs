@@ -26,6 +26,7 @@ mod keys;
 mod limits;
 mod login_panics;
 mod rates;
+mod retained;
 mod rights;
 #[path = "../fuzz_bodies/rights.rs"]
 mod rights_body;

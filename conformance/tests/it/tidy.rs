@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of a crate may import only the modules before it. `lib.rs` and `main.rs` stand above.
-const LADDERS: [(&str, &[&str]); 8] = [
+const LADDERS: [(&str, &[&str]); 9] = [
     (
         "broker/core",
         &[
@@ -161,6 +161,14 @@ const LADDERS: [(&str, &[&str]); 8] = [
             "section4_12",
             "section6_0",
             "section7_0",
+        ],
+    ),
+    (
+        "benches",
+        &[
+            "clock", "wire", "verify", "latency", "template", "process", "meter", "options",
+            "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "html", "relay",
+            "steady", "post", "sessions", "crowd", "load", "peers", "compare", "world", "work",
         ],
     ),
     (
@@ -396,6 +404,20 @@ fn libraries_do_not_print() {
             let code = code(&text);
             let line = code.lines().find(|it| it.contains("print!(") || it.contains("println!("));
             assert_eq!(line, None, "{path}: prints");
+        }
+    }
+}
+
+#[test]
+fn the_load_generator_shares_no_code_with_a_broker() {
+    // These are the benches of parts.
+    let parts = ["world.rs", "work.rs"];
+    for (path, text) in rust_files() {
+        let Some(file) = within(&path, "benches").filter(|it| !parts.contains(it)) else {
+            continue;
+        };
+        for ours in ["tidings_core", "tidings_broker", "tidings_chat", "tidings_client"] {
+            assert!(!code(&text).contains(ours), "benches/src/{file}: names {ours}");
         }
     }
 }

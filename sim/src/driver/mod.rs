@@ -105,6 +105,8 @@ impl Sim {
         let limits = Limits {
             takeovers_max: usize::MAX,
             burst_bytes_max: OUTBOUND_SOFT_BYTES,
+            // Few topics have a retained message: one at a time there are pieces all the same.
+            retained_per_turn_max: 1,
             ..Limits::default()
         };
         let machine = Machine {

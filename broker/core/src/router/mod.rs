@@ -4,7 +4,7 @@ mod groups;
 mod retained;
 
 pub(crate) use groups::{Chosen, Groups};
-pub(crate) use retained::{Retained, RetainedFull};
+pub(crate) use retained::{Retained, RetainedFull, Room};
 
 use crate::codec::QoS;
 use crate::hook::SessionId;

@@ -4,6 +4,7 @@
 //! two publishers on different shards cannot leave two.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -111,15 +112,51 @@ impl Retained {
         Ok(())
     }
 
-    /// Those that match and have not expired.
-    pub(crate) fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Arc<Message>> {
+    /// Some of those that match and have not expired, behind a place: as many as there is room for,
+    /// one at least. The place where that ends; `None`: there are no more.
+    pub(crate) fn piece(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&str>,
+        room: &mut Room,
+        now: Time,
+    ) -> (Vec<Arc<Message>>, Option<Box<str>>) {
         let mut found = Vec::new();
-        self.messages.matching(filter, &mut |_, message| {
-            if !message.is_expired(now) {
-                found.push(Arc::clone(message));
+        let Room { messages, bytes, nodes } = room;
+        let end = self.messages.matching_after(filter, after, nodes, &mut |_, message| {
+            if message.is_expired(now) {
+                return ControlFlow::Continue(());
             }
+            found.push(Arc::clone(message));
+            *messages = messages.saturating_sub(1);
+            *bytes = bytes.saturating_sub(message.size());
+            if *messages == 0 || *bytes == 0 {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         });
-        found
+        (found, end)
+    }
+}
+
+/// How much may be sent, or looked at, before the others have their turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// Levels of topics that may be looked at, whether they match or not.
+    pub(crate) nodes: usize,
+}
+
+impl Room {
+    /// What one turn has: a fraction of the 2 ms that a connection may take.
+    pub(crate) const fn of_a_turn(limits: &Limits) -> Self {
+        Self { messages: limits.retained_per_turn_max, bytes: 64 * 1024, nodes: 2_048 }
+    }
+
+    /// Whether the turn is over.
+    pub(crate) const fn is_used(&self) -> bool {
+        self.messages == 0 || self.bytes == 0 || self.nodes == 0
     }
 }
 
@@ -150,7 +187,9 @@ mod tests {
         let all = TopicFilter::parse("#").unwrap();
         assert!(matches!(retained.set(&message("a", "1"), &limits), Ok(Some(Op::Put { .. }))));
         assert!(matches!(retained.set(&message("a", "2"), &limits), Ok(Some(Op::Put { .. }))));
-        let found = retained.matching(&all, Time::from_millis(0));
+        let (found, end) =
+            retained.piece(&all, None, &mut Room::of_a_turn(&limits), Time::from_millis(0));
+        assert_eq!(end, None);
         assert_eq!(found.iter().map(|found| &found.payload[..]).collect::<Vec<_>>(), [b"2"]);
         assert!(matches!(retained.set(&message("a", ""), &limits), Ok(Some(Op::Delete { .. }))));
         assert_eq!(retained.set(&message("a", ""), &limits), Ok(None));

@@ -374,9 +374,9 @@ impl Session {
     }
 }
 
-/// What is held for retained messages that wait for their turn: places for some 16,000 of them, which
-/// are in memory anyway.
-const HELD_RETAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What is held for retained messages that wait for their turn: places for some 1,000 of them, which
+/// are in memory anyway. No more are looked for where a piece waits.
+const HELD_RETAINED_BYTES_MAX: usize = 256 * 1024;
 
 /// The PUBLISH that a message becomes for this session.
 fn publish_parts(

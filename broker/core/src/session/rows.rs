@@ -137,9 +137,15 @@ pub(crate) fn all(slot: Slot, kind: RowKind, session: SessionId) -> KeyRange {
     owned(slot, kind, session).prefix()
 }
 
-/// Writes a subscription.
-pub(crate) fn subscription(slot: Slot, id: SessionId, filter: &str, with: Subscription) -> Op {
-    let stored = (options_byte(with), with.id);
+/// Writes a subscription. `replaying`: retained messages are still to come for it.
+pub(crate) fn subscription(
+    slot: Slot,
+    id: SessionId,
+    filter: &str,
+    with: Subscription,
+    replaying: bool,
+) -> Op {
+    let stored = (options_byte(with) | u8::from(replaying) << 4, with.id);
     Op::Put { key: subscription_key(slot, id, filter), value: pack(SUBSCRIPTION_FORMAT, &stored) }
 }
 
@@ -152,15 +158,16 @@ fn subscription_key(slot: Slot, id: SessionId, filter: &str) -> Bytes {
     owned(slot, RowKind::Subscription, id).raw(filter.as_bytes()).build()
 }
 
-/// Reads what [`subscription`] wrote.
-pub(crate) fn read_subscription(value: &[u8]) -> Result<Subscription, BadRow> {
+/// Reads what [`subscription`] wrote, and whether retained messages are still to come for it.
+pub(crate) fn read_subscription(value: &[u8]) -> Result<(Subscription, bool), BadRow> {
     let (options, id): (u8, Option<u32>) = unpack(SUBSCRIPTION_FORMAT, value)?;
-    Ok(Subscription {
+    let subscription = Subscription {
         qos: QoS::from_u8(options & 0b11).ok_or(BadRow::Content)?,
         no_local: options & 0b100 != 0,
         retain_as_published: options & 0b1000 != 0,
         id,
-    })
+    };
+    Ok((subscription, options & 0b1_0000 != 0))
 }
 
 fn options_byte(with: Subscription) -> u8 {

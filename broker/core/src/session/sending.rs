@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::packet_id::PacketIds;
+use super::replays::Replays;
 use super::window::{InFlight, Queued, Window};
 use crate::codec::QoS;
 use crate::hook::Tag;
@@ -42,8 +43,8 @@ pub(crate) struct Sending {
     unread: bool,
     /// What `stored_last` was when rows were asked for, while they are.
     pub(super) reading: Option<u64>,
-    /// Filters whose retained messages come when less waits.
-    replays: VecDeque<TopicFilter>,
+    /// Retained messages that come when less waits.
+    pub(crate) replays: Replays,
     /// A service was told that the session is full.
     pub(super) service_waits: bool,
     /// The session waits for [`Cx::ledger`] to have stored something.
@@ -71,7 +72,7 @@ impl Sending {
             restored: BTreeSet::new(),
             unread: false,
             reading: None,
-            replays: VecDeque::new(),
+            replays: Replays::default(),
             service_waits: false,
             waiting: false,
             in_flight_last: 0,
@@ -115,32 +116,17 @@ impl Sending {
         !self.held.is_empty()
     }
 
-    /// Whether so much waits for the Client that more retained messages had better not be looked for.
-    pub(crate) fn is_filled(&self) -> bool {
-        self.waiting_size().0.max(self.held.len()) >= REPLAY_WAITING_MAX
-    }
-
-    /// Whether retained messages of some filter have yet to come.
-    pub(crate) fn has_replays(&self) -> bool {
-        !self.replays.is_empty()
-    }
-
-    /// Puts a filter's retained messages off. Once for each filter, however often it is asked: so
-    /// there are never more than subscriptions.
-    pub(crate) fn replay_later(&mut self, filter: &TopicFilter) {
-        if !self.replays.contains(filter) {
-            self.replays.push_back(filter.clone());
+    /// How many retained messages may be looked for; `None`: what waits for the Client goes first. One
+    /// always has room where nothing waits, whatever the bounds.
+    pub(crate) fn room_for_retained(&self, bounds: &QueueBounds) -> Option<usize> {
+        let (messages, bytes) = self.waiting_size();
+        let messages = messages.max(self.held.len());
+        if messages >= REPLAY_WAITING_MAX || bytes >= REPLAY_WAITING_BYTES_MAX {
+            return None;
         }
-    }
-
-    /// The filter whose retained messages were put off for longest.
-    pub(crate) fn next_replay(&mut self) -> Option<TopicFilter> {
-        self.replays.pop_front()
-    }
-
-    /// The Client does not want them any more.
-    pub(crate) fn forget_replay(&mut self, filter: &TopicFilter) {
-        self.replays.retain(|it| it != filter);
+        let room = bounds.messages.0.saturating_sub(messages);
+        let room = if messages == 0 { room.max(1) } else { room };
+        (room > 0).then_some(room)
     }
 
     /// The first of what was held back.
@@ -297,10 +283,13 @@ impl QueueBounds {
         (waiting.1.saturating_add(bytes) > bytes_max).then_some(by_bytes)
     }
 }
-/// How many messages may wait for the Client when the retained ones of another filter are looked for.
-/// A SUBSCRIBE of a kilobyte has room for `#` hundreds of times: one after the other they cost what
-/// the Client reads.
-const REPLAY_WAITING_MAX: usize = 1_024;
+
+/// How many messages may wait for the Client when more retained ones are looked for: more than the
+/// usual window, so that it never runs empty.
+const REPLAY_WAITING_MAX: usize = 128;
+
+/// The same in bytes of messages: with a turn's worth behind them less than a queue may be.
+const REPLAY_WAITING_BYTES_MAX: usize = 128 * 1024;
 
 /// What it takes to hold a message back: a retained one is in memory anyway.
 fn held_bytes(queued: &Queued) -> usize {

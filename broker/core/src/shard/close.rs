@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Shard;
 use super::open::{connected_row, index_key};
 use super::recover::Offline;
+use super::replay::unnoted;
 use super::timers::Timer;
 use crate::codec::{
     Disconnect, Malformed, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
@@ -16,7 +17,7 @@ use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position, RowKind};
-use crate::session::{InFlight, Link, Sending, Session, Who, rows};
+use crate::session::{InFlight, Link, Replays, Sending, Session, Who, rows};
 use crate::slot::Slot;
 use crate::time::Time;
 
@@ -213,7 +214,9 @@ impl Shard {
 
     /// Puts a session away: everything it is goes to rows, and only an index entry stays.
     fn put_away(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
+        self.recall_replays(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
+        let mut replays = std::mem::take(&mut session.sending.replays);
         session.receiving.begin_again();
         let received = session.receiving.note_all(session.slot, id);
         let ends = now + session.expiry;
@@ -227,6 +230,7 @@ impl Shard {
         let mut in_flight_last = if untouched { session.sending.in_flight_last } else { 0 };
         // Behind the records that took the messages over: what is stored of this is true.
         ops.extend(received);
+        ops.extend(unnoted(&session, &mut replays));
         let mut ready = session.opening.as_ref().map_or(Position::START, |it| it.ready);
         let window: Vec<InFlight> = session.sending.window.drain().collect();
         for entry in window {
@@ -259,6 +263,7 @@ impl Shard {
             dropping: None,
             receiving: receiving.is_undecided().then(|| Box::new(receiving)),
             subscriptions: subscriptions.into_iter().collect(),
+            replays,
         };
         self.offline.insert(id, offline);
         self.timers.set(ends, Timer::Expiry(id));
@@ -270,7 +275,9 @@ impl Shard {
     /// Ends a session that is in memory. What is still to be stored for it.
     pub(super) fn end_session(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
         // A will that could have waited ends with its session. [MQTT-3.1.2-8]
-        self.publish_pending_will(id, now, out);
+        let row = self.row_without_will(id);
+        self.publish_last_will(id, row, now, out);
+        self.recall_replays(id);
         let Some(session) = self.sessions.remove(&id) else { return Position::START };
         let who = session.who();
         let persistent = session.is_persistent();
@@ -294,6 +301,7 @@ impl Shard {
             dropping: None,
             receiving: None,
             subscriptions: subscriptions.into_iter().collect(),
+            replays: Replays::default(),
         };
         let ended = self.over(id, offline, known.then_some(&who), persistent, now, out);
         if told.is_some() {
@@ -316,10 +324,11 @@ impl Shard {
 
     /// Ends a session that has no connection.
     pub(super) fn end_offline(&mut self, id: SessionId, now: Time, out: &mut Outbox) -> Position {
+        let row = self.row_without_will(id);
         let Some(offline) = self.offline.remove(&id) else { return Position::START };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         let who = offline.who();
-        self.publish_pending_will(id, now, out);
+        self.publish_last_will(id, row, now, out);
         self.over(id, offline, Some(&who), true, now, out)
     }
 

@@ -14,6 +14,7 @@ mod peers;
 mod publish;
 mod receive;
 mod recover;
+mod replay;
 mod rights;
 mod room;
 mod route;
@@ -36,7 +37,7 @@ use crate::collections::Map;
 use crate::hook::SessionId;
 use crate::ledger::Ledger;
 use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
-use crate::message::Message;
+use crate::message::{Message, MessageId};
 use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
@@ -49,9 +50,9 @@ use crate::topic::{TopicFilter, TopicNames};
 use load::{ReadFor, Sweep};
 use marks::Marks;
 use recover::Offline;
+use replay::Asked;
 use service::{Services, ToService};
 use shared::Relay;
-use subscribe::Asked;
 use timers::Timers;
 use wills::PendingWill;
 
@@ -90,7 +91,7 @@ pub struct Shard {
     /// Retained messages to send when an answer has everybody's part.
     retained_after: BTreeMap<(SessionId, u64), Vec<TopicFilter>>,
     /// Retained messages that other shards were asked for.
-    retained_asked: BTreeMap<SessionId, BTreeMap<TopicFilter, Asked>>,
+    retained_asked: BTreeMap<SessionId, Vec<Asked>>,
     /// Filters that other shards are being told of, by the token of their answer.
     announcing: Map<u64, TopicFilter>,
     /// How many answers are still to come about a filter.
@@ -125,6 +126,8 @@ enum Waiter {
     Relay(u64),
     /// One of `sweeps`.
     Sweep(u64),
+    /// A session's will, by the message that it has become.
+    Will(SessionId, MessageId),
 }
 
 /// What another shard is told once `position` is stored.
@@ -211,9 +214,7 @@ impl Shard {
             Input::Congested { connection, congested } => {
                 if let Some(id) = self.connections.get(&connection).copied() {
                     self.with(id, now, out, |session, _| session.link.set_congested(congested));
-                    // Before it asks to be told once more.
                     self.go_on_replaying(id, now, out);
-                    self.advance(id, now, out);
                 }
             }
             Input::Stored(position) => self.stored(position, now, out),

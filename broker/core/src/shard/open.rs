@@ -204,6 +204,7 @@ impl Shard {
             (opening.ready, opening.reads, opening.session_present)
         });
         self.disconnected(id, Disconnection::TakenOver, now, out);
+        self.recall_replays(id);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.sending.waiting = false;
             session.receiving.begin_again();
@@ -227,7 +228,6 @@ impl Shard {
             return self.new_session(open, expiry, Position::START, now, out);
         };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
-        self.recall_will(id);
         let life = self.next_life();
         let mut session = Session {
             id,
@@ -249,6 +249,7 @@ impl Shard {
         };
         session.sending.in_flight_last = offline.in_flight_last;
         session.sending.perhaps_sent = offline.perhaps_sent;
+        session.sending.replays = offline.replays;
         // In memory, and without a connection as far as its groups know.
         let shared = session.subscriptions.keys().any(|filter| filter.share().is_some());
         session.told = shared.then_some(Standing::Away);
@@ -270,6 +271,7 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
+        self.recall_will(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let ends_with_connection = expiry.is_zero() && session.is_persistent();
         session.link = Link::new(open.connection, &open.connect, &self.limits, now);

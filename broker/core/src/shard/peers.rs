@@ -72,14 +72,12 @@ impl Shard {
                 self.announcement_answered(token);
                 self.settle(token, reason, Position::START, now, out);
             }
-            PeerMessage::RetainedWanted { filter, session } => {
-                let messages = self.router.retained.matching(&filter, now);
-                let message = PeerMessage::Retained { filter, session, messages };
-                // Nobody hears of what a crash could take back.
-                self.tell_stored(from, self.ledger.last_urgent(), message, out);
+            PeerMessage::RetainedWanted { filter, after, session, token, messages_max } => {
+                let asked = (session, token, messages_max);
+                self.retained_wanted(from, &filter, after.as_deref(), asked, now, out);
             }
-            PeerMessage::Retained { filter, session, messages } => {
-                self.retained_answered(session, filter, messages, now, out);
+            PeerMessage::Retained { session, token, messages, after } => {
+                self.retained_answered(session, token, messages, after, now, out);
             }
             PeerMessage::Service { service, message } => {
                 self.services.push(service, ToService::Peer { from, message });
@@ -100,6 +98,7 @@ impl Shard {
             None => {}
             Some(Waiter::Relay(number)) => self.relayed(number, reason, ready, out),
             Some(Waiter::Sweep(number)) => self.swept_one(number, out),
+            Some(Waiter::Will(id, message)) => self.will_taken(id, message, reason, out),
             Some(Waiter::Answer(id, serial)) => self.answered(id, serial, reason, ready, now, out),
             Some(Waiter::Noted(id, serial)) => {
                 if !self.sessions.contains_key(&id) && !self.offline.contains_key(&id) {

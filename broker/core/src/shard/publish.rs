@@ -257,6 +257,13 @@ impl Shard {
         self.hold_own(message, &mut routed, waiter);
         let only = others.len() + hands == 1 && !routed.matched;
         self.hand_out(message, routed, now, out);
+        // First: who gets the message must not find an older one retained afterwards.
+        if remote_retain {
+            let token = waiter.map(|waiter| self.token(waiter));
+            let shard = self.owner(&message.topic);
+            let message = PeerMessage::Retain { message: Arc::clone(message), token };
+            out.outputs.push(Output::Peer { shard, message });
+        }
         self.hand_over(message, only, waiter, origin.as_ref(), out);
         for shard in others.drain(..) {
             let token = waiter.map(|waiter| self.token(waiter));
@@ -266,12 +273,6 @@ impl Shard {
             out.outputs.push(Output::Peer { shard, message });
         }
         self.interested = others;
-        if remote_retain {
-            let token = waiter.map(|waiter| self.token(waiter));
-            let shard = self.owner(&message.topic);
-            let message = PeerMessage::Retain { message: Arc::clone(message), token };
-            out.outputs.push(Output::Peer { shard, message });
-        }
         Ok(())
     }
 
@@ -332,6 +333,7 @@ impl Shard {
         if let Some(pumped) = pumped.filter(|pumped| *pumped != Pumped::default()) {
             self.after(id, pumped, out);
         }
+        self.replay_in_turn(id, out);
     }
 
     /// What another shard is to repeat when it has done its part.

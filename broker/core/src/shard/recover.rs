@@ -17,7 +17,7 @@ use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Position, Row, RowKind};
-use crate::session::{Receiving, Subscription, Who, rows};
+use crate::session::{Receiving, Replays, Subscription, Who, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -50,6 +50,8 @@ pub(super) struct Offline {
     /// QoS 2 messages of its last connection that other shards have still to take over.
     pub(super) receiving: Option<Box<Receiving>>,
     pub(super) subscriptions: Vec<(TopicFilter, Subscription)>,
+    /// Retained messages that were still to come when its last connection ended.
+    pub(super) replays: Replays,
 }
 
 impl Offline {
@@ -137,8 +139,11 @@ impl Shard {
             let text = std::str::from_utf8(rest).map_err(|_| BadRow::Content)?;
             let filter = TopicFilter::parse(text).map_err(|_| BadRow::Content)?;
             // Granted when more may have been offered.
-            let subscription = rows::read_subscription(&row.value)?.at_most(&self.limits.offers);
-            offline.subscriptions.push((filter, subscription));
+            let (subscription, replaying) = rows::read_subscription(&row.value)?;
+            if replaying {
+                offline.replays.recover(&filter);
+            }
+            offline.subscriptions.push((filter, subscription.at_most(&self.limits.offers)));
             self.counters.add(Metric::Subscriptions, 1);
         }
         Ok(())
@@ -154,7 +159,7 @@ impl Shard {
         if let Some((will, due)) = session.will {
             let who = Who::new(&session.user, &session.client_id, Version::V5);
             let due = due.unwrap_or(now + will.delay).min(ends);
-            self.hold_will(session.id, who, will, due);
+            self.hold_will(session.id, who, will, due, session.expiry);
         }
         self.index.insert(index_key(&session.user, &session.client_id), session.id);
         self.offline.insert(
@@ -174,6 +179,7 @@ impl Shard {
                 dropping: None,
                 receiving: None,
                 subscriptions: Vec::new(),
+                replays: Replays::default(),
             },
         );
         Ok(())
@@ -289,7 +295,7 @@ impl Shard {
                 Timer::Login(connection) => {
                     self.refuse(connection, CloseCause::LoginExpired, now, out);
                 }
-                Timer::Will(id) => self.publish_pending_will(id, now, out),
+                Timer::Will(id) => self.publish_delayed_will(id, now, out),
                 Timer::Expiry(id) => {
                     self.counters.add(Metric::SessionsExpired, 1);
                     self.end_offline(id, now, out);

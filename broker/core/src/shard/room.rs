@@ -45,7 +45,7 @@ impl Shard {
     }
 
     /// How much may wait for a session; one without a connection has outlived it.
-    fn queue_bounds(&self, id: SessionId) -> QueueBounds {
+    pub(super) fn queue_bounds(&self, id: SessionId) -> QueueBounds {
         let is_persistent = self.sessions.get(&id).is_none_or(Session::is_persistent);
         QueueBounds::new(&self.limits, is_persistent)
     }

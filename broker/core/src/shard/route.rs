@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::marks::Keep;
 use super::shared::Relay;
+use super::wills::Kept;
 use super::{Owed, Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
@@ -230,14 +231,18 @@ impl Shard {
         }
     }
 
-    /// Routes a message that no Client waits for: a will, or one of a service.
+    /// Routes a message that no Client waits for: a will, or one of a service. `row` is kept along
+    /// with it, if anything is and no other shard has a part; else `waiter` hears of each part.
     pub(super) fn publish_own(
         &mut self,
         message: &Arc<Message>,
         publisher: Option<SessionId>,
+        row: Option<Op>,
+        waiter: Option<Waiter>,
         now: Time,
         out: &mut Outbox,
-    ) {
+    ) -> Kept {
+        let mut parts = 0;
         let mut ops = Vec::new();
         if message.retain {
             if self.owns(&message.topic) {
@@ -249,23 +254,35 @@ impl Shard {
                     }
                 }
             } else {
+                parts += 1;
+                let token = waiter.map(|waiter| self.token(waiter));
                 let shard = self.owner(&message.topic);
-                let message = PeerMessage::Retain { message: Arc::clone(message), token: None };
+                let message = PeerMessage::Retain { message: Arc::clone(message), token };
                 out.outputs.push(Output::Peer { shard, message });
             }
         }
         self.find(message, publisher, None);
-        self.route(message, ops, None, now, out);
-        self.hand_over(message, false, None, None, out);
         let mut others = std::mem::take(&mut self.interested);
         self.router.interested(&message.topic, &mut others);
+        parts += self.hands.len() + others.len();
+        let keep = row.filter(|_| parts == 0).map_or(Keep::Nothing, Keep::Known);
+        let routed = self.place(message, ops, keep, out);
+        let kept = match (parts, routed.ready) {
+            (0, Position::START) => Kept::Nothing,
+            (0, _) => Kept::Here,
+            _ => Kept::Elsewhere(parts),
+        };
+        self.hand_out(message, routed, now, out);
+        self.hand_over(message, false, waiter, None, out);
         for shard in others.drain(..) {
+            let token = waiter.map(|waiter| self.token(waiter));
             let message = Arc::clone(message);
-            let (token, only, origin) = (None, false, None);
+            let (only, origin) = (false, None);
             let message = PeerMessage::Publish { message, publisher, token, only, origin };
             out.outputs.push(Output::Peer { shard, message });
         }
         self.interested = others;
+        kept
     }
 
     /// Another shard's message for sessions of this one.

@@ -258,7 +258,7 @@ impl Host for HostOf<'_> {
 
     fn publish(&mut self, message: Arc<Message>) {
         if self.shard.services.owner(&message.topic).is_none() {
-            self.shard.publish_own(&message, None, self.now, self.out);
+            self.shard.publish_own(&message, None, None, None, self.now, self.out);
         }
     }
 }

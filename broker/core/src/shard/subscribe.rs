@@ -1,20 +1,16 @@
 //! SUBSCRIBE and UNSUBSCRIBE: every publisher knows before the Client hears that it is done.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
 
 use super::{Shard, Waiter};
-use crate::codec::{QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::codec::{ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::hook::{ServiceEvent, SessionId};
-use crate::message::Message;
 use crate::metric::Metric;
 use crate::output::{CloseCause, Outbox, Output};
 use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
-use crate::router::Copy;
-use crate::session::{ReplyKind, Session, Subscription, rows};
+use crate::session::{ReplyKind, Subscription, rows};
 use crate::slot::ShardId;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -36,25 +32,6 @@ struct Others {
     /// Groups of others that the session is a member of.
     joins: Vec<(ShardId, TopicFilter, Member)>,
 }
-
-/// A question for retained messages.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// How many shards have still to answer.
-    shards: u16,
-    /// Topics of which a newer retained message was routed here meanwhile.
-    passed: BTreeSet<Box<str>>,
-}
-
-/// How many topics a question remembers; it is open for as long as a message takes to the next
-/// thread and back.
-const PASSED_MAX: usize = 4_096;
-
-/// How many questions for retained messages other shards answer for a session at a time.
-const ASKED_MAX: usize = 8;
-
-/// After how many topics that were looked at for one Client the others have their turn.
-const LOOKED_MAX: usize = 16_384;
 
 /// What SUBACK and UNSUBACK take besides their codes: fixed header, Packet Identifier, Property
 /// Length. A Remaining Length above 127 takes a byte more.
@@ -195,13 +172,18 @@ impl Shard {
         ops: &mut Vec<Op>,
         others: &mut Others,
     ) {
+        let Granted { filter, subscription, service, new, .. } = grant;
+        if *new {
+            self.forget_replay(id, filter);
+        }
+        let replay_noted = self.is_replay_noted(id, filter);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Granted { filter, subscription, service, .. } = grant;
         if session.subscriptions.insert(filter.clone(), *subscription).is_none() {
             self.counters.add(Metric::Subscriptions, 1);
         }
         if session.is_persistent() {
-            ops.push(rows::subscription(session.slot, id, filter.as_str(), *subscription));
+            let filter = filter.as_str();
+            ops.push(rows::subscription(session.slot, id, filter, *subscription, replay_noted));
         }
         if service.is_some() {
             return;
@@ -268,153 +250,6 @@ impl Shard {
         }
     }
 
-    /// Sends the retained messages of new subscriptions, from this shard and the others.
-    pub(super) fn send_retained(
-        &mut self,
-        id: SessionId,
-        filters: &[TopicFilter],
-        now: Time,
-        out: &mut Outbox,
-    ) {
-        let mut looked = 0;
-        for filter in filters {
-            let later = looked >= LOOKED_MAX || !self.may_replay(id);
-            let Some(Session { sending, .. }) = self.sessions.get_mut(&id) else { return };
-            if later || sending.has_replays() {
-                sending.replay_later(filter);
-            } else {
-                looked += self.replay(id, filter, now, out);
-            }
-        }
-        self.replay_in_turn(id, out);
-    }
-
-    /// Whether the Client is ready for the retained messages of another filter.
-    fn may_replay(&self, id: SessionId) -> bool {
-        let Some(session) = self.sessions.get(&id) else { return false };
-        !session.sending.is_filled() && !session.link.is_held_back() && !self.is_asking(id)
-    }
-
-    /// Has the shell come back for what was put off, once the Client is ready for it and the others
-    /// had their turn.
-    pub(super) fn replay_in_turn(&mut self, id: SessionId, out: &mut Outbox) {
-        if self.may_replay(id)
-            && let Some(session) = self.sessions.get_mut(&id)
-            && session.sending.has_replays()
-        {
-            session.link.throttled = true;
-            out.outputs.push(Output::Throttled { connection: session.link.connection });
-        }
-    }
-
-    /// Whether other shards have questions enough to answer for this session.
-    fn is_asking(&self, id: SessionId) -> bool {
-        self.retained_asked.get(&id).is_some_and(|asked| asked.len() >= ASKED_MAX)
-    }
-
-    /// Sends retained messages that were put off, at the pace at which the Client takes them.
-    pub(super) fn go_on_replaying(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
-        let mut looked = 0;
-        while looked < LOOKED_MAX
-            && self.may_replay(id)
-            && let Some(session) = self.sessions.get_mut(&id)
-            && let Some(filter) = session.sending.next_replay()
-        {
-            looked += self.replay(id, &filter, now, out);
-        }
-        self.replay_in_turn(id, out);
-    }
-
-    /// Looks for retained messages; at how many topics at most.
-    fn replay(
-        &mut self,
-        id: SessionId,
-        filter: &TopicFilter,
-        now: Time,
-        out: &mut Outbox,
-    ) -> usize {
-        // There may be some, from a time when they were offered.
-        if self.send_system(id, filter, now, out) || !self.limits.offers.retain {
-            return 1;
-        }
-        let looked = if filter.has_wildcard() { self.router.retained.size().0 } else { 1 };
-        let own = self.router.retained.matching(filter, now);
-        self.retained_found(id, filter, own, self.ledger.last_urgent(), now, out);
-        let owner = self.owner(filter.as_str());
-        let mut asked = Asked::default();
-        for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
-            if filter.has_wildcard() || shard == owner {
-                let message = PeerMessage::RetainedWanted { filter: filter.clone(), session: id };
-                out.outputs.push(Output::Peer { shard, message });
-                asked.shards += 1;
-            }
-        }
-        if asked.shards > 0 {
-            // An earlier question's answers are still to come, and are counted as well.
-            let all = self.retained_asked.entry(id).or_default();
-            asked.shards += all.get(filter).map_or(0, |it| it.shards);
-            all.insert(filter.clone(), asked);
-        }
-        looked
-    }
-
-    /// Notes that a retained message was routed here: what other shards were asked for before may
-    /// be older, and must not come after it.
-    pub(super) fn note_retained_passed(&mut self, topic: &str) {
-        for (filter, asked) in self.retained_asked.values_mut().flatten() {
-            if asked.passed.len() < PASSED_MAX && filter.matches(topic) {
-                asked.passed.insert(topic.into());
-            }
-        }
-    }
-
-    /// Another shard's retained messages.
-    pub(super) fn retained_answered(
-        &mut self,
-        id: SessionId,
-        filter: TopicFilter,
-        mut messages: Vec<Arc<Message>>,
-        now: Time,
-        out: &mut Outbox,
-    ) {
-        // Every question is answered once by every shard, also where its session is over by now.
-        let Some(all) = self.retained_asked.get_mut(&id) else { return };
-        let Some(asked) = all.get_mut(&filter) else { return };
-        asked.shards = asked.shards.saturating_sub(1);
-        messages.retain(|message| !asked.passed.contains(&message.topic));
-        if asked.shards == 0 {
-            all.remove(&filter);
-            if all.is_empty() {
-                self.retained_asked.remove(&id);
-            }
-        }
-        self.retained_found(id, &filter, messages, Position::START, now, out);
-        self.replay_in_turn(id, out);
-    }
-
-    /// Retained messages for a subscription, which may have changed meanwhile: safe at `ready`.
-    pub(super) fn retained_found(
-        &mut self,
-        id: SessionId,
-        filter: &TopicFilter,
-        messages: Vec<Arc<Message>>,
-        ready: Position,
-        now: Time,
-        out: &mut Outbox,
-    ) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let Some(subscription) = session.subscriptions.get(filter).copied() else { return };
-        let copies = messages
-            .into_iter()
-            .map(|message| {
-                let qos: QoS = message.qos.min(subscription.qos);
-                let subscription_id = subscription.id;
-                (Copy { session: id, qos, retain: true, subscription_id, share: None }, message)
-            })
-            .collect();
-        self.replay_retained(copies, ready, now, out);
-    }
-
     /// An UNSUBSCRIBE (§3.10).
     pub(super) fn unsubscribe(
         &mut self,
@@ -458,11 +293,11 @@ impl Shard {
         if session.subscriptions.remove(filter).is_none() {
             return false;
         }
-        session.sending.forget_replay(filter);
         self.counters.take(Metric::Subscriptions, 1);
         if session.is_persistent() {
             ops.push(rows::subscription_gone(session.slot, id, filter.as_str()));
         }
+        self.forget_replay(id, filter);
         match self.services.owner(filter.as_str()) {
             Some(service) => {
                 let event = ServiceEvent::Unsubscribed { session: id, filter };

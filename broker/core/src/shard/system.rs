@@ -15,7 +15,7 @@ use crate::hook::SessionId;
 use crate::message::{Message, MessageId};
 use crate::output::Outbox;
 use crate::record::Position;
-use crate::router::Copy;
+use crate::router::{Copy, Room};
 use crate::system::{SYSTEM_ROOT, SystemValue};
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -42,6 +42,7 @@ impl Shard {
         &mut self,
         id: SessionId,
         filter: &TopicFilter,
+        room: &mut Room,
         now: Time,
         out: &mut Outbox,
     ) -> bool {
@@ -56,6 +57,8 @@ impl Shard {
             let copy = Copy { session: id, qos, retain: true, subscription_id, share: None };
             copies.push((copy, Arc::clone(message)));
         });
+        // There are some dozens of them: no piece is cut out of that.
+        room.messages = room.messages.saturating_sub(copies.len());
         self.replay_retained(copies, Position::START, now, out);
         true
     }

@@ -3,6 +3,7 @@
 //! A tree of levels, each node's children in order: what a filter finds comes sorted by level, the
 //! same on every machine and whatever the history. No hashing, so no seed.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::filter::TopicFilter;
@@ -86,35 +87,108 @@ impl<V> TopicNames<V> {
     /// Of a shared subscription, what its filter part matches; that a shared subscription gets no
     /// retained messages (§4.8.2) is for the caller to know.
     pub fn matching<'t>(&'t self, filter: &TopicFilter, found: &mut impl FnMut(&'t str, &'t V)) {
-        // As deep as the filter or the names are, whichever bounds it: never as wide.
-        let mut open: Vec<Branch<'t, '_>> = Vec::new();
-        let mut next = Some((ROOT, Wanted::Levels(filter.pattern())));
+        let mut nodes = usize::MAX;
+        self.matching_after(filter, None, &mut nodes, &mut |topic, value| {
+            found(topic, value);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The same in pieces: behind the place where the last piece ended, until `found` breaks behind
+    /// the name that it was called for, or as many nodes were looked at as `nodes` says, which goes
+    /// down by them. The place where this piece ends; `None`: nothing is behind it.
+    ///
+    /// Names may come and go between two pieces. None that was there all the time is missed, and
+    /// none comes twice.
+    pub fn matching_after<'t>(
+        &'t self,
+        filter: &TopicFilter,
+        after: Option<&str>,
+        nodes: &mut usize,
+        found: &mut impl FnMut(&'t str, &'t V) -> ControlFlow<()>,
+    ) -> Option<Box<str>> {
+        let mut walk = Walk { open: Vec::new(), path: Vec::new() };
+        let all =
+            Step { at: ROOT, level: None, wanted: Wanted::of(filter.pattern()), again: false };
+        let mut next = match after {
+            None => Some(all),
+            Some(after) => self.go_to(all, after, &mut walk),
+        };
         loop {
-            let Some((at, wanted)) = next.take().or_else(|| next_open(&mut open)) else { return };
-            let Some(node) = self.nodes.get(at) else { continue };
-            // [MQTT-4.7.2-1]
-            let reserved = at == ROOT;
-            let children = node.children.iter();
-            match wanted {
-                Wanted::Here => node.report(found),
-                Wanted::All => {
-                    node.report(found);
-                    open.push(Branch { children, reserved, wanted });
+            // The root is no place: it is looked at with the first name.
+            if *nodes == 0 && !walk.path.is_empty() {
+                return Some(walk.place());
+            }
+            let step = next.take().or_else(|| walk.next())?;
+            if let Some(level) = step.level {
+                walk.path.push(level);
+                *nodes = nodes.saturating_sub(1);
+            }
+            let Some(node) = self.nodes.get(step.at) else { continue };
+            if !(step.again || matches!(step.wanted, Wanted::Levels(_)))
+                && let Some((topic, value)) = &node.entry
+                && found(topic, value).is_break()
+            {
+                return Some(walk.place());
+            }
+            let children = node.children.iter_after::<str>(None);
+            next = match step.wanted.below() {
+                Below::Nothing => None,
+                Below::Each(wanted) => {
+                    walk.open(step.at, children, wanted);
+                    None
                 }
-                Wanted::Levels("#") => next = Some((at, Wanted::All)),
-                Wanted::Levels(levels) => {
-                    let (level, wanted) = match levels.split_once('/') {
-                        Some((level, rest)) => (level, Wanted::Levels(rest)),
-                        None => (levels, Wanted::Here),
-                    };
-                    if level == "+" {
-                        open.push(Branch { children, reserved, wanted });
-                    } else {
-                        next = node.children.get(level).map(|child| (*child, wanted));
+                Below::One(level, wanted) => {
+                    let child = node.children.get_key_value(level);
+                    child.map(|(level, at)| Step {
+                        at: *at,
+                        level: Some(level),
+                        wanted,
+                        again: false,
+                    })
+                }
+            };
+        }
+    }
+
+    /// Opens what lies behind the place `after` on the way there. The step that comes next, if that
+    /// is not one of these.
+    fn go_to<'t, 'f>(
+        &'t self,
+        all: Step<'t, 'f>,
+        after: &str,
+        walk: &mut Walk<'t, 'f>,
+    ) -> Option<Step<'t, 'f>> {
+        let (mut at, mut wanted) = (all.at, all.wanted);
+        for passed in after.split('/') {
+            let children = &self.nodes.get(at)?.children;
+            let child = children.get_key_value(passed);
+            match wanted.below() {
+                Below::Nothing => return None,
+                Below::Each(each) => {
+                    walk.open(at, children.iter_after(Some(passed)), each);
+                    wanted = each;
+                }
+                Below::One(level, one) => {
+                    if level != passed {
+                        let (level, at) =
+                            children.get_key_value(level).filter(|_| level > passed)?;
+                        return Some(Step {
+                            at: *at,
+                            level: Some(level),
+                            wanted: one,
+                            again: false,
+                        });
                     }
+                    wanted = one;
                 }
             }
+            // Where it is gone, so is everything that was below it.
+            let (level, child) = child?;
+            walk.path.push(level);
+            at = *child;
         }
+        Some(Step { at, level: None, wanted, again: true })
     }
 
     /// How many names have a value.
@@ -165,12 +239,6 @@ impl<V> Node<V> {
     const fn is_unused(&self) -> bool {
         self.children.is_empty() && self.entry.is_none()
     }
-
-    fn report<'t>(&'t self, found: &mut impl FnMut(&'t str, &'t V)) {
-        if let Some((topic, value)) = &self.entry {
-            found(topic, value);
-        }
-    }
 }
 
 /// What a filter still asks for at a node.
@@ -184,23 +252,95 @@ enum Wanted<'f> {
     All,
 }
 
+/// What a filter asks for below a node.
+enum Below<'f> {
+    Nothing,
+    /// This of every child.
+    Each(Wanted<'f>),
+    /// This of one child.
+    One(&'f str, Wanted<'f>),
+}
+
+impl<'f> Wanted<'f> {
+    /// What these levels ask for at the node above them.
+    fn of(levels: &'f str) -> Self {
+        if levels == "#" { Self::All } else { Self::Levels(levels) }
+    }
+
+    fn below(self) -> Below<'f> {
+        let levels = match self {
+            Self::Here => return Below::Nothing,
+            Self::All => return Below::Each(Self::All),
+            Self::Levels(levels) => levels,
+        };
+        let (level, wanted) = match levels.split_once('/') {
+            Some((level, rest)) => (level, Self::of(rest)),
+            None => (levels, Self::Here),
+        };
+        if level == "+" { Below::Each(wanted) } else { Below::One(level, wanted) }
+    }
+}
+
+/// A node that is looked at.
+struct Step<'t, 'f> {
+    at: NodeId,
+    /// Its own level, where that has still to be added to the path.
+    level: Option<&'t str>,
+    wanted: Wanted<'f>,
+    /// Whether the last piece ended with it, so that only what is below it is still to come.
+    again: bool,
+}
+
+/// Where a walk over the names is: as deep as the filter or the names are, whichever bounds it,
+/// never as wide.
+struct Walk<'t, 'f> {
+    open: Vec<Branch<'t, 'f>>,
+    /// The levels of the node that was looked at last.
+    path: Vec<&'t str>,
+}
+
 /// Children of a node that are still to be looked at.
 struct Branch<'t, 'f> {
-    children: small_map::Iter<'t, Box<str>, NodeId>,
+    children: small_map::IterAfter<'t, Box<str>, NodeId>,
+    /// How many levels the node has.
+    depth: usize,
     /// Whether a child beginning with `$` is passed over.
     reserved: bool,
     wanted: Wanted<'f>,
 }
 
-fn next_open<'f>(open: &mut Vec<Branch<'_, 'f>>) -> Option<(NodeId, Wanted<'f>)> {
-    while let Some(branch) = open.last_mut() {
-        let reserved = branch.reserved;
-        match branch.children.find(|(level, _)| !(reserved && level.starts_with('$'))) {
-            Some((_, child)) => return Some((*child, branch.wanted)),
-            None => open.pop(),
-        };
+impl<'t, 'f> Walk<'t, 'f> {
+    /// Adds children of the node that the path leads to.
+    fn open(
+        &mut self,
+        at: NodeId,
+        children: small_map::IterAfter<'t, Box<str>, NodeId>,
+        wanted: Wanted<'f>,
+    ) {
+        // [MQTT-4.7.2-1]
+        let reserved = at == ROOT;
+        self.open.push(Branch { children, depth: self.path.len(), reserved, wanted });
     }
-    None
+
+    fn next(&mut self) -> Option<Step<'t, 'f>> {
+        while let Some(branch) = self.open.last_mut() {
+            let reserved = branch.reserved;
+            match branch.children.find(|(level, _)| !(reserved && level.starts_with('$'))) {
+                Some((level, child)) => {
+                    self.path.truncate(branch.depth);
+                    let (at, wanted) = (*child, branch.wanted);
+                    return Some(Step { at, level: Some(level), wanted, again: false });
+                }
+                None => self.open.pop(),
+            };
+        }
+        None
+    }
+
+    /// The node that was looked at last.
+    fn place(&self) -> Box<str> {
+        self.path.join("/").into()
+    }
 }
 
 /// Places that are kept even if nothing uses them: giving back less is not worth the work.
@@ -240,6 +380,38 @@ mod tests {
         assert_eq!(found(&names, "+"), ["a", "a-b"]);
         assert_eq!(found(&names, "a/b"), ["a/b"]);
         assert_eq!(found(&names, "$share/g/a/b"), ["a/b"]);
+    }
+
+    #[test]
+    fn pieces_go_on_where_the_last_one_ended_whatever_became_of_that_place() {
+        let mut names = names(&["", "/", "a", "a/b", "a/b/c", "a/d", "b/c", "c"]);
+        let piece = |names: &TopicNames<usize>, filter: &str, after: Option<&str>, nodes: usize| {
+            let filter = TopicFilter::parse(filter).unwrap();
+            let mut found = Vec::new();
+            let mut left = nodes;
+            let end = names.matching_after(&filter, after, &mut left, &mut |topic, _| {
+                found.push(topic.to_owned());
+                if found.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            (found.join(" "), end.map(String::from), nodes - left)
+        };
+        let place = |text: &str| Some(text.to_owned());
+        assert_eq!(piece(&names, "#", None, 9), (" /".to_owned(), place("/"), 2));
+        assert_eq!(piece(&names, "#", Some("/"), 9), ("a a/b".to_owned(), place("a/b"), 2));
+        assert_eq!(piece(&names, "#", Some("a/b"), 1), ("a/b/c".to_owned(), place("a/b/c"), 1));
+        // What finds nothing ends as well, and goes on.
+        assert_eq!(piece(&names, "+/c", None, 3), (String::new(), place("b"), 3));
+        assert_eq!(piece(&names, "+/c", Some("b"), 9), ("b/c".to_owned(), None, 2));
+        // One name below another is behind it, and a filter's own level before or behind a place.
+        assert_eq!(piece(&names, "a/#", Some("a"), 9).0, "a/b a/b/c");
+        assert_eq!(piece(&names, "b/+", Some("a/d"), 9).0, "b/c");
+        assert_eq!(piece(&names, "b/+", Some("c"), 9), (String::new(), None, 0));
+        assert_eq!(piece(&names, "a/b", Some("a/b"), 9), (String::new(), None, 0));
+        for gone in ["a/b", "a/b/c"] {
+            names.remove(gone);
+        }
+        assert_eq!(piece(&names, "#", Some("a/b/c"), 9).0, "a/d b/c");
+        assert_eq!(piece(&names, "+/+", Some("a/b"), 9).0, "a/d b/c");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Part of the crate and not of its tests, so that a fuzz target outside can call them. They panic
 //! when they find a disagreement; that is their answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use super::{TopicFilter, TopicNames, TopicTree, check_name};
 
@@ -129,7 +130,9 @@ pub fn names_agree(steps: &[Step]) {
     // By level: the order in which names are to be found.
     let mut model: BTreeMap<Vec<String>, (String, usize)> = BTreeMap::new();
     let by_level = |topic: &str| topic.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let mut slow: Option<Slow> = None;
     for (number, step) in steps.iter().enumerate() {
+        slow = slow.and_then(|slow| slow.go_on(&names, number % 3));
         match step {
             Step::Insert(topic, _) => {
                 let replaced = model.insert(by_level(topic), (topic.clone(), number));
@@ -140,6 +143,9 @@ pub fn names_agree(steps: &[Step]) {
                 let removed = model.remove(&by_level(topic)).map(|(_, value)| value);
                 assert_eq!(names.get(topic), removed.as_ref(), "getting {topic}");
                 assert_eq!(names.remove(topic), removed, "removing {topic}");
+                if let Some(slow) = &mut slow {
+                    slow.always.remove(&by_level(topic));
+                }
             }
             Step::Match(text) => {
                 let Ok(filter) = TopicFilter::parse(text) else { continue };
@@ -151,6 +157,10 @@ pub fn names_agree(steps: &[Step]) {
                     .cloned()
                     .collect();
                 assert_eq!(found, expected, "matching {filter}");
+                slow.get_or_insert_with(|| {
+                    let always = expected.iter().map(|(topic, _)| by_level(topic)).collect();
+                    Slow { filter, after: None, found: Vec::new(), always }
+                });
             }
         }
         assert_eq!(names.len(), model.len());
@@ -159,6 +169,33 @@ pub fn names_agree(steps: &[Step]) {
         assert_eq!(names.remove(topic), Some(*value), "removing {topic} at the end");
     }
     assert_eq!((names.is_empty(), names.nodes()), (true, 0), "something is left");
+}
+
+/// A question that is answered in pieces, while names come and go.
+struct Slow {
+    filter: TopicFilter,
+    after: Option<Box<str>>,
+    found: Vec<Vec<String>>,
+    /// What has matched all the time.
+    always: BTreeSet<Vec<String>>,
+}
+
+impl Slow {
+    /// Finds the next piece, of a node or two; `None`: that was the last one.
+    fn go_on(mut self, names: &TopicNames<usize>, mut nodes: usize) -> Option<Self> {
+        let Self { filter, after: last, found, always } = &mut self;
+        let after = names.matching_after(filter, last.as_deref(), &mut nodes, &mut |topic, _| {
+            found.push(topic.split('/').map(str::to_owned).collect());
+            if found.len() % 5 == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(found.is_sorted_by(|one, next| one < next), "{filter}: {found:?}");
+        if after.is_none() {
+            let missed: Vec<_> = always.iter().filter(|it| !found.contains(it)).collect();
+            assert!(missed.is_empty(), "{filter}: {missed:?} missed, {found:?} found");
+        }
+        self.after = Some(after?);
+        Some(self)
+    }
 }
 
 #[cfg(test)]

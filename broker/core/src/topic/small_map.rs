@@ -7,6 +7,7 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::FusedIterator;
+use std::ops::Bound;
 
 #[derive(Debug, Clone, Default)]
 pub(super) enum SmallMap<K, V> {
@@ -38,6 +39,18 @@ impl<K: Ord, V> SmallMap<K, V> {
             Self::Empty => None,
             Self::One(own, value) => (own.borrow() == key).then_some(value),
             Self::Many(map) => map.get(key),
+        }
+    }
+
+    /// The key as the map has it, and its value.
+    pub(super) fn get_key_value<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            Self::Empty => None,
+            Self::One(own, value) => ((*own).borrow() == key).then_some((own, value)),
+            Self::Many(map) => map.get_key_value(key),
         }
     }
 
@@ -86,6 +99,24 @@ impl<K: Ord, V> SmallMap<K, V> {
             Self::Many(map) => Iter::Many(map.iter()),
         }
     }
+
+    /// Those behind `key`, or all if there is none, in the order of the keys.
+    pub(super) fn iter_after<Q: Ord + ?Sized>(&self, key: Option<&Q>) -> IterAfter<'_, K, V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            Self::Empty => IterAfter::One(None),
+            Self::One(own, value) => {
+                let is_behind = key.is_none_or(|key| own.borrow() > key);
+                IterAfter::One(is_behind.then_some((own, value)))
+            }
+            Self::Many(map) => {
+                let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+                IterAfter::Many(map.range((from, Bound::Unbounded)))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -107,6 +138,26 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 
 impl<K, V> FusedIterator for Iter<'_, K, V> {}
 
+/// What [`SmallMap::iter_after`] finds. Of its own: who goes over all entries is not to pay for it.
+#[derive(Debug)]
+pub(super) enum IterAfter<'m, K, V> {
+    One(Option<(&'m K, &'m V)>),
+    Many(btree_map::Range<'m, K, V>),
+}
+
+impl<'m, K, V> Iterator for IterAfter<'m, K, V> {
+    type Item = (&'m K, &'m V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::One(entry) => entry.take(),
+            Self::Many(entries) => entries.next(),
+        }
+    }
+}
+
+impl<K, V> FusedIterator for IterAfter<'_, K, V> {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,9 +169,13 @@ mod tests {
         assert_eq!((map.insert(1, 'a'), map.insert(3, 'c'), map.len()), (None, None, 3));
         assert_eq!(map.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((map.get(&2), map.get(&9)), (Some(&'B'), None));
+        assert_eq!((map.get_key_value(&3), map.get_key_value(&9)), (Some((&3, &'c')), None));
+        assert_eq!(map.iter_after(Some(&1)).map(|(key, _)| *key).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((map.remove(&9), map.remove(&2)), (None, Some('B')));
         assert_eq!(map.remove(&1), Some('a'));
         assert!(matches!(map, SmallMap::One(3, 'c')));
+        let behind = |key: Option<&i32>| map.iter_after(key).count();
+        assert_eq!((behind(None), behind(Some(&2)), behind(Some(&3))), (1, 1, 0));
         assert_eq!((map.remove(&1), map.remove(&3)), (None, Some('c')));
         assert!(map.is_empty() && map.remove(&3).is_none() && map.iter().next().is_none());
     }

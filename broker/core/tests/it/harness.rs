@@ -93,6 +93,8 @@ pub(crate) struct Cluster {
     untold: bool,
     auto_reads: bool,
     auto_writes: bool,
+    /// Connections of which their shards are told next that they are written.
+    unwritten: Vec<(usize, ConnectionId)>,
     records: usize,
     /// A digest of all that happened.
     pub(crate) trace: u64,
@@ -122,6 +124,7 @@ impl Cluster {
             untold: false,
             auto_reads: true,
             auto_writes: true,
+            unwritten: Vec::new(),
             records: 0,
             trace: 0,
             verbose: std::env::var_os("TRACE").is_some(),
@@ -156,6 +159,12 @@ impl Cluster {
     /// Nobody says from now on that what was sent is written.
     pub(crate) fn hold_writes(&mut self, hold: bool) {
         self.auto_writes = !hold;
+    }
+
+    /// Bytes of messages that wait for a Client in its shard's memory.
+    pub(crate) fn bytes_in_memory(&self, link: Link) -> usize {
+        let shard = &self.nodes[self.links[link.0].shard].shard;
+        shard.bytes_in_memory(ConnectionId(link.0 as u64))
     }
 
     /// How many records there were, safe or not.
@@ -707,7 +716,10 @@ impl Cluster {
     /// Does all that happens by itself until nothing is left to do.
     fn settle(&mut self) {
         loop {
-            let mut quiet = true;
+            let mut quiet = self.unwritten.is_empty();
+            for (shard, connection) in std::mem::take(&mut self.unwritten) {
+                self.input(shard, Input::Congested { connection, congested: false });
+            }
             for shard in 0..self.nodes.len() {
                 if self.auto_reads
                     && let Some((token, rows, more)) = self.nodes[shard].reads.pop_front()
@@ -786,9 +798,8 @@ impl Cluster {
             }
         }
         // Here everything is written at once, unless a test says that the Client does not read.
-        let writes = self.auto_writes;
-        for connection in throttled.into_iter().filter(|_| writes) {
-            self.input(shard, Input::Congested { connection, congested: false });
+        if self.auto_writes {
+            self.unwritten.extend(throttled.into_iter().map(|connection| (shard, connection)));
         }
     }
 

@@ -20,6 +20,7 @@ mod marks;
 mod offers;
 mod publish;
 mod refused;
+mod replay;
 mod retained;
 mod rights;
 #[path = "../fuzz_bodies/sequence.rs"]

@@ -86,6 +86,13 @@ fn will_is_asked_for_at_connect_and_again_when_it_is_due() {
     broker.lose(amy);
     broker.advance(20);
     assert!(broker.received(eve).is_empty());
+    // It is not due again, whatever becomes of the rights. [MQTT-3.1.2-10]
+    denied.0.lock().unwrap().clear();
+    broker.crash();
+    let eve = broker.join(&v5("eve"));
+    broker.listen(eve, "#", 0);
+    broker.advance(20);
+    assert!(broker.received(eve).is_empty());
 }
 
 #[test]

@@ -184,7 +184,9 @@ impl Sim {
         });
         let subscribers = subscribers.collect();
         // Clients here take over from themselves as often as chance has it.
-        let limits = Limits { takeovers_max: usize::MAX, ..Limits::default() };
+        let retained_per_turn_max = 1;
+        let limits =
+            Limits { takeovers_max: usize::MAX, retained_per_turn_max, ..Limits::default() };
         let shard_count = u16::try_from(shards).unwrap();
         let mut broker = Cluster::with(shard_count, limits, Hooks::default());
         let lazy = rng.one_in(2);

@@ -1,0 +1,143 @@
+//! Every work, small, on both.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use clap::Parser;
+use tidings_bench::load;
+use tidings_bench::options::Options;
+use tidings_bench::relay::{Relay, RelayOptions};
+use tidings_bench::report::Report;
+use tidings_bench::verify::Verdict;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn run(broker: SocketAddr, command: &str) -> Report {
+    let broker = format!("--broker={broker}");
+    let words = ["load", broker.as_str()].into_iter().chain(command.split_whitespace());
+    let options = Cli::try_parse_from(words).unwrap().options;
+    load::run(&options).unwrap_or_else(|why| panic!("{command}: {why}"))
+}
+
+/// Does something with the address of a relay that serves meanwhile.
+fn on_relay(work: impl FnOnce(SocketAddr)) {
+    let (relay, stop) =
+        (Relay::start(&RelayOptions { listen: any() }).unwrap(), AtomicBool::new(false));
+    let address = relay.address();
+    thread::scope(|scope| {
+        scope.spawn(|| relay.run(|| !stop.load(Ordering::Relaxed)).unwrap());
+        let end = Ending(&stop);
+        work(address);
+        drop(end);
+    });
+}
+
+/// Says it also when a test fails: its thread would be waited for.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The same with Tidings.
+fn on_tidings(work: impl FnOnce(SocketAddr)) {
+    let data = tempfile::tempdir().unwrap();
+    let broker =
+        tidings_broker::Builder::new().listen(any()).data_dir(data.path()).start().unwrap();
+    work(broker.addresses()[0]);
+    broker.stop().unwrap();
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+fn all_came(report: &Report, count: u64, deliveries: u64) {
+    let json = report.json();
+    assert_eq!(report.verdict, Verdict::default(), "{json}");
+    let phase = report.phases.last().unwrap();
+    assert_eq!((phase.count, phase.deliveries), (count, deliveries), "{json}");
+    assert!(report.kept_its_word());
+}
+
+fn pairs_and_groups(address: SocketAddr) {
+    for qos in 0..=2 {
+        for more in ["", "--v5", "--persistent --window=1", "--batch=1", "--rate=100000"] {
+            let command = format!("pair --pairs=2 --messages=10 --qos={qos} {more}");
+            all_came(&run(address, &command), 20, 20);
+        }
+        let command = format!("fanout --members=5 --messages=10 --window=3 --qos={qos}");
+        all_came(&run(address, &command), 10, 50);
+    }
+    all_came(&run(address, "pair --pairs=3 --threads=2 --messages=10 --payload=70000"), 30, 30);
+}
+
+fn crowds(address: SocketAddr) {
+    for qos in 0..=2 {
+        let command = format!("churn --connections=3 --messages=4 --qos={qos}");
+        all_came(&run(address, &command), 12, 12);
+    }
+    all_came(&run(address, "idle --connections=20 --seconds=0"), 20, 0);
+}
+
+#[test]
+fn crowds_on_the_relay() {
+    on_relay(crowds);
+}
+
+#[test]
+fn crowds_on_tidings() {
+    on_tidings(crowds);
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report.phases.iter().map(|phase| phase.name).collect()
+}
+
+#[test]
+fn sessions_on_tidings() {
+    on_tidings(|address| {
+        for qos in [1, 2] {
+            for more in ["", "--v5", "--restart=true"] {
+                let size = "--sessions=7 --pairs=2 --messages=5 --window=3";
+                let report = run(address, &format!("offline {size} --qos={qos} {more}"));
+                let restart = more.starts_with("--restart").then_some("restart");
+                let expected = ["come", "store"].into_iter().chain(restart).chain(["drain"]);
+                assert_eq!(names(&report), expected.collect::<Vec<_>>());
+                assert_eq!(report.phases[1].count, 35, "{}", report.json());
+                all_came(&report, 35, 35);
+            }
+        }
+        for qos in 0..=2 {
+            let report = run(address, &format!("storm --sessions=20 --qos={qos}"));
+            assert_eq!(names(&report), ["come", "storm", "deliver"]);
+            all_came(&report, 20, 20);
+        }
+    });
+}
+
+#[test]
+fn a_broker_that_keeps_no_session_is_found_out() {
+    on_relay(|address| {
+        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=0.2");
+        assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
+        assert!(!report.kept_its_word());
+    });
+}
+
+#[test]
+fn pairs_and_groups_on_the_relay() {
+    on_relay(pairs_and_groups);
+}
+
+#[test]
+fn pairs_and_groups_on_tidings() {
+    on_tidings(pairs_and_groups);
+}
