@@ -21,9 +21,11 @@ use crate::store::overlay::Rows;
 use crate::store::read::Answer;
 
 mod counters;
+mod gate;
 
 pub use counters::Stats;
 pub(crate) use counters::{Counters, count};
+pub(crate) use gate::Gate;
 
 /// Wakes the thread of a shard: it has something to [`poll`](crate::engine::ShardStore::poll).
 ///
@@ -106,36 +108,6 @@ pub enum Work {
     Urgent,
 }
 
-/// A condition that several threads change and one waits for.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    changes: Mutex<()>,
-    changed: Condvar,
-}
-
-impl Gate {
-    /// Returns once `met` is; it is asked again after each [`changed`](Self::changed).
-    pub(crate) fn wait_until(&self, mut met: impl FnMut() -> bool) {
-        let mut changes = lock(&self.changes);
-        while !met() {
-            changes = self.changed.wait(changes).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The same, for so long at most; whether it is met.
-    pub(crate) fn wait_for(&self, timeout: Duration, mut met: impl FnMut() -> bool) -> bool {
-        let changes = lock(&self.changes);
-        let waited = self.changed.wait_timeout_while(changes, timeout, |()| !met());
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    pub(crate) fn changed(&self) {
-        // Taken so that the change cannot fall between the question and the wait.
-        drop(lock(&self.changes));
-        self.changed.notify_all();
-    }
-}
-
 /// Locks, whether or not another thread panicked while it held the lock: each panic of the
 /// store's threads is turned into a failure, and the data is not used for anything then.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -180,6 +152,13 @@ impl Hub {
         self.stir();
         self.gate.changed();
         self.keeper_gate.changed();
+    }
+
+    /// What checkpoints have yet to write: far more than the journal has of it, where one value is
+    /// in many rows.
+    pub(crate) fn unstored_bytes(&self) -> u64 {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.unstored_bytes.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
     }
 
     /// Begins a checkpoint soon.
@@ -275,6 +254,8 @@ impl Hub {
 #[derive(Default)]
 pub(crate) struct Lane {
     pending: Mutex<Pending>,
+    /// What the rows take that the store has not, each key with its value.
+    pub(crate) unstored_bytes: AtomicU64,
     /// Records that are safe, and their bytes.
     pub(crate) stored: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,

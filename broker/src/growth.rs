@@ -31,14 +31,11 @@ impl Growth {
         self.left.store(bytes, Ordering::Relaxed);
     }
 
-    /// So many bytes were written. Called by one thread.
+    /// So many bytes were written, or are going to be.
     pub(crate) fn add(&self, bytes: u64) {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == u64::MAX {
-            return;
-        }
-        self.left.store(left.saturating_sub(bytes), Ordering::Relaxed);
-        if left > 0 && bytes >= left {
+        let less = |left| (left != u64::MAX).then_some(left - bytes.min(left));
+        let updated = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if updated.is_ok_and(|left| left > 0 && bytes >= left) {
             self.lock().grown = true;
             self.changed.notify_all();
         }

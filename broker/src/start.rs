@@ -206,7 +206,7 @@ fn start(
 ) -> Result<Broker, StartError> {
     let mut engine_options = builder.engine.clone();
     engine_options.shards = builder.shard_count();
-    engine_options.disk_reserve_bytes = builder.disk_reserve.bytes;
+    engine_options.disk_reserve = builder.disk_reserve;
     let shards = engine_options.shards;
     let durability = engine_options.durability;
     let descriptors = Descriptors::ask_for_all();

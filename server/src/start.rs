@@ -120,10 +120,7 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             config::Durability::Memory => Durability::Memory,
         })
         .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
-        .disk_reserve(DiskReserve {
-            bytes: config.data.reserve_bytes,
-            percent: u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX),
-        })
+        .disk_reserve(disk_reserve(config))
         .bases(
             config.data.base_bytes,
             match config.data.compare {
@@ -148,6 +145,16 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
+}
+
+/// What is to be left free of the disk, as configured. `tidings config print` writes defaults out:
+/// so what is written counts as asked for only where it is another number.
+fn disk_reserve(config: &Config) -> DiskReserve {
+    let default = DiskReserve::default();
+    let bytes = config.data.reserve_bytes;
+    let bytes_percent_max = if bytes == default.bytes { default.bytes_percent_max } else { 100 };
+    let percent = u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX);
+    DiskReserve { bytes, bytes_percent_max, percent }
 }
 
 /// What the allocator has given out, in bytes.

@@ -8,21 +8,27 @@
 pub struct DiskReserve {
     /// At least this many bytes.
     pub bytes: u64,
+    /// But those are at most this part of the disk, in hundredths; 100: they hold on any disk.
+    pub bytes_percent_max: u8,
     /// And at least this part of the disk, in hundredths.
     pub percent: u8,
 }
 
 impl Default for DiskReserve {
     fn default() -> Self {
-        Self { bytes: 1 << 30, percent: 5 }
+        Self { bytes: 1 << 30, bytes_percent_max: 10, percent: 5 }
     }
 }
 
 impl DiskReserve {
     /// Its bytes on a disk of this size.
     pub fn of(&self, total_bytes: u64) -> u64 {
-        let part = u128::from(total_bytes) * u128::from(self.percent) / 100;
-        self.bytes.max(u64::try_from(part).unwrap_or(u64::MAX))
+        let part = |percent: u8| hundredths(total_bytes, u64::from(percent));
+        let bytes = match self.bytes_percent_max {
+            100.. => self.bytes,
+            percent => self.bytes.min(part(percent)),
+        };
+        bytes.max(part(self.percent))
     }
 }
 
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn disk_is_low_below_the_reserve_and_until_twice_as_much_is_free() {
-        let reserve = DiskReserve { bytes: 100, percent: 5 };
+        let reserve = DiskReserve { bytes: 100, bytes_percent_max: 100, percent: 5 };
         let mut mark = DiskMark::default();
         let looks =
             [(100, false), (99, true), (100, true), (199, true), (200, false), (100, false)];
@@ -227,10 +233,21 @@ mod tests {
         }
         // The larger of the two, on a disk of any size.
         assert_eq!(reserve.of(1_000_000), 50_000);
-        assert_eq!(DiskReserve { bytes: 0, percent: 100 }.of(u64::MAX), u64::MAX);
+        let of_all = DiskReserve { bytes: 0, bytes_percent_max: 100, percent: 100 };
+        assert_eq!(of_all.of(u64::MAX), u64::MAX);
         assert_eq!(DiskMark::until_next_look(1_000, &reserve), 12);
-        let all = DiskReserve { bytes: u64::MAX, percent: 0 };
+        let all = DiskReserve { bytes: u64::MAX, bytes_percent_max: 100, percent: 0 };
         assert!(DiskMark::default().look(0, 0, u64::MAX, &all));
+    }
+
+    #[test]
+    fn default_reserve_is_what_a_small_disk_can_spare() {
+        let reserve = DiskReserve::default();
+        let of = [64 << 20, 10 << 30, 20 << 30, 100 << 30].map(|total| reserve.of(total));
+        assert_eq!(of, [(64 << 20) / 10, 1 << 30, 1 << 30, 5 << 30]);
+        // More than that only where it is asked for.
+        assert_eq!(DiskReserve { percent: 50, ..reserve }.of(1_000), 500);
+        assert_eq!(DiskReserve { bytes_percent_max: 100, ..reserve }.of(1_000), 1 << 30);
     }
 
     fn marks(looks: &[(u64, u64)]) -> Vec<(u8, u64)> {

@@ -304,11 +304,6 @@ fn file(directory: &Path, name: &str) -> io::Result<File> {
 }
 
 /// What is free for this process on the disk of `path`, in bytes.
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
-    let space = rustix::fs::statvfs(path)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
-}
-
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tidings_core::marks::DiskReserve;
 use tidings_core::record::{KeyRange, Query};
 
-use super::directory::free_bytes;
+use super::disk_space;
 use crate::base::{self, Copying, Found, Header, Kind, Totals, Writer};
 use crate::clock::Clock;
 use crate::commit::{Hub, count, lock};
@@ -37,8 +38,8 @@ pub(super) struct Keeper {
     pub(super) not_before: u64,
     /// Of `EngineOptions::base_bytes`.
     pub(super) journal_bytes: u64,
-    /// Below so many free bytes none is written.
-    pub(super) reserve_bytes: u64,
+    /// With less free none is written.
+    pub(super) reserve: DiskReserve,
     /// One is wanted whatever the journal's size.
     pub(super) wanted: Arc<AtomicBool>,
 }
@@ -78,6 +79,8 @@ impl Keeper {
                     tracing::warn!("no new base, and the journal is kept longer: {error}");
                     // Not before as much again has come.
                     self.not_before = self.kept() + self.size + self.journal_bytes;
+                    // Nor at once where the disk is short: each try writes to it.
+                    hub.keeper_gate.wait_for(RETRY, || self.ended());
                 }
                 Err(NoBase::Store(failure)) => return hub.fail(failure),
             }
@@ -142,6 +145,8 @@ impl Keeper {
             }
         };
         let path = base::publish(&self.folder, &draft, complete_to)?;
+        // One of the same record had the same name, and is the new one now.
+        self.bases.retain(|base| base.path != path);
         self.bases.insert(0, Found { path, complete_to });
         (self.size, self.not_before) = (totals.bytes, 0);
         count(&hub.counters.bases, 1);
@@ -191,8 +196,9 @@ impl Keeper {
     fn check_room(&self) -> io::Result<()> {
         // Where the disk is short already, a base is what lets the journal go.
         let low = self.hub.disk_low.load(Ordering::Acquire);
-        let reserve = if low { self.reserve_bytes / 2 } else { self.reserve_bytes };
-        let free = free_bytes(&self.folder)?;
+        let space = disk_space(&self.folder)?;
+        let (free, reserve) = (space.free_bytes, self.reserve.of(space.total_bytes));
+        let reserve = if low { reserve / 2 } else { reserve };
         if free < reserve {
             let why = format!("{free} bytes are free on the disk, {reserve} are to stay so");
             return Err(io::Error::new(io::ErrorKind::StorageFull, why));
@@ -252,6 +258,9 @@ impl Pace {
 
 /// What is written at once and synced: little enough that the journal's own syncs do not wait long.
 const PIECE_BYTES: u64 = 4 << 20;
+
+/// So long after one that failed none is tried.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// So long the end of the engine may wait for it.
 const REST_MAX: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@
 //! goes on in steps; [`Manual`] lets somebody else take them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -344,11 +344,7 @@ impl Disk {
     /// Its room; `None` in memory.
     pub(crate) fn space(&self) -> io::Result<Option<DiskSpace>> {
         let Some(path) = &self.path else { return Ok(None) };
-        let space = rustix::fs::statvfs(path)?;
-        Ok(Some(DiskSpace {
-            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
-            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
-        }))
+        disk_space(path).map(Some)
     }
 
     /// What the store's own files have room for.
@@ -373,6 +369,15 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// The size of the file system.
     pub total_bytes: u64,
+}
+
+/// The room of the disk that `path` is on.
+fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(DiskSpace {
+        free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+    })
 }
 
 /// A thread of the store; a panic in it is a failure of the store.

@@ -13,7 +13,7 @@ use super::compare::{CompareError, Compared, compare};
 use super::directory::{Directory, OpenError};
 use super::keeper::Keeper;
 use super::rebuild::{rebuild, wait_until_closed};
-use super::{Compare, Durability, Engine, EngineOptions, ShardStore, spawn};
+use super::{Compare, DiskSpace, Durability, Engine, EngineOptions, ShardStore, disk_space, spawn};
 use crate::base::{self, Copying, Found};
 use crate::journal::{self, FileJournal, FileJournalOptions};
 use crate::store::sled::{SledStore, distrust_file};
@@ -22,9 +22,6 @@ use crate::store::{Store, StoreFailure};
 /// So many starts may end while they open the store before it is made anew. One may have been killed
 /// there for reasons of its own.
 pub(super) const OPENINGS_MAX: u32 = 2;
-
-/// A segment holds at least its header and some records.
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 impl Engine {
     pub(super) fn open_directory(
@@ -52,7 +49,7 @@ impl Engine {
         let complete_to = store.complete_to()?;
         let journal = FileJournal::new(FileJournalOptions {
             directory: directory.journal(),
-            segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN),
+            segment_bytes: segment_bytes(options, disk_space(&folder).map_err(io)?),
             sync: options.durability == Durability::Fsync,
         });
         let store = Arc::new(store);
@@ -83,6 +80,27 @@ impl Engine {
         engine.keeper = Some(spawn("store-keeper", &hub, move || keeper.run())?);
         Ok((engine, stores))
     }
+}
+
+/// The size of a segment on this disk; says what is less there than was asked for.
+fn segment_bytes(options: &EngineOptions, DiskSpace { total_bytes, .. }: DiskSpace) -> u64 {
+    let bytes = options.segment_bytes_on(total_bytes);
+    if bytes < options.segment_bytes {
+        tracing::info!(
+            total_bytes,
+            asked_for = options.segment_bytes,
+            "the disk is small: a segment of the journal has {bytes} bytes"
+        );
+    }
+    let reserve_bytes = options.disk_reserve.of(total_bytes);
+    if reserve_bytes < options.disk_reserve.bytes {
+        tracing::info!(
+            total_bytes,
+            asked_for = options.disk_reserve.bytes,
+            "the disk is small: {reserve_bytes} bytes of it are to be left free"
+        );
+    }
+    bytes
 }
 
 /// The store as it is; the inner error says why it must be made anew. `unread` becomes true where
@@ -244,7 +262,7 @@ fn keep(
         size: bases.size,
         not_before: 0,
         journal_bytes: options.base_bytes.max(1),
-        reserve_bytes: options.disk_reserve_bytes,
+        reserve: options.disk_reserve,
         wanted,
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tidings_core::marks::DiskReserve;
+
 /// What an acknowledged change survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -67,7 +69,8 @@ pub struct EngineOptions {
     pub durability: Durability,
     /// How many shards there are, 1 to 256. May differ from the last time.
     pub shards: u16,
-    /// The size of a segment of the journal, in bytes, at least 64 KiB.
+    /// The size of a segment of the journal, in bytes, at least 64 KiB; on a small disk at most a
+    /// thirty-second of it or 1 MiB.
     pub segment_bytes: u64,
     /// After how many bytes of journal a checkpoint begins.
     pub checkpoint_bytes: u64,
@@ -80,9 +83,9 @@ pub struct EngineOptions {
     pub compare: Compare,
     /// What the store may cache, in bytes; it takes up to four times as much memory.
     pub cache_bytes: u64,
-    /// How many bytes of the disk a base leaves free; where it cannot, none is written and the
-    /// journal is kept longer.
-    pub disk_reserve_bytes: u64,
+    /// What a base leaves free of the disk; where it cannot, none is written and the journal is kept
+    /// longer.
+    pub disk_reserve: DiskReserve,
 }
 
 impl EngineOptions {
@@ -98,7 +101,37 @@ impl EngineOptions {
             compare: Compare::AfterCrash,
             lazy_flush: Duration::from_millis(25),
             cache_bytes: 8 << 20,
-            disk_reserve_bytes: 1 << 30,
+            disk_reserve: DiskReserve::default(),
         }
+    }
+
+    /// The size of a segment on a disk of this size.
+    pub(super) fn segment_bytes_on(&self, total_bytes: u64) -> u64 {
+        let bytes_max = (total_bytes / SEGMENTS_MIN).max(SMALL_SEGMENT_BYTES);
+        self.segment_bytes.min(bytes_max).max(SEGMENT_BYTES_MIN)
+    }
+}
+
+/// A segment holds at least its header and some records.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// A disk has room for at least so many: some are in use, some kept until there is a base, and some
+/// wait to be used again.
+const SEGMENTS_MIN: u64 = 32;
+
+/// So large one may be on any disk.
+const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_a_small_part_of_the_disk() {
+        let default = EngineOptions::new("");
+        let on = [4 << 20, 64 << 20, 2 << 30, 1 << 40].map(|total| default.segment_bytes_on(total));
+        assert_eq!(on, [1 << 20, 2 << 20, 64 << 20, 64 << 20]);
+        let small = EngineOptions { segment_bytes: 0, ..default };
+        assert_eq!(small.segment_bytes_on(1 << 40), SEGMENT_BYTES_MIN);
     }
 }

@@ -23,6 +23,10 @@ pub const HANDOFF_BYTES_MAX: u64 = 8 << 20;
 /// takes some 200 bytes here and a third of that in the journal, whose size would ask too late.
 const ROWS_MAX: usize = 100_000;
 
+/// How much the rows of a shard grow before who looks at the disk is told, in bytes: the shards
+/// share what is counted down.
+const TOLD_BYTES: u64 = 64 << 10;
+
 /// Reads of one shard that the reader knows of; more wait with the shard.
 pub(super) const READS_IN_FLIGHT_MAX: usize = 16;
 
@@ -36,6 +40,11 @@ pub struct ShardStore {
     active: Rows,
     /// Frozen rows that the store may not have yet, the oldest first.
     layers: Vec<Arc<Rows>>,
+    /// What the rows of `active` take in the store, and those of each of `layers`.
+    active_bytes: u64,
+    layer_bytes: Vec<u64>,
+    /// How much of it [`Hub::growth`] knows of.
+    told_bytes: u64,
     /// A checkpoint was asked for, because these are many rows.
     asked_for_checkpoint: bool,
     appended: u64,
@@ -94,11 +103,17 @@ impl ShardStore {
         reader: SyncSender<ReadRequest>,
         durable: bool,
     ) -> Self {
+        let layer_bytes: Vec<_> = layers.iter().map(|rows| overlay::bytes(rows)).collect();
+        let at_start = layer_bytes.iter().sum();
+        lane.unstored_bytes.store(at_start, Ordering::Relaxed);
         Self {
             shard,
             hub,
             lane,
             active: Rows::new(),
+            active_bytes: 0,
+            layer_bytes,
+            told_bytes: at_start,
             asked_for_checkpoint: false,
             layers,
             appended: 0,
@@ -132,12 +147,14 @@ impl ShardStore {
         self.look_at_desk();
         self.appended += 1;
         for op in &record.ops {
-            overlay::apply(&mut self.active, op, self.durable);
+            let change = overlay::apply(&mut self.active, op, self.durable);
+            self.active_bytes = (self.active_bytes + change.put).saturating_sub(change.gone);
         }
         if self.active.len() >= ROWS_MAX && self.durable && !self.asked_for_checkpoint {
             self.asked_for_checkpoint = true;
             self.hub.want_checkpoint();
         }
+        self.count_unstored();
         if !self.durable {
             self.lane.stored.store(self.appended, Ordering::Release);
             self.lane.wake();
@@ -152,6 +169,21 @@ impl ShardStore {
             }
         }
         Position(self.appended)
+    }
+
+    fn count_unstored(&mut self) {
+        if !self.durable {
+            return;
+        }
+        let bytes = self.layer_bytes.iter().sum::<u64>() + self.active_bytes;
+        self.lane.unstored_bytes.store(bytes, Ordering::Relaxed);
+        let grown = bytes.saturating_sub(self.told_bytes);
+        if grown >= TOLD_BYTES {
+            self.hub.growth.add(grown);
+        }
+        if grown == 0 || grown >= TOLD_BYTES {
+            self.told_bytes = bytes;
+        }
     }
 
     /// What was handed over and is not stored yet.
@@ -254,12 +286,15 @@ impl ShardStore {
     fn release(&mut self, desk: &mut Desk) {
         let released = std::mem::take(&mut desk.release).min(self.layers.len());
         self.layers.drain(..released);
+        self.layer_bytes.drain(..released);
+        self.count_unstored();
     }
 
     fn freeze(&mut self) -> Frozen {
         self.asked_for_checkpoint = false;
         if !self.active.is_empty() {
             self.layers.push(Arc::new(std::mem::take(&mut self.active)));
+            self.layer_bytes.push(std::mem::take(&mut self.active_bytes));
         }
         Frozen { layers: self.layers.clone(), records: self.appended }
     }

@@ -14,26 +14,52 @@ use tidings_core::record::{KeyRange, Op};
 /// Rows with their values; `None`: deleted.
 pub type Rows = BTreeMap<Bytes, Option<Bytes>>;
 
+/// What a change does to the bytes that a layer's rows take in a store: of keys and values, those of
+/// a row that shares its value with others as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change {
+    /// Of rows that are there now.
+    pub put: u64,
+    /// Of rows that were there before.
+    pub gone: u64,
+}
+
+impl Change {
+    fn insert(&mut self, rows: &mut Rows, key: &Bytes, value: Option<&Bytes>) {
+        self.put += row_bytes(key, value);
+        let before = rows.insert(key.clone(), value.cloned());
+        self.gone += row_bytes(key, before.flatten().as_ref());
+    }
+
+    fn remove(&mut self, rows: &mut Rows, key: &Bytes) {
+        self.gone += row_bytes(key, rows.remove(key).flatten().as_ref());
+    }
+}
+
+/// A row that is not there takes nothing.
+fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
+    value.map_or(0, |value| (key.len() + value.len()) as u64)
+}
+
+/// The bytes that the rows of a layer take in a store.
+pub fn bytes(rows: &Rows) -> u64 {
+    rows.iter().map(|(key, value)| row_bytes(key, value.as_ref())).sum()
+}
+
 /// Applies one change. Without `notes`, for want of a store below, a deleted row leaves none.
-pub fn apply(rows: &mut Rows, op: &Op, notes: bool) {
+pub fn apply(rows: &mut Rows, op: &Op, notes: bool) -> Change {
+    let mut change = Change::default();
     match op {
-        Op::Put { key, value } => {
-            rows.insert(key.clone(), Some(value.clone()));
-        }
+        Op::Put { key, value } => change.insert(rows, key, Some(value)),
         Op::PutAll { keys, value } => {
-            rows.extend(keys.iter().map(|key| (key.clone(), Some(value.clone()))));
+            keys.iter().for_each(|key| change.insert(rows, key, Some(value)));
         }
         // Where it was put is this layer, and no older one or the store can have it.
-        Op::Forget { key } if matches!(rows.get(key), Some(Some(_))) => {
-            rows.remove(key);
-        }
-        Op::Delete { key } | Op::Forget { key } if notes => {
-            rows.insert(key.clone(), None);
-        }
-        Op::Delete { key } | Op::Forget { key } => {
-            rows.remove(key);
-        }
+        Op::Forget { key } if matches!(rows.get(key), Some(Some(_))) => change.remove(rows, key),
+        Op::Delete { key } | Op::Forget { key } if notes => change.insert(rows, key, None),
+        Op::Delete { key } | Op::Forget { key } => change.remove(rows, key),
     }
+    change
 }
 
 /// Several layers as one: of each key, what the newest layer has.
@@ -161,5 +187,27 @@ mod tests {
         assert_eq!(rows.get(&key()), Some(&None));
         apply(&mut rows, &Op::Forget { key: key() }, true);
         assert_eq!(rows.get(&key()), Some(&None), "the note that it is gone is kept");
+    }
+
+    #[test]
+    fn bytes_are_those_of_each_row_whoever_shares_its_value() {
+        let (mut rows, mut counted) = (Rows::new(), 0);
+        let keys = || (0..8).map(|number| Bytes::from(vec![number])).collect::<Vec<_>>();
+        let first = || keys().swap_remove(0);
+        let value = Bytes::from_static(&[0; 100]);
+        for (op, bytes) in [
+            (Op::PutAll { keys: keys(), value: value.clone() }, 808),
+            (Op::Put { key: first(), value: key() }, 709),
+            (Op::Put { key: first(), value }, 808),
+            (Op::Forget { key: first() }, 707),
+            (Op::Forget { key: first() }, 707),
+            (Op::Delete { key: keys().swap_remove(1) }, 606),
+            (Op::Delete { key: keys().swap_remove(1) }, 606),
+        ] {
+            let Change { put, gone } = apply(&mut rows, &op, true);
+            counted = counted + put - gone;
+            assert_eq!((counted, super::bytes(&rows)), (bytes, bytes), "{op:?}");
+        }
+        assert_eq!(apply(&mut rows, &Op::Delete { key: key() }, false), Change::default());
     }
 }

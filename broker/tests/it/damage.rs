@@ -351,6 +351,21 @@ fn a_base_that_is_damaged_is_no_harm_while_the_store_is_whole() {
     }
 }
 
+#[test]
+fn a_base_of_the_same_record_takes_the_place_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = template(dir.path(), 4);
+    let (engine, stores) = Engine::open(options(dir.path())).unwrap();
+    let mut shards = Shards::new(stores);
+    shards.checkpoint(&engine);
+    for _ in 0..3 {
+        base_of(&engine, &mut shards);
+    }
+    drop((engine, shards));
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    assert!(check_rows(dir.path(), &model, "three bases of one record"));
+}
+
 fn base_file(dir: &Path) -> PathBuf {
     let bases = tidings_broker::base::find(dir).unwrap();
     bases.first().unwrap().path.clone()

@@ -793,11 +793,10 @@ fn layers_and_store_read_as_one_forwards_and_backwards_with_limits() {
                 match depth {
                     0 => store.put(&key, &value).unwrap(),
                     // The newest is the first.
-                    _ => tidings_broker::store::overlay::apply(
-                        layers.iter_mut().rev().nth(depth - 1).unwrap(),
-                        &op,
-                        true,
-                    ),
+                    _ => {
+                        let layer = layers.iter_mut().rev().nth(depth - 1).unwrap();
+                        tidings_broker::store::overlay::apply(layer, &op, true);
+                    }
                 }
             }
         }

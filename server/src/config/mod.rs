@@ -202,10 +202,11 @@ section! {
         durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
         /// Bytes in the journal after which a checkpoint moves them into the store.
         checkpoint_bytes: u64 = 16 * MIB, Kind::Number(MIB, 16 * GIB);
-        /// Bytes of one file of the journal.
+        /// Bytes of one file of the journal; at most a thirty-second of the disk, or 1 MiB.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
         /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
-        /// twice as many are free; deliveries go on.
+        /// twice as many are free; deliveries go on. The default is at most a tenth of the disk, any
+        /// other number holds on every disk.
         reserve_bytes: u64 = GIB, Kind::Number(0, 1024 * GIB);
         /// The same in hundredths of the disk; the larger of the two holds.
         reserve_percent: u64 = 5, Kind::Number(0, 50);

@@ -92,9 +92,13 @@ fn start(disk: &Mounted, reserve: u32) -> Server {
 
 /// A session in the store that listens to `t`, and is not there.
 fn absent(server: &Server) {
-    let mut bob = Wire::connect(server.address, &Connect::new("bob").v5().persistent());
-    bob.subscribe("t", 1);
-    bob.disconnect();
+    absent_as(server, "bob");
+}
+
+fn absent_as(server: &Server, client_id: &str) {
+    let mut absent = Wire::connect(server.address, &Connect::new(client_id).v5().persistent());
+    absent.subscribe("t", 1);
+    absent.disconnect();
 }
 
 /// Publishes to `t` with numbers from `first` on until it is refused: the first that was. `None`:
@@ -136,7 +140,12 @@ fn payload(number: usize) -> Vec<u8> {
 
 /// Comes back as who was absent and takes everything: the numbers of it.
 fn take_all(server: &Server, messages: usize) {
-    let (mut bob, present) = Wire::resume(server.address, &Connect::new("bob").v5().persistent());
+    take_all_as(server, "bob", messages);
+}
+
+fn take_all_as(server: &Server, client_id: &str, messages: usize) {
+    let connect = Connect::new(client_id).v5().persistent();
+    let (mut bob, present) = Wire::resume(server.address, &connect);
     assert!(present);
     let mut last = None;
     while last != Some(messages - 1) {
@@ -178,6 +187,60 @@ fn nearly_full_disk_refuses_what_would_be_kept_and_is_emptied() {
         assert_eq!(publish_until_refused(&mut alice, 1, &mut taken), Some(0x97));
         take_all(&server, taken);
     }
+    let (code, log) = server.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn small_disk_is_served_from_with_the_defaults() {
+    let Some(disk) = Mounted::new("64m") else { return };
+    let queue = [
+        "--set",
+        "limits.session_queue_bytes_max=1073741824",
+        "--set",
+        "limits.session_queue_messages_max=1000000",
+    ];
+    let server = Server::start(disk.path(), &queue);
+    absent(&server);
+    let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
+    for _ in 0..2 {
+        let mut taken = 0;
+        assert_eq!(publish_until_refused(&mut alice, 0, &mut taken), Some(0x97));
+        assert!(taken > 100, "{taken}");
+        take_all(&server, taken);
+        publish_until_taken(&mut alice, 0);
+        take_all(&server, 1);
+    }
+    let (code, log) = server.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("a segment of the journal has 2097152 bytes"), "{log}");
+    assert!(log.contains("6710886 bytes of it are to be left free"), "{log}");
+}
+
+#[test]
+fn messages_to_many_are_refused_before_their_rows_fill_the_disk() {
+    let Some(disk) = Mounted::new("64m") else { return };
+    let mut args = args(8);
+    args.extend(["--set".to_owned(), "data.checkpoint_bytes=4194304".to_owned()]);
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let server = Server::start(disk.path(), &args);
+    let sessions: Vec<_> = (0..15).map(|number| format!("bob{number}")).collect();
+    sessions.iter().for_each(|session| absent_as(&server, session));
+    let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
+    // The journal has each once, the store will have it once for each session.
+    let mut taken = 0;
+    assert_eq!(publish_until_refused(&mut alice, 0, &mut taken), Some(0x97));
+    assert!(taken > 50, "{taken}");
+    // Rows that a start finds in the journal count as well.
+    drop(alice);
+    server.crash();
+    let server = Server::start(disk.path(), &args);
+    let mut alice = Wire::connect(server.address, &Connect::new("alice").v5());
+    let mut none = 0;
+    assert_eq!(publish_until_refused(&mut alice, taken, &mut none), Some(0x97));
+    assert_eq!(none, 0);
+    sessions.iter().for_each(|session| take_all_as(&server, session, taken));
+    publish_until_taken(&mut alice, 0);
     let (code, log) = server.end("-TERM");
     assert_eq!(code, Some(0), "{log}");
 }

@@ -82,6 +82,10 @@ const WASTE_BYTES: u64 = 64 << 20;
 /// How many times as large as its rows the file may be besides. Fresh ones are twice as large.
 const WASTE_FACTOR: u64 = 4;
 
+/// How many times its rows have to be free for a move, and how much a folder without any takes.
+const MOVED_FACTOR: u64 = 3;
+const FRESH_BYTES: u64 = 8 << 20;
+
 /// How much is moved in one step: some milliseconds.
 const MOVED_ROWS: usize = 512;
 const MOVED_BYTES: usize = 1 << 20;
@@ -130,7 +134,14 @@ impl SledStore {
         // Rows that take more than is reasonable even when fresh are not moved for ever.
         let factor = upkeep.fresh_factor.saturating_mul(2).max(WASTE_FACTOR);
         let reasonable = upkeep.live_bytes.saturating_mul(factor);
-        Ok(bytes > reasonable.saturating_add(self.waste_bytes))
+        if bytes <= reasonable.saturating_add(self.waste_bytes) {
+            return Ok(false);
+        }
+        // Both are there until the rows have moved; once most have gone they have room anywhere.
+        let space = rustix::fs::statvfs(&self.directory)
+            .map_err(|error| StoreFailure::new("look at the disk", error))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        Ok(free > upkeep.live_bytes.saturating_mul(MOVED_FACTOR).saturating_add(FRESH_BYTES))
     }
 
     fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
