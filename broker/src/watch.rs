@@ -1,7 +1,8 @@
 //! The thread that looks how much memory and disk are used up, and tells the shards.
 //!
 //! Memory is looked at ten times a second. The disk is looked at every second, and as soon as the
-//! journal, or what checkpoints have yet to write, has grown by a part of the reserve: nobody writes through it between two looks.
+//! journal, or what checkpoints have yet to write, has grown by a part of the reserve: nobody writes
+//! through it between two looks.
 
 use std::io;
 use std::sync::Arc;

@@ -303,7 +303,6 @@ fn file(directory: &Path, name: &str) -> io::Result<File> {
         .open(directory.join(name))
 }
 
-/// What is free for this process on the disk of `path`, in bytes.
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
