@@ -156,8 +156,10 @@ fn a_last_segment_that_was_cut_is_damage_unless_nothing_was_there() {
         }
         fs::write(&path, &bytes[..cut]).unwrap();
         let result = replay(&mut journal(dir.path()), 0);
-        if ends.contains(&cut) || cut > last {
-            let whole = ends.iter().filter(|end| **end <= cut).count();
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        // A checksum may begin with zeros, as what follows the last record does.
+        let left = whole.checked_sub(1).map_or(&[1][..], |last| &bytes[ends[last]..cut]);
+        if cut > last || (left.len() < 24 && left.iter().all(|byte| *byte == 0)) {
             assert_eq!(result.unwrap().1.len(), whole, "cut at {cut}");
         } else {
             assert!(matches!(result, Err(ReplayError::Damaged { .. })), "cut at {cut}: {result:?}");

@@ -52,11 +52,11 @@ impl Replays {
     }
 
     /// Begins one, or begins it again: never two of one filter, so that there are never more than
-    /// subscriptions, however often a Client asks.
-    pub(crate) fn begin(&mut self, filter: &TopicFilter) {
+    /// subscriptions, however often a Client asks. `noted`: one of it was under way elsewhere.
+    pub(crate) fn begin(&mut self, filter: &TopicFilter, noted: bool) {
         match self.0.iter_mut().find(|it| it.filter == *filter) {
             Some(replay) => *replay = Replay::new(filter, replay.noted),
-            None => self.0.push_back(Replay::new(filter, false)),
+            None => self.0.push_back(Replay::new(filter, noted)),
         }
     }
 

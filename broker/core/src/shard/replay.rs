@@ -69,14 +69,13 @@ impl Shard {
             return;
         }
         for filter in filters {
+            // Another shard that was asked before is asked again, and at once: what is published from
+            // now on is no part of the answer.
             let asked = self.retained_asked.get_mut(&id).into_iter().flatten();
             let mut asked = asked.filter(|it| it.filter == *filter);
-            if let Some((replay, stale)) =
-                asked.find_map(|it| Some((it.replay.as_mut()?, &mut it.stale)))
-            {
-                (*replay, *stale) = (Replay::new(filter, replay.noted), true);
-            } else if let Some(session) = self.sessions.get_mut(&id) {
-                session.sending.replays.begin(filter);
+            let before = asked.find_map(|it| it.replay.take());
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.sending.replays.begin(filter, before.is_some_and(|it| it.noted));
             }
         }
         self.go_on_replaying(id, now, out);

@@ -452,3 +452,32 @@ fn messages_that_are_published_meanwhile_do_not_wait_for_the_last_piece() {
         assert!(read_all(&mut broker, bob).len() > PIECE);
     }
 }
+
+#[test]
+fn what_is_published_behind_a_subscription_made_anew_does_not_come_a_second_time() {
+    // The owner of the topic is another shard, at every pace of the two.
+    for pace in 0..8 {
+        let mut broker = Cluster::new(2);
+        let topic = broker.topic_on("t", 1);
+        let bob = broker.name_on("bob", 0);
+        let bob = broker.join(&v5(&bob));
+        let subacks = |got: &[Got]| got.iter().filter(|it| matches!(it, Got::Suback(..))).count();
+        broker.hold_peers(true);
+        broker.subscribe(bob, 1, &[filter(&topic, 1)]);
+        broker.subscribe(bob, 2, &[filter(&topic, 1)]);
+        let mut got = broker.got(bob);
+        for step in 0.. {
+            if subacks(&got) == 2 {
+                break;
+            }
+            let first = step % 2 ^ usize::from(step >= pace);
+            drop(broker.pass_peer(first) || broker.pass_peer(1 - first));
+            got.extend(broker.got(bob));
+        }
+        broker.publish(bob, &message(&topic, "live", 1, 3).retained());
+        broker.hold_peers(false);
+        got.extend(broker.got(bob));
+        let came = got.iter().filter(|it| matches!(it, Got::Publish(_))).count();
+        assert_eq!(came, 1, "pace {pace}: {got:?}");
+    }
+}
