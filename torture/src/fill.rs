@@ -46,7 +46,7 @@ pub(crate) struct Round {
 }
 
 /// So often a second apart the folder is the same: what is given back has been.
-const SETTLED: usize = 5;
+const SETTLED: usize = 15;
 /// So long that is waited for, in seconds.
 const SETTLING_MAX: usize = 60;
 
