@@ -41,6 +41,7 @@ mod runtime;
 mod start;
 pub mod store;
 mod teller;
+mod turns;
 mod visitors;
 mod watch;
 

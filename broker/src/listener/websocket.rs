@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame::{Deframer, End, Header, NORMAL, close_frame, pong};
 use super::{Socket, Stream};
+use crate::turns::wake_behind_others;
 
 /// The server's side of a WebSocket.
 #[derive(Debug)]
@@ -169,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
             }
         }
         // Who sends nothing but pings or empty frames takes turns with the others.
-        cx.waker().wake_by_ref();
+        wake_behind_others(cx);
         Poll::Pending
     }
 }

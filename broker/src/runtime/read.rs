@@ -17,6 +17,7 @@ use super::authenticate::ByMethod;
 use super::memory::{must_hold, read_bytes_max};
 use crate::connection::{Connection, Parting, Phase};
 use crate::mail::{Introduced, Login};
+use crate::turns::wake_behind_others;
 
 impl Runtime {
     /// A connection that came from the front.
@@ -90,8 +91,7 @@ impl Runtime {
                 break;
             }
         }
-        // The others are to have their turn.
-        cx.waker().wake_by_ref();
+        wake_behind_others(cx);
         Poll::Pending
     }
 

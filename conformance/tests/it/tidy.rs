@@ -41,6 +41,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "auth",
             "rights",
             "clock",
+            "turns",
             "descriptors",
             "growth",
             "memory",
