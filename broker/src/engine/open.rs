@@ -64,15 +64,6 @@ impl Engine {
         // Records that the store has and the journal has not: no base from before can reach those
         // behind them.
         let gap = engine.recovered().last < complete_to;
-        if gap && engine.recovered().synced {
-            // No power cut does that: each was safe in the journal before the store had it.
-            let (file, last) = (folder.join("journal"), engine.recovered().last);
-            let why = format!(
-                "the store has records up to {complete_to}, the journal ends at {last}: acknowledged \
-                 ones may be missing behind it"
-            );
-            return Err(OpenError::Damaged { file, offset: 0, why });
-        }
         let bases = Bases::of(bases, &engine, gap || unread)?;
         let keeper = keep(options, &engine, store, bases, complete_to, copying);
         engine.run(options, workers)?;

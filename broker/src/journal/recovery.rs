@@ -72,6 +72,16 @@ pub(super) fn replay(
         (file, offset) = (path.clone(), end);
     }
     recovered.last = if segments.is_empty() { 0 } else { next - 1 };
+    if recovered.synced && recovered.last < after {
+        // No power cut does that: each was safe here before the store had it. Said before a segment
+        // is begun behind them, which would hide it from the next start.
+        let why = format!(
+            "the store has records up to {after}, the journal ends at {}: acknowledged ones may be \
+             missing behind it",
+            recovered.last
+        );
+        return Err(ReplayError::Damaged { file, offset, why });
+    }
     Ok(Found { recovered, segments, spares, end: offset })
 }
 
