@@ -13,6 +13,7 @@ use tidings_core::time::Time;
 use tokio::io::ReadBuf;
 
 use crate::listener::Stream;
+use crate::unwritten::Unwritten;
 use crate::visitors::Visitor;
 
 /// How far a connection has come.
@@ -53,8 +54,7 @@ pub(crate) struct Connection {
     pub(crate) input: Vec<u8>,
     /// `input` was looked at and holds no whole packet.
     pub(crate) waits_for_more: bool,
-    output: Vec<u8>,
-    written: usize,
+    output: Unwritten,
     /// All is written, but a layer of the stream may hold some of it.
     unflushed: bool,
     /// Wakes the task that polls this connection.
@@ -118,8 +118,7 @@ impl Connection {
             placed: false,
             input,
             waits_for_more: false,
-            output: Vec::new(),
-            written: 0,
+            output: Unwritten::default(),
             unflushed: false,
             waker: None,
             waits_for_room: false,
@@ -139,17 +138,17 @@ impl Connection {
 
     /// Appends to what is to be written.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
+        self.output.push(bytes);
     }
 
     /// How many bytes are still to be written.
     pub(crate) fn unwritten(&self) -> usize {
-        self.output.len() - self.written
+        self.output.len()
     }
 
     /// Bytes in its buffers. What they could hold besides takes no memory of the machine's.
     fn held_bytes(&self) -> usize {
-        self.input.len() + self.output.len()
+        self.input.len() + self.output.held_bytes()
     }
 
     /// Counts that: what it was when it was counted last, and what it is.
@@ -165,24 +164,19 @@ impl Connection {
 
     /// Writes what there is. `Pending`: the connection's task is woken when there is room.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.output.len() {
-            let rest = self.output.get(self.written..).unwrap_or_default();
-            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, rest))?;
+        while !self.output.is_empty() {
+            let front = self.output.front();
+            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, front))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += written;
+            self.output.advance(written);
             self.unflushed = true;
             self.stuck_since = None;
         }
         if self.unflushed {
             ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
             self.unflushed = false;
-        }
-        self.written = 0;
-        self.output.clear();
-        if self.output.capacity() > OUTPUT_KEPT_BYTES {
-            self.output = Vec::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -210,6 +204,3 @@ impl Connection {
         Pin::new(&mut *self.stream).poll_shutdown(cx)
     }
 }
-
-/// Output memory that a connection keeps from one batch to the next.
-const OUTPUT_KEPT_BYTES: usize = 4 * 1024;

@@ -42,6 +42,7 @@ mod start;
 pub mod store;
 mod teller;
 mod turns;
+mod unwritten;
 mod visitors;
 mod watch;
 

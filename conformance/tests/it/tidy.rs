@@ -42,6 +42,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "rights",
             "clock",
             "turns",
+            "unwritten",
             "descriptors",
             "growth",
             "memory",
