@@ -19,6 +19,7 @@ use crate::auth::{
 use crate::engine::{Compare, Durability, EngineOptions, OpenError};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Listener, Place};
+use crate::memory::Allocator;
 use crate::store::StoreFailure;
 
 /// Puts a broker together.
@@ -38,7 +39,7 @@ pub struct Builder {
     pub(crate) observers: Vec<Arc<dyn Observe>>,
     pub(crate) system_interval: Duration,
     pub(crate) disk_reserve: DiskReserve,
-    pub(crate) allocated: Option<fn() -> Option<u64>>,
+    pub(crate) allocator: Option<Allocator>,
 }
 
 impl Default for Builder {
@@ -64,7 +65,7 @@ impl Builder {
             observers: Vec::new(),
             system_interval: Duration::from_secs(10),
             disk_reserve: DiskReserve::default(),
-            allocated: None,
+            allocator: None,
         }
     }
 
@@ -114,12 +115,11 @@ impl Builder {
         self
     }
 
-    /// How many bytes the process's allocator has given out; asked ten times a second. Without it the
-    /// broker goes by what the process has of the machine's memory, of which it does not know how
-    /// much the allocator only keeps.
+    /// What the process's allocator can say and do. Without it the broker goes by what the process
+    /// has of the machine's memory, of which it does not know how much the allocator only keeps.
     #[must_use]
-    pub fn allocated_bytes(mut self, allocated: fn() -> Option<u64>) -> Self {
-        self.allocated = Some(allocated);
+    pub fn allocator(mut self, allocator: Allocator) -> Self {
+        self.allocator = Some(allocator);
         self
     }
 

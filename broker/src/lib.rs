@@ -50,6 +50,7 @@ pub use builder::{Builder, StartError};
 pub use engine::Durability;
 pub use health::Fatal;
 pub use limits::{ConnectionLimits, Rates};
+pub use memory::Allocator;
 pub use start::{Broker, StopError};
 pub use tidings_core as core;
 

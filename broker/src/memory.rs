@@ -6,6 +6,16 @@
 use std::fs;
 use std::path::Path;
 
+/// What the process's allocator can say and do, if it is one that can.
+#[derive(Debug, Clone, Copy)]
+pub struct Allocator {
+    /// How many bytes it has given out; asked ten times a second.
+    pub allocated: fn() -> Option<u64>,
+    /// Gives what was freed back to the machine; asked when that is a tenth of what the process may
+    /// have. It may take milliseconds.
+    pub give_back: fn(),
+}
+
 /// The bytes that this process may use: the smallest limit of its control groups, or half of what
 /// the machine has. `None`: the system does not say.
 pub(crate) fn bound() -> Option<u64> {

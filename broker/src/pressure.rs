@@ -30,6 +30,11 @@ impl Pressure {
         self.mark.store(mark.number(), Ordering::Relaxed);
     }
 
+    /// The mark is at least this one, until the next look.
+    pub(crate) fn raise_mark(&self, mark: MemoryMark) {
+        self.mark.fetch_max(mark.number(), Ordering::Relaxed);
+    }
+
     /// Bytes in use that are too many, now that so many are held.
     pub(crate) fn excess(&self, held: u64) -> u64 {
         let bound = self.bound.load(Ordering::Relaxed);

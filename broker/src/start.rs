@@ -278,7 +278,7 @@ fn start(
         health: Arc::clone(&health),
         reserve: builder.disk_reserve,
         memory_bytes_max: connections.memory_bytes_max,
-        allocated: builder.allocated,
+        allocator: builder.allocator,
     };
     let watch = Some(Watch::start(watched).map_err(StartError::Thread)?);
     let (door, guests) = Door::new(message_bytes_max(&limits));

@@ -11,14 +11,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidings_core::marks::{
-    DiskMark, DiskReserve, MemoryLook, MemoryMark, MemoryMarks, MemoryState,
+    DiskMark, DiskReserve, MemoryLook, MemoryMark, MemoryMarks, MemoryState, is_worth_giving_back,
 };
 
 use crate::commit::Hub;
 use crate::engine::{Disk, DiskSpace};
 use crate::health::{Health, guard};
 use crate::mail::{Mail, Post};
-use crate::memory;
+use crate::memory::{self, Allocator};
 use crate::metrics::Metrics;
 
 /// The thread; dropping this ends it.
@@ -37,7 +37,7 @@ pub(crate) struct Watched {
     pub(crate) reserve: DiskReserve,
     /// Bytes of memory; 0: what the system says.
     pub(crate) memory_bytes_max: u64,
-    pub(crate) allocated: Option<fn() -> Option<u64>>,
+    pub(crate) allocator: Option<Allocator>,
     pub(crate) health: Arc<Health>,
 }
 
@@ -180,43 +180,54 @@ impl Watcher {
         let metrics = &self.watched.metrics;
         let pressure = &metrics.pressure;
         let bound = pressure.bound.load(Ordering::Relaxed);
-        let Some(resident) = memory::resident().filter(|_| bound > 0) else { return };
-        let allocated = self.watched.allocated.and_then(|allocated| allocated());
+        if bound == 0 {
+            return;
+        }
+        // First, for it may grow much until the rest is known: that may be counted twice, not never.
         let connections = metrics.held_by_connections();
         let waiting = self.watched.hub.uncovered_bytes.load(Ordering::Relaxed);
         let mail: u64 = self.watched.posts.iter().map(Post::waiting_bytes).sum();
         let held = connections + mail + waiting;
+        let Some(mut resident) = memory::resident() else { return };
+        let allocated = self.watched.allocator.and_then(|allocator| (allocator.allocated)());
+        if let Some(allocator) = self.watched.allocator
+            && allocated.is_some_and(|it| is_worth_giving_back(resident.saturating_sub(it), bound))
+        {
+            (allocator.give_back)();
+            resident = memory::resident().unwrap_or(resident);
+        }
+        let before = self.memory.mark();
+        let raised = pressure.mark().max(before);
+        self.memory.raise(raised);
         let MemoryState { mark, used, excess } =
             self.memory.look(MemoryLook { resident, allocated, held }, bound);
         pressure.resident.store(resident, Ordering::Relaxed);
         pressure.used.store(used, Ordering::Relaxed);
         pressure.held.store(connections + mail, Ordering::Relaxed);
-        let before = pressure.mark();
         pressure.set_mark(mark);
-        if mark != before {
-            let what = match mark {
-                MemoryMark::Enough => "there is enough memory again",
-                MemoryMark::RefuseConnections => "60 % of memory is used: nobody new is let in",
-                MemoryMark::HoldPublishers => "75 % of memory is used: publishers are not read",
-                MemoryMark::CloseLargest => {
-                    "85 % of memory is used: the connections that hold most are closed"
-                }
-            };
+        let most = raised.max(mark);
+        if most > before {
             let closed = metrics.closed_for_memory();
-            if mark > before {
-                tracing::warn!(
-                    used,
-                    bound,
-                    resident,
-                    closed,
-                    "{what}; see limits.memory_bytes_max"
-                );
-            } else {
-                tracing::info!(used, bound, resident, closed, "{what}");
-            }
+            let what = memory_text(most);
+            tracing::warn!(used, bound, resident, closed, "{what}; see limits.memory_bytes_max");
         }
-        if mark != before || excess > 0 {
+        if mark < most {
+            let closed = metrics.closed_for_memory();
+            tracing::info!(used, bound, resident, closed, "{}", memory_text(mark));
+        }
+        if mark != before || mark != raised || excess > 0 {
             self.tell(|| Mail::Memory { excess });
+        }
+    }
+}
+
+fn memory_text(mark: MemoryMark) -> &'static str {
+    match mark {
+        MemoryMark::Enough => "there is enough memory again",
+        MemoryMark::RefuseConnections => "60 % of memory is used: nobody new is let in",
+        MemoryMark::HoldPublishers => "75 % of memory is used: publishers are not read",
+        MemoryMark::CloseLargest => {
+            "85 % of memory is used: the connections that hold most are closed"
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Standard output is for what was asked for, standard error for the log and for the one line
 //! that says why the process ends otherwise than wanted.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator;
 mod banner;
 mod check;
 mod cli;
@@ -26,12 +28,6 @@ use tracing_subscriber::filter::LevelFilter;
 use cli::{Cli, Command, ConfigArgs, ConfigCommand};
 use config::{Format, Level, Settings};
 use exit::{Exit, Failure};
-
-/// One that can say how much is in use: what the system's keeps of freed memory cannot be told from
-/// what is, and a burst would look like a leak.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

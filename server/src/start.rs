@@ -139,7 +139,7 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .service(Arc::new(Chat::new(chat_options(config))));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        builder = builder.allocated_bytes(allocated);
+        builder = builder.allocator(crate::allocator::HOOKS);
     }
     for listener in listeners {
         builder = builder.listener(listener);
@@ -155,13 +155,6 @@ fn disk_reserve(config: &Config) -> DiskReserve {
     let bytes_percent_max = if bytes == default.bytes { default.bytes_percent_max } else { 100 };
     let percent = u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX);
     DiskReserve { bytes, bytes_percent_max, percent }
-}
-
-/// What the allocator has given out, in bytes.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn allocated() -> Option<u64> {
-    tikv_jemalloc_ctl::epoch::advance().ok()?;
-    tikv_jemalloc_ctl::stats::allocated::read().ok()?.try_into().ok()
 }
 
 /// Chat, as configured.

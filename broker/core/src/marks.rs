@@ -174,11 +174,27 @@ pub struct MemoryState {
     pub excess: u64,
 }
 
+/// Whether memory that the allocator keeps of what was freed is to go back to the machine: a tenth of
+/// the bound. It is in pieces of the sizes that were freed, and the next burst is of others.
+pub fn is_worth_giving_back(kept: u64, bound: u64) -> bool {
+    kept > bound / 10
+}
+
 /// For how many looks publishers wait for memory to get less by itself. Nothing comes in meanwhile:
 /// who holds much behind these does not read, and the innocent are not to wait for that.
 const LOOKS_HOLDING_MAX: u32 = 10;
 
 impl MemoryMarks {
+    /// The mark that holds.
+    pub fn mark(&self) -> MemoryMark {
+        self.mark
+    }
+
+    /// Somebody found between two looks that this mark is reached.
+    pub fn raise(&mut self, mark: MemoryMark) {
+        self.mark = self.mark.max(mark);
+    }
+
     /// What holds now that this was found.
     pub fn look(&mut self, found: MemoryLook, bound: u64) -> MemoryState {
         let last = std::mem::replace(&mut self.last, found);

@@ -35,13 +35,17 @@ impl Runtime {
     /// Tells what is held, and sees to it between two looks of others that it is not too much.
     pub(super) fn look_at_held(&mut self) {
         self.counters.set(Metric::HeldBytes, self.held as u64);
-        if self.held < self.held_looked {
-            self.held_looked = self.held;
-        } else if self.held - self.held_looked > LOOK_AFTER_BYTES {
+        self.held_looked = self.held_looked.min(self.held);
+        if self.held - self.held_looked > LOOK_AFTER_BYTES {
             self.held_looked = self.held;
             let mail: u64 = self.posts.iter().map(Post::waiting_bytes).sum();
             let held = self.metrics.held_by_connections() + mail;
-            self.close_largest(self.metrics.pressure.excess(held));
+            let excess = self.metrics.pressure.excess(held);
+            if excess > 0 {
+                // Or as much would come in as goes.
+                self.metrics.pressure.raise_mark(MemoryMark::CloseLargest);
+                self.close_largest(excess);
+            }
         }
     }
 

@@ -74,6 +74,9 @@ impl Runtime {
         self.counters.add(Metric::BytesSent, before.saturating_sub(unwritten) as u64);
         let (counted, held) = connection.count_held();
         self.held = (self.held + held).saturating_sub(counted);
+        // At once: to write to hundreds takes a while, in which somebody may ask.
+        self.counters.set(Metric::HeldBytes, self.held as u64);
+        self.held_looked = self.held_looked.min(self.held);
         // The socket wakes a task only for what it could not take at once.
         if unwritten <= self.limits.outbound_soft_bytes
             && std::mem::take(&mut connection.waits_for_room)

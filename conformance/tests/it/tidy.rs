@@ -98,6 +98,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "server",
         &[
+            "allocator",
             "config",
             "exit",
             "progress",
