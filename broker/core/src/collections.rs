@@ -5,4 +5,4 @@
 use foldhash::fast::FixedState;
 
 /// A hash map with a fixed seed.
-pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+pub type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;

@@ -8,7 +8,7 @@
 
 pub mod admission;
 pub mod codec;
-mod collections;
+pub mod collections;
 pub mod hook;
 mod ledger;
 pub mod limits;

@@ -7,7 +7,7 @@
 //! task ends the thread and is told: nobody knows in which state it left the shard.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tidings_core::collections::Map;
 use tidings_core::metric::{Counters, Metric};
 use tidings_core::output::{ConnectionId, Outbox, Output};
 use tidings_core::peer::PeerMessage;
@@ -67,9 +68,9 @@ pub(crate) struct Runtime {
     shard: Shard,
     store: ShardStore,
     out: Outbox,
-    connections: HashMap<ConnectionId, Connection>,
+    connections: Map<ConnectionId, Connection>,
     /// The connections that were authenticated by a method, and may be again.
-    methods: HashMap<ConnectionId, ByMethod>,
+    methods: Map<ConnectionId, ByMethod>,
     last_connection: u64,
     dirty: Vec<ConnectionId>,
     /// Connections that have written what they had, for the shard to be told of.
@@ -139,8 +140,8 @@ impl Runtime {
             shard: parts.shard,
             store,
             out: Outbox::default(),
-            connections: HashMap::new(),
-            methods: HashMap::new(),
+            connections: Map::default(),
+            methods: Map::default(),
             last_connection: 0,
             dirty: Vec::new(),
             relieved: VecDeque::new(),
