@@ -20,8 +20,8 @@ pub const HANDOFF_RECORDS_MAX: u64 = 4_096;
 pub const HANDOFF_BYTES_MAX: u64 = 8 << 20;
 
 /// Rows in memory, notes of deleted ones included, at which a shard asks for a checkpoint: a note
-/// takes some 200 bytes here and a third of that in the journal, whose size would ask too late.
-const ROWS_MAX: usize = 100_000;
+/// takes some 100 bytes here and half of that in the journal, whose size would ask too late.
+const ROWS_MAX: usize = 250_000;
 
 /// How much the rows of a shard grow before who looks at the disk is told, in bytes: the shards
 /// share what is counted down.

@@ -589,11 +589,23 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
 }
 
 #[test]
+fn a_checkpoint_begins_when_what_it_would_write_has_grown() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { checkpoint_bytes: 300_000, ..options(dir.path()) };
+    let (engine, mut shards) = open(options);
+    // One value, which the journal has once and the store will have in each row.
+    let keys = (0..200_u32).map(|number| Bytes::copy_from_slice(&number.to_be_bytes())).collect();
+    shards.store(0, vec![Op::PutAll { keys, value: value(1_000, 1).into() }]);
+    shards.until(|_| engine.stats().checkpoints == 1);
+    assert_eq!(engine.stats().rows_put, 200);
+}
+
+#[test]
 fn a_checkpoint_begins_when_many_rows_are_in_memory_however_small_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let options = EngineOptions { checkpoint_bytes: u64::MAX, ..options(dir.path()) };
     let (engine, mut shards) = open(options);
-    let ops = (0..100_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
+    let ops = (0..250_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
     shards.store(0, ops);
     shards.until(|_| engine.stats().checkpoints == 1);
 }
