@@ -146,7 +146,17 @@ impl ShardStore {
     pub fn append(&mut self, record: Record) -> Position {
         self.look_at_desk();
         self.appended += 1;
-        for op in &record.ops {
+        let Record { ops, urgent } = record;
+        if self.durable && self.hub.failure().is_none() {
+            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
+                Some(bytes) => self.appended_bytes += bytes,
+                None => {
+                    let cause = "a record is over 256 MiB or has a key over 64 KiB";
+                    self.hub.fail(StoreFailure::new("append to the journal", cause));
+                }
+            }
+        }
+        for op in ops {
             let change = overlay::apply(&mut self.active, op, self.durable);
             self.active_bytes = (self.active_bytes + change.put).saturating_sub(change.gone);
         }
@@ -158,15 +168,6 @@ impl ShardStore {
         if !self.durable {
             self.lane.stored.store(self.appended, Ordering::Release);
             self.lane.wake();
-        } else if self.hub.failure().is_none() {
-            let Record { ops, urgent } = record;
-            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
-                Some(bytes) => self.appended_bytes += bytes,
-                None => {
-                    let cause = "a record is over 256 MiB or has a key over 64 KiB";
-                    self.hub.fail(StoreFailure::new("append to the journal", cause));
-                }
-            }
         }
         Position(self.appended)
     }

@@ -84,7 +84,7 @@ impl Merging<'_, '_> {
             });
             let Some((over, value)) = due else { break };
             if let Some(value) = value {
-                self.emit(over.clone(), value.clone());
+                self.emit(over.to_bytes(), value.clone());
             }
         }
     }
@@ -98,7 +98,7 @@ impl Visitor for Merging<'_, '_> {
         }
         match self.over.next_if(|(over, _)| over[..] == *key) {
             Some((over, Some(value))) => {
-                self.emit(over.clone(), value.clone());
+                self.emit(over.to_bytes(), value.clone());
                 if self.stopped { Wanted::Stop } else { Wanted::Skip }
             }
             Some((_, None)) => Wanted::Skip,

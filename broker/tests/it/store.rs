@@ -807,7 +807,7 @@ fn layers_and_store_read_as_one_forwards_and_backwards_with_limits() {
                     // The newest is the first.
                     _ => {
                         let layer = layers.iter_mut().rev().nth(depth - 1).unwrap();
-                        tidings_broker::store::overlay::apply(layer, &op, true);
+                        tidings_broker::store::overlay::apply(layer, op.clone(), true);
                     }
                 }
             }
