@@ -133,13 +133,13 @@ impl Session {
                 break;
             }
             if front.message.is_expired(cx.now) {
-                if let Some(expired) = self.sending.pop() {
+                if let Some(mut expired) = self.sending.pop() {
                     // Its turn passes with an identifier: those behind it get the ones they would
                     // have got, and a gap tells where something expired.
                     let window = &self.sending.window;
                     self.sending.ids.next(|id| window.is_in_use(id));
                     cx.counters.add(Metric::DroppedExpired, 1);
-                    self.forget(&expired, None, cx);
+                    self.forget(&mut expired, None, cx);
                 }
                 continue;
             }
@@ -228,7 +228,7 @@ impl Session {
         if entry.queued.qos == QoS::ExactlyOnce && self.is_persistent() {
             entry.in_store = true;
             let op = rows::in_flight(self.slot, self.id, &entry);
-            entry.after = cx.ledger.append(vec![op], true, cx.out);
+            entry.after = cx.ledger.append([op], true, cx.out);
             self.sending.window.push(entry);
             return false;
         }
@@ -246,10 +246,10 @@ impl Session {
 
     /// A message too large for the Client counts as sent, and as acknowledged. [MQTT-3.1.2-25]
     fn drop_too_large(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
-        if let Some(entry) = self.sending.window.remove(packet_id) {
+        if let Some(mut entry) = self.sending.window.remove(packet_id) {
             cx.counters.add(Metric::DroppedTooLarge, 1);
             self.give_back(&entry);
-            self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
+            self.forget(&mut entry.queued, entry.in_store.then_some(packet_id), cx);
         }
     }
 
@@ -311,9 +311,9 @@ impl Session {
         if entry.queued.qos != qos || entry.state != state || !entry.sent {
             return Err(ProtocolError::OutOfTurn(packet_id));
         }
-        let Some(entry) = self.sending.window.remove(packet_id) else { return Ok(None) };
+        let Some(mut entry) = self.sending.window.remove(packet_id) else { return Ok(None) };
         self.give_back(&entry);
-        self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
+        self.forget(&mut entry.queued, entry.in_store.then_some(packet_id), cx);
         Ok(Some(entry.queued))
     }
 
@@ -356,13 +356,12 @@ impl Session {
     }
 
     /// Deletes the rows of a message that is done with; the store may take its time.
-    fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
+    fn forget(&mut self, queued: &mut Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
         self.sending.note_row_gone(queued, cx.counters);
-        let row = queued.key.clone().map(|key| Op::Forget { key });
+        let row = queued.key.take().map(|key| Op::Forget { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
-        let ops: Vec<Op> = row.into_iter().chain(id).collect();
-        if !ops.is_empty() {
-            cx.ledger.append(ops, false, cx.out);
+        if row.is_some() || id.is_some() {
+            cx.ledger.append(row.into_iter().chain(id), false, cx.out);
         }
     }
 

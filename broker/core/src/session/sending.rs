@@ -16,6 +16,7 @@ use crate::hook::Tag;
 use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
 use crate::message::Message;
 use crate::metric::{Counters, Metric};
+use crate::record::Position;
 use crate::topic::TopicFilter;
 
 /// Messages on their way to the Client.
@@ -33,6 +34,8 @@ pub(crate) struct Sending {
     /// How many rows the session's queue has in the store, and their bytes.
     pub(crate) rows: usize,
     pub(crate) rows_bytes: usize,
+    /// None of them was put before this record.
+    pub(crate) rows_since: Position,
     /// The largest number that went to the store, and the largest that came into memory (or went
     /// on from there). Where they differ the rest lies in the store alone.
     pub(super) stored_last: u64,
@@ -67,6 +70,7 @@ impl Sending {
             order: 0,
             rows: 0,
             rows_bytes: 0,
+            rows_since: Position::START,
             stored_last: 0,
             loaded_last: 0,
             restored: BTreeSet::new(),
@@ -226,8 +230,12 @@ impl Sending {
         all.filter_map(|queued| Some((queued.share?, queued.message)))
     }
 
-    /// Counts a row that the session's queue gets. Call it before [`Session::offer`].
-    pub(crate) fn note_row(&mut self, message: &Message, counters: &Counters) {
+    /// Counts a row that the session's queue gets behind the record `last`. Call it before
+    /// [`Session::offer`].
+    pub(crate) fn note_row(&mut self, message: &Message, last: Position, counters: &Counters) {
+        if self.rows == 0 {
+            self.rows_since = last;
+        }
         counters.add(Metric::QueuedMessages, 1);
         counters.add(Metric::QueuedBytes, message.size() as u64);
         self.rows += 1;
