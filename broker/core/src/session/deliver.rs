@@ -63,7 +63,7 @@ impl Session {
         }
         let sending = &mut self.sending;
         if queued.key.is_some() {
-            let full = sending.queue.len() >= QUEUE_IN_MEMORY_MAX;
+            let full = sending.is_full_in_memory(cx.ledger);
             if self.opening.is_some() || full || sending.is_behind() {
                 sending.stored_last = queued.number;
                 return Offered::Taken;

@@ -13,7 +13,8 @@ use super::replays::Replays;
 use super::window::{InFlight, Queued, Window};
 use crate::codec::QoS;
 use crate::hook::Tag;
-use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
+use crate::ledger::Ledger;
+use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ, QUEUE_UNSTORED_MAX};
 use crate::message::Message;
 use crate::metric::{Counters, Metric};
 use crate::record::Position;
@@ -92,6 +93,14 @@ impl Sending {
     /// Messages lie in the store that are not in memory.
     pub(super) fn is_behind(&self) -> bool {
         self.unread || self.stored_last > self.loaded_last
+    }
+
+    /// Whether what comes next is left in the store. Much may come while the store is busy, and goes
+    /// on from memory then; a Client that is slow is none of that.
+    pub(super) fn is_full_in_memory(&self, ledger: &Ledger) -> bool {
+        let waits_for_store = self.queue.front().is_some_and(|it| !ledger.is_stored(it.ready));
+        let max = if waits_for_store { QUEUE_UNSTORED_MAX } else { QUEUE_IN_MEMORY_MAX };
+        self.queue.len() >= max
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
