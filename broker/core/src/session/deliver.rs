@@ -112,6 +112,14 @@ impl Session {
         Ok(())
     }
 
+    /// Answers and sends what may be answered and sent now.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> Pumped {
+        let wait = self.release(cx);
+        let mut pumped = self.pump(cx);
+        pumped.wait |= wait;
+        pumped
+    }
+
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();

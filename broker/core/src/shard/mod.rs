@@ -295,13 +295,7 @@ impl Shard {
         if !self.finish_open(id, now, out) {
             return;
         }
-        let pumped = self.with(id, now, out, |session, cx| {
-            let wait = session.release(cx);
-            let mut pumped = session.pump(cx);
-            pumped.wait |= wait;
-            pumped
-        });
-        if let Some(pumped) = pumped {
+        if let Some(pumped) = self.with(id, now, out, |session, cx| session.go_on(cx)) {
             self.after(id, pumped, out);
         }
     }

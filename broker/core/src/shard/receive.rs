@@ -8,7 +8,7 @@ use crate::codec::{Ack, Packet, QoS, ReasonCode};
 use crate::hook::{Event, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::protocol_error::ProtocolError;
-use crate::session::State;
+use crate::session::{Pumped, State};
 use crate::time::Time;
 
 impl Shard {
@@ -87,10 +87,23 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        let done =
-            self.with(id, now, out, |session, cx| session.finish(ack.packet_id, qos, state, cx));
-        self.acknowledged(id, done.transpose()?.flatten(), reason, now, out);
-        self.advance(id, now, out);
+        let observed = self.hooks.observed;
+        let done = self.with(id, now, out, |session, cx| {
+            let done = session.finish(ack.packet_id, qos, state, cx)?;
+            // As a rule nobody else wants to know, and the session goes on at once.
+            let told = observed || done.as_ref().is_some_and(|queued| queued.tag.is_some());
+            let goes_on = (!told && session.opening.is_none()).then(|| session.go_on(cx));
+            Ok((done, goes_on, session.told.is_some() || session.sending.replays.first().is_some()))
+        });
+        match done.transpose()? {
+            None => {}
+            Some((_, Some(pumped), false)) if pumped == Pumped::default() => {}
+            Some((_, Some(pumped), _)) => self.after(id, pumped, out),
+            Some((done, None, _)) => {
+                self.acknowledged(id, done, reason, now, out);
+                self.advance(id, now, out);
+            }
+        }
         Ok(())
     }
 
