@@ -8,7 +8,7 @@ use crate::codec::{Ack, Packet, QoS, ReasonCode};
 use crate::hook::{Event, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::protocol_error::ProtocolError;
-use crate::session::{Pumped, State};
+use crate::session::{Done, State};
 use crate::time::Time;
 
 impl Shard {
@@ -87,22 +87,14 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        let observed = self.hooks.observed;
         let done = self.with(id, now, out, |session, cx| {
             let done = session.finish(ack.packet_id, qos, state, cx)?;
-            // As a rule nobody else wants to know, and the session goes on at once.
-            let told = observed || done.as_ref().is_some_and(|queued| queued.tag.is_some());
-            let goes_on = (!told && session.opening.is_none()).then(|| session.go_on(cx));
-            Ok((done, goes_on, session.told.is_some() || session.sending.replays.first().is_some()))
+            Ok((done, session.is_at_rest() && !session.is_followed()))
         });
-        match done.transpose()? {
-            None => {}
-            Some((_, Some(pumped), false)) if pumped == Pumped::default() => {}
-            Some((_, Some(pumped), _)) => self.after(id, pumped, out),
-            Some((done, None, _)) => {
-                self.acknowledged(id, done, reason, now, out);
-                self.advance(id, now, out);
-            }
+        let Some((done, at_rest)) = done.transpose()? else { return Ok(()) };
+        self.acknowledged(id, done, reason, now, out);
+        if !at_rest {
+            self.advance(id, now, out);
         }
         Ok(())
     }
@@ -111,23 +103,23 @@ impl Shard {
     pub(super) fn acknowledged(
         &mut self,
         id: SessionId,
-        done: Option<crate::session::Queued>,
+        done: Option<Done>,
         reason: ReasonCode,
         now: Time,
         out: &mut Outbox,
     ) {
-        let Some(queued) = done else { return };
+        let Some(done) = done else { return };
         if self.hooks.observed
             && let Some(session) = self.sessions.get(&id)
         {
             out.outputs.push(Output::Event(Event::Acknowledged {
-                message: queued.message.id,
+                message: done.message,
                 user: Arc::clone(&session.user),
                 client_id: Arc::clone(&session.client_id),
                 reason,
             }));
         }
-        if let Some((service, tag)) = queued.tag {
+        if let Some((service, tag)) = done.tag {
             self.services.push(service, ToService::Acknowledged { session: id, tag, reason });
             self.run_services(now, out);
         }
