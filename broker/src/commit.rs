@@ -377,8 +377,11 @@ pub(crate) struct Committer {
 /// The value of [`Hub::based`] where there are no bases to wait for.
 pub(crate) const NO_BASES: u64 = u64::MAX;
 
-/// How many checkpoints' worth of journal may wait for one before publishers have to.
-const BEHIND_CHECKPOINTS: u64 = 3;
+/// How much journal may wait for a checkpoint before publishers have to: what it begins at, and half
+/// as much again while it is made.
+const fn behind_at(checkpoint_bytes: u64) -> u64 {
+    checkpoint_bytes.saturating_add(checkpoint_bytes / 2)
+}
 
 impl Committer {
     pub(crate) fn new(
@@ -457,7 +460,7 @@ impl Committer {
             }
             hub.kept_bytes.fetch_add(bytes, Ordering::AcqRel);
             let uncovered = hub.uncovered_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
-            if uncovered >= self.checkpoint_bytes.saturating_mul(BEHIND_CHECKPOINTS) {
+            if uncovered >= behind_at(self.checkpoint_bytes) {
                 hub.behind.store(true, Ordering::Release);
             }
             hub.gate.changed();

@@ -228,6 +228,9 @@ impl Default for Limits {
 /// store, if the session outlives its connection.
 pub(crate) const QUEUE_IN_MEMORY_MAX: usize = 64;
 
+/// The same while the store has not said yet that the first of them is safe.
+pub(crate) const QUEUE_UNSTORED_MAX: usize = 256;
+
 /// Messages that a full queue without a connection may be beyond its bound, while the oldest are
 /// being read so that they can be deleted. Behind these the newest is dropped.
 pub(crate) const QUEUE_OVERSHOOT_MAX: usize = 4_096;

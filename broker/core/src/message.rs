@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::codec::QoS;
 use crate::time::Time;
@@ -68,7 +68,7 @@ impl Message {
             accepted: self.accepted,
             expires: self.expires,
         };
-        let room = 64 + self.topic.len() + self.payload.len() + self.properties.len();
+        let room = 40 + self.topic.len() + self.payload.len() + self.properties.len();
         let mut bytes = Vec::with_capacity(room);
         bytes.push(FORMAT);
         // Writing into a `Vec` cannot fail, and every field here can be serialised.
@@ -120,14 +120,21 @@ impl Message {
 struct Stored<'a> {
     id: MessageId,
     topic: &'a str,
+    #[serde(serialize_with = "as_bytes")]
     payload: &'a [u8],
     flags: u8,
+    #[serde(serialize_with = "as_bytes")]
     properties: &'a [u8],
     accepted: Time,
     expires: Option<Time>,
 }
 
 const FORMAT: u8 = 1;
+
+/// The same bytes as of a slice, which would be written one after the other.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
 
 /// A row that cannot be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use crate::hook::Event;
 use crate::message::Message;
 use crate::peer::PeerMessage;
 use crate::protocol_error::ProtocolError;
-use crate::record::{Query, Record};
+use crate::record::{Position, Query, Record};
 use crate::slot::ShardId;
 
 /// A Network Connection: a number of the shell's, not given again in the life of the process.
@@ -67,6 +67,8 @@ pub enum Output {
         token: u64,
         /// What to read.
         query: Query,
+        /// No row that is there was put by this record or one before it.
+        since: Position,
     },
     /// Hand this to another shard, in order.
     Peer {
@@ -126,11 +128,14 @@ pub struct Outbox {
     /// Packets that were encoded and are not counted yet.
     pub(crate) packets: u64,
     arena: Vec<u8>,
+    /// Where in `outputs` the last record is, while it may take more.
+    record: Option<usize>,
 }
 
 impl Outbox {
     /// Forgets everything, keeps the memory (up to a bound).
     pub fn clear(&mut self) {
+        self.record = None;
         self.outputs.clear();
         self.arena.clear();
         if self.arena.capacity() > ARENA_KEPT_BYTES {
@@ -142,6 +147,26 @@ impl Outbox {
     pub fn frame<'a>(&'a self, frame: &'a Frame) -> (&'a [u8], &'a [u8]) {
         let head = self.arena.get(frame.range.clone()).unwrap_or_default();
         (head, frame.payload.as_ref().map_or(&[][..], |message| &message.payload))
+    }
+
+    /// The last record, if it was not carried out yet and nothing was read since.
+    pub(crate) fn open_record(&mut self) -> Option<&mut Record> {
+        match self.outputs.get_mut(self.record?) {
+            Some(Output::Store(record)) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Has a record kept, to which others may be added until it is carried out.
+    pub(crate) fn begin_record(&mut self, record: Record) {
+        self.record = Some(self.outputs.len());
+        self.outputs.push(Output::Store(record));
+    }
+
+    /// Has rows read: what is appended from now on comes behind that.
+    pub(crate) fn read(&mut self, token: u64, query: Query, since: Position) {
+        self.record = None;
+        self.outputs.push(Output::Read { token, query, since });
     }
 
     /// Encodes a packet for `connection`.

@@ -104,9 +104,14 @@ impl Checkpointer {
         }
     }
 
+    /// The journal has grown, which costs room and the next start time; or the rows in memory have.
+    /// The one is much larger than the other where messages are delivered soon: those come and go in
+    /// memory, and the later this is, the fewer are written only to be deleted again.
     fn is_due(&self) -> bool {
-        self.hub.wanted.load(Ordering::Acquire)
-            || self.hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+        let hub = &self.hub;
+        hub.wanted.load(Ordering::Acquire)
+            || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
+            || hub.unstored_bytes() >= (self.checkpoint_bytes / 2).max(1)
     }
 
     /// Takes the next step, which is ready.

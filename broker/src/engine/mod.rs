@@ -144,7 +144,7 @@ impl Engine {
             for op in split_by_shard(entry.ops) {
                 let shard = shard_of(first_key(&op), shards);
                 if let Some(rows) = layers.get_mut(usize::from(shard.0)) {
-                    overlay::apply(rows, &op, true);
+                    overlay::apply(rows, op, true);
                 }
             }
         })?;

@@ -47,9 +47,12 @@ impl Engine {
         };
         directory.mark(&directory.opened(), "removed at an end in order").map_err(io)?;
         let complete_to = store.complete_to()?;
+        let disk = disk_space(&folder).map_err(io)?;
+        let checkpoint_bytes = options.checkpoint_bytes_on(disk.total_bytes);
+        let options = &EngineOptions { checkpoint_bytes, ..options.clone() };
         let journal = FileJournal::new(FileJournalOptions {
             directory: directory.journal(),
-            segment_bytes: segment_bytes(options, disk_space(&folder).map_err(io)?),
+            segment_bytes: segment_bytes(options, disk),
             sync: options.durability == Durability::Fsync,
         });
         let store = Arc::new(store);

@@ -72,7 +72,8 @@ pub struct EngineOptions {
     /// The size of a segment of the journal, in bytes, at least 64 KiB; on a small disk at most a
     /// thirty-second of it or 1 MiB.
     pub segment_bytes: u64,
-    /// After how many bytes of journal a checkpoint begins.
+    /// After how many bytes of journal a checkpoint begins; sooner, when half as many are to be
+    /// written by it. On a small disk at most 1/256 of it or 4 MiB.
     pub checkpoint_bytes: u64,
     /// How long a record that nobody waits for may wait for a group to join.
     pub lazy_flush: Duration,
@@ -96,13 +97,18 @@ impl EngineOptions {
             durability: Durability::Fsync,
             shards: 1,
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 16 << 20,
+            checkpoint_bytes: 64 << 20,
             base_bytes: 64 << 20,
             compare: Compare::AfterCrash,
             lazy_flush: Duration::from_millis(25),
             cache_bytes: 8 << 20,
             disk_reserve: DiskReserve::default(),
         }
+    }
+
+    /// What `checkpoint_bytes` are on a disk of this size: what waits to be written needs room.
+    pub(super) fn checkpoint_bytes_on(&self, total_bytes: u64) -> u64 {
+        self.checkpoint_bytes.min((total_bytes / CHECKPOINTS_MIN).max(SMALL_CHECKPOINT_BYTES))
     }
 
     /// The size of a segment on a disk of this size.
@@ -119,6 +125,12 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// wait to be used again.
 const SEGMENTS_MIN: u64 = 32;
 
+/// A disk has room for the journal of so many checkpoints.
+const CHECKPOINTS_MIN: u64 = 256;
+
+/// So much journal may wait for one on any disk.
+const SMALL_CHECKPOINT_BYTES: u64 = 4 << 20;
+
 /// So large one may be on any disk.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
@@ -131,6 +143,8 @@ mod tests {
         let default = EngineOptions::new("");
         let on = [4 << 20, 64 << 20, 2 << 30, 1 << 40].map(|total| default.segment_bytes_on(total));
         assert_eq!(on, [1 << 20, 2 << 20, 64 << 20, 64 << 20]);
+        let on = [1 << 20, 4 << 30, 1 << 40].map(|total| default.checkpoint_bytes_on(total));
+        assert_eq!(on, [4 << 20, 16 << 20, 64 << 20]);
         let small = EngineOptions { segment_bytes: 0, ..default };
         assert_eq!(small.segment_bytes_on(1 << 40), SEGMENT_BYTES_MIN);
     }

@@ -9,9 +9,10 @@ use tidings_core::record::{Position, Query, Record, Row};
 use tidings_core::slot::ShardId;
 
 use super::reader::ReadRequest;
-use crate::commit::{Desk, Frozen, Hub, Lane, Notify, lock};
+use crate::commit::{Desk, Frozen, Hub, Lane, Notify, count, lock};
 use crate::store::StoreFailure;
-use crate::store::overlay::{self, Rows};
+use crate::store::overlay::{self, Rows, newest_first};
+use crate::store::read::{self, Answer};
 
 /// Above this many records on their way to the disk, a shard must not read from its publishers.
 pub const HANDOFF_RECORDS_MAX: u64 = 4_096;
@@ -20,8 +21,8 @@ pub const HANDOFF_RECORDS_MAX: u64 = 4_096;
 pub const HANDOFF_BYTES_MAX: u64 = 8 << 20;
 
 /// Rows in memory, notes of deleted ones included, at which a shard asks for a checkpoint: a note
-/// takes some 200 bytes here and a third of that in the journal, whose size would ask too late.
-const ROWS_MAX: usize = 100_000;
+/// takes some 100 bytes here and half of that in the journal, whose size would ask too late.
+const ROWS_MAX: usize = 250_000;
 
 /// How much the rows of a shard grow before who looks at the disk is told, in bytes: the shards
 /// share what is counted down.
@@ -43,6 +44,10 @@ pub struct ShardStore {
     /// What the rows of `active` take in the store, and those of each of `layers`.
     active_bytes: u64,
     layer_bytes: Vec<u64>,
+    /// The last record in each of `layers`.
+    layer_ends: Vec<u64>,
+    /// Rows of later records are in memory, wherever they are.
+    released_to: u64,
     /// How much of it [`Hub::growth`] knows of.
     told_bytes: u64,
     /// A checkpoint was asked for, because these are many rows.
@@ -55,6 +60,8 @@ pub struct ShardStore {
     reader: SyncSender<ReadRequest>,
     in_flight: usize,
     waiting: VecDeque<(u64, Query)>,
+    /// Answers that nobody had to be asked for.
+    known: VecDeque<(u64, Answer)>,
     durable: bool,
 }
 
@@ -112,6 +119,8 @@ impl ShardStore {
             lane,
             active: Rows::new(),
             active_bytes: 0,
+            layer_ends: vec![0; layers.len()],
+            released_to: 0,
             layer_bytes,
             told_bytes: at_start,
             asked_for_checkpoint: false,
@@ -123,6 +132,7 @@ impl ShardStore {
             reader,
             in_flight: 0,
             waiting: VecDeque::new(),
+            known: VecDeque::new(),
             durable,
         }
     }
@@ -146,7 +156,17 @@ impl ShardStore {
     pub fn append(&mut self, record: Record) -> Position {
         self.look_at_desk();
         self.appended += 1;
-        for op in &record.ops {
+        let Record { ops, urgent } = record;
+        if self.durable && self.hub.failure().is_none() {
+            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
+                Some(bytes) => self.appended_bytes += bytes,
+                None => {
+                    let cause = "a record is over 256 MiB or has a key over 64 KiB";
+                    self.hub.fail(StoreFailure::new("append to the journal", cause));
+                }
+            }
+        }
+        for op in ops {
             let change = overlay::apply(&mut self.active, op, self.durable);
             self.active_bytes = (self.active_bytes + change.put).saturating_sub(change.gone);
         }
@@ -158,15 +178,6 @@ impl ShardStore {
         if !self.durable {
             self.lane.stored.store(self.appended, Ordering::Release);
             self.lane.wake();
-        } else if self.hub.failure().is_none() {
-            let Record { ops, urgent } = record;
-            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
-                Some(bytes) => self.appended_bytes += bytes,
-                None => {
-                    let cause = "a record is over 256 MiB or has a key over 64 KiB";
-                    self.hub.fail(StoreFailure::new("append to the journal", cause));
-                }
-            }
         }
         Position(self.appended)
     }
@@ -210,6 +221,20 @@ impl ShardStore {
         }
     }
 
+    /// The same of rows none of which was put by the record `since` or before it, unless that is the
+    /// start: what no checkpoint has taken over is read from memory, at once.
+    pub fn read_since(&mut self, id: u64, query: Query, since: Position) {
+        self.look_at_desk();
+        let in_memory = since > Position::START && since.0 >= self.released_to || !self.durable;
+        if !in_memory || self.in_flight > 0 || !self.waiting.is_empty() {
+            return self.read(id, query);
+        }
+        let layers = std::iter::once(&self.active).chain(newest_first(&self.layers));
+        self.known.push_back((id, read::read_layers(layers, &query)));
+        count(&self.hub.counters.reads, 1);
+        self.lane.wake();
+    }
+
     /// What happened since the last time; `None` when nothing is left. Call it until then: the
     /// notifier is silent before.
     pub fn poll(&mut self) -> Option<StoreEvent> {
@@ -229,6 +254,9 @@ impl ShardStore {
         if stored > self.told {
             self.told = stored;
             return Some(StoreEvent::Stored(Position(stored)));
+        }
+        if let Some((id, Answer { rows, more })) = self.known.pop_front() {
+            return Some(StoreEvent::Rows { id, rows, more });
         }
         if self.in_flight > 0 {
             let answer = lock(&self.lane.answers).pop_front();
@@ -287,6 +315,7 @@ impl ShardStore {
         let released = std::mem::take(&mut desk.release).min(self.layers.len());
         self.layers.drain(..released);
         self.layer_bytes.drain(..released);
+        self.released_to = self.layer_ends.drain(..released).max().unwrap_or(self.released_to);
         self.count_unstored();
     }
 
@@ -295,6 +324,7 @@ impl ShardStore {
         if !self.active.is_empty() {
             self.layers.push(Arc::new(std::mem::take(&mut self.active)));
             self.layer_bytes.push(std::mem::take(&mut self.active_bytes));
+            self.layer_ends.push(self.appended);
         }
         Frozen { layers: self.layers.clone(), records: self.appended }
     }

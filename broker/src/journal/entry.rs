@@ -63,6 +63,9 @@ impl Group {
 
     /// Moves the records of `other` behind these, leaving it empty with its memory.
     pub fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            return std::mem::swap(self, other);
+        }
         self.bytes.extend_from_slice(&other.bytes);
         self.entries += other.entries;
         other.clear();

@@ -261,7 +261,7 @@ impl Runtime {
             Output::Store(record) => {
                 self.store.append(record);
             }
-            Output::Read { token, query } => self.store.read(token, query),
+            Output::Read { token, query, since } => self.store.read_since(token, query, since),
             Output::Peer { shard, message } => self.post(shard, message),
             Output::Opened { connection } => {
                 if let Some(opened) = self.connections.get_mut(&connection) {

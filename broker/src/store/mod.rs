@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tidings_core::record::KeyRange;
 
 pub mod checkpoint;
+pub mod key;
 pub mod memory;
 pub mod overlay;
 pub mod read;

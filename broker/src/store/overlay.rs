@@ -11,8 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_core::record::{KeyRange, Op};
 
+use super::key::RowKey;
+
 /// Rows with their values; `None`: deleted.
-pub type Rows = BTreeMap<Bytes, Option<Bytes>>;
+pub type Rows = BTreeMap<RowKey, Option<Bytes>>;
 
 /// What a change does to the bytes that a layer's rows take in a store: of keys and values, those of
 /// a row that shares its value with others as well.
@@ -25,19 +27,35 @@ pub struct Change {
 }
 
 impl Change {
-    fn insert(&mut self, rows: &mut Rows, key: &Bytes, value: Option<&Bytes>) {
-        self.put += row_bytes(key, value);
-        let before = rows.insert(key.clone(), value.cloned());
-        self.gone += row_bytes(key, before.flatten().as_ref());
+    fn insert(&mut self, rows: &mut Rows, key: Bytes, value: Option<Bytes>) {
+        self.put += row_bytes(&key, value.as_ref());
+        let key_bytes = key.len();
+        if let Some(Some(before)) = rows.insert(key.into(), value) {
+            self.gone += (key_bytes + before.len()) as u64;
+        }
     }
 
     fn remove(&mut self, rows: &mut Rows, key: &Bytes) {
-        self.gone += row_bytes(key, rows.remove(key).flatten().as_ref());
+        self.gone += row_bytes(key, rows.remove(&key[..]).flatten().as_ref());
+    }
+
+    /// Takes a row away whose key no older layer and no store can have, if it is here.
+    fn forget(&mut self, rows: &mut Rows, key: Bytes, notes: bool) {
+        match rows.entry(key.into()) {
+            btree_map::Entry::Occupied(row) if row.get().is_some() || !notes => {
+                let (key, value) = row.remove_entry();
+                self.gone += row_bytes(&key, value.as_ref());
+            }
+            btree_map::Entry::Vacant(place) if notes => {
+                place.insert(None);
+            }
+            _ => {}
+        }
     }
 }
 
 /// A row that is not there takes nothing.
-fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
+fn row_bytes(key: &[u8], value: Option<&Bytes>) -> u64 {
     value.map_or(0, |value| (key.len() + value.len()) as u64)
 }
 
@@ -47,17 +65,17 @@ pub fn bytes(rows: &Rows) -> u64 {
 }
 
 /// Applies one change. Without `notes`, for want of a store below, a deleted row leaves none.
-pub fn apply(rows: &mut Rows, op: &Op, notes: bool) -> Change {
+pub fn apply(rows: &mut Rows, op: Op, notes: bool) -> Change {
     let mut change = Change::default();
     match op {
         Op::Put { key, value } => change.insert(rows, key, Some(value)),
         Op::PutAll { keys, value } => {
-            keys.iter().for_each(|key| change.insert(rows, key, Some(value)));
+            keys.into_iter().for_each(|key| change.insert(rows, key, Some(value.clone())));
         }
         // Where it was put is this layer, and no older one or the store can have it.
-        Op::Forget { key } if matches!(rows.get(key), Some(Some(_))) => change.remove(rows, key),
-        Op::Delete { key } | Op::Forget { key } if notes => change.insert(rows, key, None),
-        Op::Delete { key } | Op::Forget { key } => change.remove(rows, key),
+        Op::Forget { key } => change.forget(rows, key, notes),
+        Op::Delete { key } if notes => change.insert(rows, key, None),
+        Op::Delete { key } => change.remove(rows, &key),
     }
     change
 }
@@ -90,7 +108,7 @@ impl<'a> Merge<'a> {
 }
 
 impl<'a> Iterator for Merge<'a> {
-    type Item = (&'a Bytes, Option<&'a Bytes>);
+    type Item = (&'a RowKey, Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let backwards = self.backwards;
@@ -109,12 +127,12 @@ impl<'a> Iterator for Merge<'a> {
 /// One layer, in either direction.
 #[derive(Debug)]
 struct Walk<'a> {
-    rows: btree_map::Range<'a, Bytes, Option<Bytes>>,
+    rows: btree_map::Range<'a, RowKey, Option<Bytes>>,
     backwards: bool,
 }
 
 impl<'a> Iterator for Walk<'a> {
-    type Item = (&'a Bytes, &'a Option<Bytes>);
+    type Item = (&'a RowKey, &'a Option<Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.backwards { self.rows.next_back() } else { self.rows.next() }
@@ -144,7 +162,7 @@ pub fn capture(
         // One row more than can be answered: it is how the answer knows that there are more.
         if live >= rows_max.max(1) || (live > 0 && bytes >= bytes_max) {
             if backwards {
-                range.start = key.clone();
+                range.start = key.to_bytes();
             } else {
                 range.end = Some(successor(key));
             }
@@ -180,13 +198,13 @@ mod tests {
     #[test]
     fn a_row_that_is_forgotten_where_it_was_put_leaves_nothing_and_elsewhere_a_note() {
         let mut rows = Rows::new();
-        apply(&mut rows, &Op::PutAll { keys: vec![key()], value: key() }, true);
-        apply(&mut rows, &Op::Forget { key: key() }, true);
+        apply(&mut rows, Op::PutAll { keys: vec![key()], value: key() }, true);
+        apply(&mut rows, Op::Forget { key: key() }, true);
         assert!(rows.is_empty());
-        apply(&mut rows, &Op::Forget { key: key() }, true);
-        assert_eq!(rows.get(&key()), Some(&None));
-        apply(&mut rows, &Op::Forget { key: key() }, true);
-        assert_eq!(rows.get(&key()), Some(&None), "the note that it is gone is kept");
+        apply(&mut rows, Op::Forget { key: key() }, true);
+        assert_eq!(rows.get(&key()[..]), Some(&None));
+        apply(&mut rows, Op::Forget { key: key() }, true);
+        assert_eq!(rows.get(&key()[..]), Some(&None), "the note that it is gone is kept");
     }
 
     #[test]
@@ -204,10 +222,11 @@ mod tests {
             (Op::Delete { key: keys().swap_remove(1) }, 606),
             (Op::Delete { key: keys().swap_remove(1) }, 606),
         ] {
-            let Change { put, gone } = apply(&mut rows, &op, true);
+            let what = format!("{op:?}");
+            let Change { put, gone } = apply(&mut rows, op, true);
             counted = counted + put - gone;
-            assert_eq!((counted, super::bytes(&rows)), (bytes, bytes), "{op:?}");
+            assert_eq!((counted, super::bytes(&rows)), (bytes, bytes), "{what}");
         }
-        assert_eq!(apply(&mut rows, &Op::Delete { key: key() }, false), Change::default());
+        assert_eq!(apply(&mut rows, Op::Delete { key: key() }, false), Change::default());
     }
 }

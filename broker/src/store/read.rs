@@ -42,6 +42,23 @@ pub fn read<'a>(
     Ok(answer)
 }
 
+/// Answers `query` from `layers` alone, the newest first: for who knows that a store has no more.
+pub fn read_layers<'a>(layers: impl IntoIterator<Item = &'a Rows>, query: &Query) -> Answer {
+    let mut answer = Answer::default();
+    let mut bytes = 0_usize;
+    for (key, value) in Merge::new(layers, &query.range, query.backwards) {
+        let Some(value) = value else { continue };
+        let full = answer.rows.len() >= query.rows_max.max(1) || bytes >= query.bytes_max;
+        if full && !answer.rows.is_empty() {
+            answer.more = true;
+            break;
+        }
+        bytes = bytes.saturating_add(value.len());
+        answer.rows.push(Row { key: key.to_bytes(), value: value.clone() });
+    }
+    answer
+}
+
 /// Shows every row of `range` to `each` until that answers `false`. See [`read`].
 ///
 /// # Errors
@@ -84,7 +101,7 @@ impl Merging<'_, '_> {
             });
             let Some((over, value)) = due else { break };
             if let Some(value) = value {
-                self.emit(over.clone(), value.clone());
+                self.emit(over.to_bytes(), value.clone());
             }
         }
     }
@@ -98,7 +115,7 @@ impl Visitor for Merging<'_, '_> {
         }
         match self.over.next_if(|(over, _)| over[..] == *key) {
             Some((over, Some(value))) => {
-                self.emit(over.clone(), value.clone());
+                self.emit(over.to_bytes(), value.clone());
                 if self.stopped { Wanted::Stop } else { Wanted::Skip }
             }
             Some((_, None)) => Wanted::Skip,

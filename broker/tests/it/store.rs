@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_broker::engine::{
-    Durability, Engine, EngineOptions, FORMAT_VERSION, OpenError, ShardStore, StoreEvent,
+    Durability, Engine, EngineOptions, FORMAT_VERSION, Manual, OpenError, ShardStore, StoreEvent,
 };
 use tidings_broker::journal::{
     Entry, FileJournal, FileJournalOptions, Group, Journal, JournalError, Recovered, ReplayError,
@@ -589,11 +589,23 @@ fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
 }
 
 #[test]
+fn a_checkpoint_begins_when_what_it_would_write_has_grown() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { checkpoint_bytes: 300_000, ..options(dir.path()) };
+    let (engine, mut shards) = open(options);
+    // One value, which the journal has once and the store will have in each row.
+    let keys = (0..200_u32).map(|number| Bytes::copy_from_slice(&number.to_be_bytes())).collect();
+    shards.store(0, vec![Op::PutAll { keys, value: value(1_000, 1).into() }]);
+    shards.until(|_| engine.stats().checkpoints == 1);
+    assert_eq!(engine.stats().rows_put, 200);
+}
+
+#[test]
 fn a_checkpoint_begins_when_many_rows_are_in_memory_however_small_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let options = EngineOptions { checkpoint_bytes: u64::MAX, ..options(dir.path()) };
     let (engine, mut shards) = open(options);
-    let ops = (0..100_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
+    let ops = (0..250_000_u32).map(|number| delete(&number.to_be_bytes())).collect();
     shards.store(0, ops);
     shards.until(|_| engine.stats().checkpoints == 1);
 }
@@ -734,6 +746,50 @@ fn answers_come_in_the_order_of_the_reads_however_many() {
     }
 }
 
+#[test]
+fn rows_are_read_from_memory_until_a_checkpoint_has_taken_them_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(FileJournalOptions {
+        directory: dir.path().to_path_buf(),
+        segment_bytes: 64 << 10,
+        sync: true,
+    });
+    let store = Arc::new(MemoryStore::default());
+    let (mut manual, stores) =
+        Manual::open(&options(dir.path()), Box::new(journal), store).unwrap();
+    let mut shards = Shards::new(stores);
+    let look = |manual: &mut Manual, shards: &mut Shards, since: u64, rows: usize| {
+        shards.stores[0].read_since(1, query(everything()), Position(since));
+        shards.poll();
+        let at_once = !shards.told[0].answers.is_empty();
+        while shards.told[0].answers.is_empty() {
+            assert!(manual.read().unwrap());
+            shards.poll();
+        }
+        let (_, found, more) = shards.told[0].answers.remove(0);
+        assert_eq!((found.len(), more), (rows, false));
+        at_once
+    };
+    for key in [b"a", b"b", b"c"] {
+        shards.stores[0].append(urgent(vec![put(key, key)]));
+    }
+    assert!(!look(&mut manual, &mut shards, 0, 3), "nothing is known of what there was before");
+    assert!(look(&mut manual, &mut shards, 1, 3));
+    manual.commit().unwrap();
+    manual.engine().checkpoint();
+    let mut at_once = Vec::new();
+    // Each step of it, and one of nothing: frozen, written, flushed, released.
+    for _ in 0..8 {
+        manual.checkpoint().unwrap();
+        at_once.push(look(&mut manual, &mut shards, 1, 3));
+    }
+    assert!(at_once[0] && !at_once[7], "{at_once:?}");
+    shards.stores[0].append(urgent(vec![put(b"d", b"")]));
+    assert!(!look(&mut manual, &mut shards, 2, 4), "some are in the store");
+    // Who knows better is believed, which shows that it is not asked.
+    assert!(look(&mut manual, &mut shards, 3, 1));
+}
+
 /// What a read should answer.
 fn expected(model: &Model, query: &Query) -> (Vec<(Bytes, Bytes)>, bool) {
     let in_range = model.iter().filter(|(key, _)| query.range.contains(key));
@@ -795,7 +851,7 @@ fn layers_and_store_read_as_one_forwards_and_backwards_with_limits() {
                     // The newest is the first.
                     _ => {
                         let layer = layers.iter_mut().rev().nth(depth - 1).unwrap();
-                        tidings_broker::store::overlay::apply(layer, &op, true);
+                        tidings_broker::store::overlay::apply(layer, op.clone(), true);
                     }
                 }
             }

@@ -369,7 +369,9 @@ impl Process {
                     node.appended += 1;
                     node.store.append(record);
                 }
-                Output::Read { token, query } => self.nodes[shard].store.read(token, query),
+                Output::Read { token, query, since } => {
+                    self.nodes[shard].store.read_since(token, query, since);
+                }
                 Output::Peer { shard: to, message } => {
                     let from = ShardId(u16::try_from(shard).unwrap());
                     self.nodes[usize::from(to.0)].mail.push_back(Mail::Peer(from, message));

@@ -75,7 +75,7 @@ impl Session {
         }
         let sending = &mut self.sending;
         if queued.key.is_some() {
-            let full = sending.queue.len() >= QUEUE_IN_MEMORY_MAX;
+            let full = sending.is_full_in_memory(cx.ledger);
             if self.opening.is_some() || full || sending.is_behind() {
                 sending.stored_last = queued.number;
                 return Offered::Taken;
@@ -147,6 +147,14 @@ impl Session {
         Ok(())
     }
 
+    /// Answers and sends what may be answered and sent now.
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>) -> Pumped {
+        let wait = self.release(cx);
+        let mut pumped = self.pump(cx);
+        pumped.wait |= wait;
+        pumped
+    }
+
     /// Sends what may be sent now: first what has to be sent again, then the queue.
     pub(crate) fn pump(&mut self, cx: &mut Cx<'_>) -> Pumped {
         let mut pumped = Pumped::default();
@@ -168,13 +176,13 @@ impl Session {
                 break;
             }
             if front.message.is_expired(cx.now) {
-                if let Some(expired) = self.sending.pop() {
+                if let Some(mut expired) = self.sending.pop() {
                     // Its turn passes with an identifier: those behind it get the ones they would
                     // have got, and a gap tells where something expired.
                     let window = &self.sending.window;
                     self.sending.ids.next(|id| window.is_in_use(id));
                     cx.counters.add(Metric::DroppedExpired, 1);
-                    self.forget(&expired, None, cx);
+                    self.forget(&mut expired, None, cx);
                 }
                 continue;
             }
@@ -263,7 +271,7 @@ impl Session {
         if entry.queued.qos == QoS::ExactlyOnce && self.is_persistent() {
             entry.in_store = true;
             let op = rows::in_flight(self.slot, self.id, &entry);
-            entry.after = cx.ledger.append(vec![op], true, cx.out);
+            entry.after = cx.ledger.append([op], true, cx.out);
             self.sending.window.push(entry);
             return false;
         }
@@ -281,10 +289,10 @@ impl Session {
 
     /// A message too large for the Client counts as sent, and as acknowledged. [MQTT-3.1.2-25]
     fn drop_too_large(&mut self, packet_id: PacketId, cx: &mut Cx<'_>) {
-        if let Some(entry) = self.sending.window.remove(packet_id) {
+        if let Some(mut entry) = self.sending.window.remove(packet_id) {
             cx.counters.add(Metric::DroppedTooLarge, 1);
             self.give_back(&entry);
-            self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
+            self.forget(&mut entry.queued, entry.in_store.then_some(packet_id), cx);
         }
     }
 
@@ -345,9 +353,9 @@ impl Session {
         let Some(finished) = self.sending.window.finish(packet_id, qos, state) else {
             return Ok(None);
         };
-        let entry = finished.map_err(|NotDue| ProtocolError::OutOfTurn(packet_id))?;
+        let mut entry = finished.map_err(|NotDue| ProtocolError::OutOfTurn(packet_id))?;
         self.give_back(&entry);
-        self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
+        self.forget(&mut entry.queued, entry.in_store.then_some(packet_id), cx);
         let Queued { message, tag, .. } = entry.queued;
         Ok(Some(Done { message: message.id, tag }))
     }
@@ -391,14 +399,14 @@ impl Session {
     }
 
     /// Deletes the rows of a message that is done with; the store may take its time.
-    fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
+    fn forget(&mut self, queued: &mut Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
         if queued.key.is_none() && in_flight.is_none() {
             return;
         }
         self.sending.note_row_gone(queued, cx.counters);
-        let row = queued.key.clone().map(|key| Op::Forget { key });
+        let row = queued.key.take().map(|key| Op::Forget { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
-        cx.ledger.append(row.into_iter().chain(id).collect(), false, cx.out);
+        cx.ledger.append(row.into_iter().chain(id), false, cx.out);
     }
 
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]

@@ -93,7 +93,7 @@ impl Session {
             self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
             if self.is_persistent() {
                 let op = rows::received_gone(self.slot, self.id, packet_id);
-                ready = cx.ledger.append(vec![op], true, cx.out);
+                ready = cx.ledger.append([op], true, cx.out);
             }
         }
         if !known && self.is_persistent() {
@@ -128,7 +128,7 @@ impl Session {
                 };
                 *note = Note::Settled;
                 if let Some(op) = op {
-                    reply.ready = cx.ledger.append(vec![op], true, cx.out);
+                    reply.ready = cx.ledger.append([op], true, cx.out);
                 }
             }
             if !cx.ledger.is_stored(reply.ready) {

@@ -195,7 +195,8 @@ pub(crate) fn queued_key(
 
 /// The Shared Subscription that the message of a [`queued_key`] came by.
 fn share_of(key: &[u8]) -> Option<TopicFilter> {
-    let share = std::str::from_utf8(key.get(QUEUED_KEY_BYTES..)?).ok()?;
+    let share = key.get(QUEUED_KEY_BYTES..).filter(|share| !share.is_empty())?;
+    let share = std::str::from_utf8(share).ok()?;
     TopicFilter::parse(share).ok()
 }
 
@@ -212,6 +213,11 @@ pub(crate) fn queued_after(slot: Slot, session: SessionId, number: u64) -> KeyRa
 
 /// Reads a message of a queue.
 pub(crate) fn read_queued(row: &Row) -> Result<Queued, BadRow> {
+    take_queued(row.clone())
+}
+
+/// The same, of a row that nobody needs any more.
+pub(crate) fn take_queued(row: Row) -> Result<Queued, BadRow> {
     let (_, rest) = owner(&row.key).ok_or(BadRow::Content)?;
     let (number, rest) = rest.split_first_chunk::<8>().ok_or(BadRow::Content)?;
     let (flags, rest) = rest.split_first().ok_or(BadRow::Content)?;
@@ -224,8 +230,8 @@ pub(crate) fn read_queued(row: &Row) -> Result<Queued, BadRow> {
         retain: flags & 0b100 != 0,
         subscription_id: (id != 0).then_some(id),
         ready: Position::START,
-        key: Some(row.key.clone()),
         share: share_of(&row.key),
+        key: Some(row.key),
         tag: None,
     })
 }

@@ -13,9 +13,11 @@ use super::replays::Replays;
 use super::window::{InFlight, Queued, Window};
 use crate::codec::QoS;
 use crate::hook::Tag;
-use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ};
+use crate::ledger::Ledger;
+use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX, QUEUE_ROWS_PER_READ, QUEUE_UNSTORED_MAX};
 use crate::message::Message;
 use crate::metric::{Counters, Metric};
+use crate::record::Position;
 use crate::topic::TopicFilter;
 
 /// Messages on their way to the Client.
@@ -33,6 +35,8 @@ pub(crate) struct Sending {
     /// How many rows the session's queue has in the store, and their bytes.
     pub(crate) rows: usize,
     pub(crate) rows_bytes: usize,
+    /// None of them was put before this record.
+    pub(crate) rows_since: Position,
     /// The largest number that went to the store, and the largest that came into memory (or went
     /// on from there). Where they differ the rest lies in the store alone.
     pub(super) stored_last: u64,
@@ -67,6 +71,7 @@ impl Sending {
             order: 0,
             rows: 0,
             rows_bytes: 0,
+            rows_since: Position::START,
             stored_last: 0,
             loaded_last: 0,
             restored: BTreeSet::new(),
@@ -88,6 +93,14 @@ impl Sending {
     /// Messages lie in the store that are not in memory.
     pub(super) fn is_behind(&self) -> bool {
         self.unread || self.stored_last > self.loaded_last
+    }
+
+    /// Whether what comes next is left in the store. Much may come while the store is busy, and goes
+    /// on from memory then; a Client that is slow is none of that.
+    pub(super) fn is_full_in_memory(&self, ledger: &Ledger) -> bool {
+        let waits_for_store = self.queue.front().is_some_and(|it| !ledger.is_stored(it.ready));
+        let max = if waits_for_store { QUEUE_UNSTORED_MAX } else { QUEUE_IN_MEMORY_MAX };
+        self.queue.len() >= max
     }
 
     /// Whether nothing waits to be sent, or to be read from the store, or for room.
@@ -235,8 +248,12 @@ impl Sending {
         all.filter_map(|queued| Some((queued.share?, queued.message)))
     }
 
-    /// Counts a row that the session's queue gets. Call it before [`Session::offer`].
-    pub(crate) fn note_row(&mut self, message: &Message, counters: &Counters) {
+    /// Counts a row that the session's queue gets behind the record `last`. Call it before
+    /// [`Session::offer`].
+    pub(crate) fn note_row(&mut self, message: &Message, last: Position, counters: &Counters) {
+        if self.rows == 0 {
+            self.rows_since = last;
+        }
         counters.add(Metric::QueuedMessages, 1);
         counters.add(Metric::QueuedBytes, message.size() as u64);
         self.rows += 1;

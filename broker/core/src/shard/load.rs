@@ -56,11 +56,11 @@ impl Shard {
                 | ReadFor::Queue(id, life),
             ) if self.sessions.get(&id).is_none_or(|session| session.life != life) => {}
             Some(ReadFor::Queue(id, _)) => {
-                self.queue_rows(id, &rows, more);
+                self.queue_rows(id, rows, more);
                 self.advance(id, now, out);
             }
             Some(ReadFor::FirstQueued(id, _)) => {
-                self.queue_rows(id, &rows, more);
+                self.queue_rows(id, rows, more);
                 self.loaded(id, now, out);
             }
             Some(ReadFor::InFlight(id, _, before)) => {
@@ -80,11 +80,11 @@ impl Shard {
         self.advance(id, now, out);
     }
 
-    fn queue_rows(&mut self, id: SessionId, rows: &[Row], more: bool) {
+    fn queue_rows(&mut self, id: SessionId, rows: Vec<Row>, more: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         // A row that cannot be read is left where it is: `check` of the store names it, and the
         // messages behind it are not held up.
-        let queued = rows.iter().filter_map(|row| rows::read_queued(row).ok());
+        let queued = rows.into_iter().filter_map(|row| rows::take_queued(row).ok());
         // A read shows rows before they are safe: what was queued last may not be.
         let ready = self.ledger.last_urgent();
         let queued = queued.map(|queued| Queued { ready, ..queued }).collect();
@@ -104,7 +104,8 @@ impl Shard {
         } else if queued {
             opening.reads += 1;
             let range = rows::queued_after(slot, id, 0);
-            self.read_rows(ReadFor::FirstQueued(id, life), range, QUEUE_ROWS_PER_READ * 2, out);
+            let (what, since) = (ReadFor::FirstQueued(id, life), session.sending.rows_since);
+            self.read_queue(what, range, QUEUE_ROWS_PER_READ * 2, since, out);
         }
     }
 

@@ -301,12 +301,7 @@ impl Shard {
         if !self.finish_open(id, now, out) {
             return;
         }
-        self.drive(id, now, out, |session, cx| {
-            let wait = session.release(cx);
-            let mut pumped = session.pump(cx);
-            pumped.wait |= wait;
-            pumped
-        });
+        self.drive(id, now, out, |session, cx| session.go_on(cx));
     }
 
     /// Has a session go on, and arranges for what it needs to.
@@ -336,8 +331,8 @@ impl Shard {
         }
         if let Some(number) = pumped.fetch_after {
             let range = rows::queued_after(session.slot, id, number);
-            let life = session.life;
-            self.read_rows(ReadFor::Queue(id, life), range, QUEUE_ROWS_PER_READ, out);
+            let (life, since) = (session.life, session.sending.rows_since);
+            self.read_queue(ReadFor::Queue(id, life), range, QUEUE_ROWS_PER_READ, since, out);
         }
         if pumped.room {
             self.services.push_all(|| ToService::Room { session: id });
@@ -370,14 +365,28 @@ impl Shard {
     }
 
     fn read_rows(&mut self, what: ReadFor, range: KeyRange, rows_max: usize, out: &mut Outbox) {
+        self.read_queue(what, range, rows_max, Position::START, out);
+    }
+
+    /// Reads rows of a queue, of which it is known since when there are any.
+    fn read_queue(
+        &mut self,
+        what: ReadFor,
+        range: KeyRange,
+        rows_max: usize,
+        since: Position,
+        out: &mut Outbox,
+    ) {
         let query = Query { range, rows_max, bytes_max: QUEUE_BYTES_PER_READ, backwards: false };
-        self.read(what, query, out);
+        self.next_read += 1;
+        self.reads.insert(self.next_read, what);
+        out.read(self.next_read, query, since);
     }
 
     fn read(&mut self, what: ReadFor, query: Query, out: &mut Outbox) {
         self.next_read += 1;
         self.reads.insert(self.next_read, what);
-        out.outputs.push(Output::Read { token: self.next_read, query });
+        out.read(self.next_read, query, Position::START);
     }
 
     /// Has a record kept on behalf of a service.

@@ -161,7 +161,7 @@ impl Shard {
         let mut ready = after.max(self.ended);
         if session.is_persistent() {
             let row = connected_row(&session);
-            ready = self.ledger.append(vec![rows::session(session.slot, &row)], true, out);
+            ready = self.ledger.append([rows::session(session.slot, &row)], true, out);
         }
         session.opening = Some(self.opening(open, expiry, false, ready));
         self.index.insert(index_key(open.user, open.client_id), id);
@@ -248,6 +248,7 @@ impl Shard {
             takeovers: Takeovers::default(),
         };
         session.sending.in_flight_last = offline.in_flight_last;
+        session.sending.rows_since = offline.rows_since;
         session.sending.perhaps_sent = offline.perhaps_sent;
         session.sending.replays = offline.replays;
         // In memory, and without a connection as far as its groups know.
@@ -288,7 +289,7 @@ impl Shard {
         // this row tells. What comes later is stored behind it, and without a queue nobody waits: a
         // crash before it is stored leaves the older end of the session.
         let has_rows = session.sending.rows > 0;
-        let stored = self.ledger.append(vec![op], has_rows, out);
+        let stored = self.ledger.append([op], has_rows, out);
         session.opening = Some(Opening {
             ready: if has_rows { opening.ready.max(stored) } else { opening.ready },
             ..opening

@@ -34,7 +34,7 @@ impl Shard {
             PeerMessage::Retain { message, token } => {
                 let (position, reason) = match self.router.retained.set(&message, &self.limits) {
                     Ok(Some(op)) => {
-                        (self.ledger.append(vec![op], true, out), ReasonCode::NoMatchingSubscribers)
+                        (self.ledger.append([op], true, out), ReasonCode::NoMatchingSubscribers)
                     }
                     // It was removed already, but perhaps not for good yet.
                     Ok(None) => (self.ledger.last(), ReasonCode::NoMatchingSubscribers),
@@ -139,7 +139,7 @@ impl Shard {
             let connection = session.link.connection;
             if noted {
                 let op = rows::received_gone(session.slot, id, packet_id);
-                self.ledger.append(vec![op], false, out);
+                self.ledger.append([op], false, out);
                 self.forget_reach(id, Some(packet_id), None, out);
             }
             self.refuse(connection, ProtocolError::Refused(reason).into(), now, out);

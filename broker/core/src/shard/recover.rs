@@ -33,6 +33,8 @@ pub(super) struct Offline {
     /// Rows of its queue, and their bytes.
     pub(super) rows: usize,
     pub(super) rows_bytes: usize,
+    /// None of them was put before this record.
+    pub(super) rows_since: Position,
     /// Whether Packet Identifiers are in use.
     pub(super) in_flight: bool,
     /// The largest number among the messages in flight: rows up to it are not dropped when the
@@ -171,6 +173,7 @@ impl Shard {
                 ends,
                 rows: 0,
                 rows_bytes: 0,
+                rows_since: Position::START,
                 in_flight: false,
                 in_flight_last: 0,
                 perhaps_sent: 0,

@@ -302,7 +302,7 @@ impl Shard {
         if let Some(subscription) = session.subscriptions.get(filter) {
             let row = rows::subscription(session.slot, id, filter.as_str(), *subscription, false);
             // A crash before that is stored has them come once more.
-            self.ledger.append(vec![row], false, out);
+            self.ledger.append([row], false, out);
         }
     }
 

@@ -118,7 +118,7 @@ impl Shard {
             if !session.is_persistent() {
                 return Ok(None);
             }
-            session.sending.note_row(message, &self.counters);
+            session.sending.note_row(message, self.ledger.settled(), &self.counters);
             session.slot
         } else {
             let offline = self.offline.get_mut(id).ok_or(NoRoom)?;
@@ -132,6 +132,9 @@ impl Shard {
             }
             self.counters.add(Metric::QueuedMessages, 1);
             self.counters.add(Metric::QueuedBytes, message.size() as u64);
+            if offline.rows == 0 {
+                offline.rows_since = self.ledger.settled();
+            }
             offline.rows += 1;
             offline.rows_bytes = bytes;
             let slot = offline.slot;

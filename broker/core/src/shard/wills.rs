@@ -92,7 +92,7 @@ impl Shard {
         if kept == Kept::Nothing
             && let Some(row) = row
         {
-            self.ledger.append(vec![row], false, out);
+            self.ledger.append([row], false, out);
         }
     }
 
@@ -160,7 +160,7 @@ impl Shard {
         let row = self.row_without_will(id);
         self.wills.remove(&id);
         if let Some(row) = row {
-            self.ledger.append(vec![row], false, out);
+            self.ledger.append([row], false, out);
         }
     }
 

@@ -263,6 +263,29 @@ fn drain(broker: &mut Cluster, bob: Link) -> Vec<String> {
 }
 
 #[test]
+fn what_comes_while_the_store_is_busy_goes_on_from_memory() {
+    let options = lasting("bob", 100);
+    let (mut broker, alice, bob) = pair(1, &options, 1);
+    let others = ["carol", "dave"].map(|name| broker.join(&v5(name)));
+    let publish = |broker: &mut Cluster| {
+        for alice in [alice, others[0], others[1]] {
+            for id in 1..=60 {
+                broker.publish(alice, &message("a", &id.to_string(), 1, id));
+            }
+        }
+    };
+    broker.lazy();
+    publish(&mut broker);
+    broker.eager();
+    let expected: Vec<_> = (0..3).flat_map(|_| (1..=60).map(|it| it.to_string())).collect();
+    assert_eq!((drain(&mut broker, bob), broker.reads()), (expected.clone(), 0));
+    // A Client that is slow is another matter.
+    publish(&mut broker);
+    assert_eq!(drain(&mut broker, bob), expected);
+    assert!(broker.reads() > 0);
+}
+
+#[test]
 fn queue_larger_than_memory_is_read_back_in_order_while_new_messages_come() {
     for crash in [false, true] {
         for online in [false, true] {

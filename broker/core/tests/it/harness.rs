@@ -80,6 +80,9 @@ pub(crate) struct Cluster {
     links: Vec<Peer>,
     rows: BTreeMap<Bytes, Bytes>,
     safe: BTreeMap<Bytes, Bytes>,
+    /// The record that put a row, of those that its shard has had since its start.
+    put_by: BTreeMap<Bytes, u64>,
+    reads: usize,
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
     /// To whom something was sent, in order; of frames in a row to one it is one.
@@ -115,6 +118,8 @@ impl Cluster {
             links: Vec::new(),
             rows: BTreeMap::new(),
             safe: BTreeMap::new(),
+            put_by: BTreeMap::new(),
+            reads: 0,
             now: Time::from_millis(1_000_000),
             events: Vec::new(),
             sent_to: Vec::new(),
@@ -173,6 +178,11 @@ impl Cluster {
     /// How many records there were, safe or not.
     pub(crate) fn records(&self) -> usize {
         self.records
+    }
+
+    /// How many reads there were.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
     }
 
     /// The shard of a session.
@@ -678,6 +688,7 @@ impl Cluster {
                 told: 0,
             });
         }
+        self.put_by.clear();
         for shard in 0..usize::from(shards) {
             self.input(shard, Input::Started);
         }
@@ -777,9 +788,18 @@ impl Cluster {
                     self.records += 1;
                     self.note(&("store", shard, &record));
                     apply(&mut self.rows, &record);
-                    self.nodes[shard].unsynced.push_back(record);
+                    let node = &mut self.nodes[shard];
+                    let position = node.stored + node.unsynced.len() as u64 + 1;
+                    note_put_by(&mut self.put_by, &record, position);
+                    node.unsynced.push_back(record);
                 }
-                Output::Read { token, query } => {
+                Output::Read { token, query, since } => {
+                    self.reads += 1;
+                    for (key, _) in self.rows.range(query.range.start.clone()..) {
+                        let before = self.put_by.get(key).is_none_or(|put| *put <= since.0);
+                        let wrong = before && since > Position::START && query.range.contains(key);
+                        assert!(!wrong, "{key:?} was put before {since:?}");
+                    }
                     let (rows, more) = self.look_up(&query);
                     self.nodes[shard].reads.push_back((token, rows, more));
                 }
@@ -864,6 +884,16 @@ fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
             Op::Delete { key } | Op::Forget { key } => {
                 rows.remove(key);
             }
+        }
+    }
+}
+
+fn note_put_by(put_by: &mut BTreeMap<Bytes, u64>, record: &Record, position: u64) {
+    for op in &record.ops {
+        match op {
+            Op::Put { key, .. } => drop(put_by.insert(key.clone(), position)),
+            Op::PutAll { keys, .. } => put_by.extend(keys.iter().map(|it| (it.clone(), position))),
+            Op::Delete { key } | Op::Forget { key } => drop(put_by.remove(key)),
         }
     }
 }
