@@ -7,9 +7,9 @@ mod commands {
     use std::process::ExitCode;
 
     use clap::{Parser, Subcommand};
-    use tidings_bench::compare::{self, CompareOptions};
-    use tidings_bench::options::Options;
-    use tidings_bench::relay::{Relay, RelayOptions};
+    use tidings_bench::load::compare::{self, CompareOptions};
+    use tidings_bench::load::options::Options;
+    use tidings_bench::load::relay::{Relay, RelayOptions};
 
     /// Puts load on any MQTT broker, by its address, and measures
     #[derive(Debug, Parser)]
@@ -43,7 +43,7 @@ mod commands {
                 Ok(report) => {
                     let words: Vec<_> = std::env::args().skip(1).collect();
                     let command = format!("tidings-bench {}", words.join(" "));
-                    let page = || tidings_bench::html::page(&report, &command);
+                    let page = || tidings_bench::load::html::page(&report, &command);
                     if let Some(path) = &options.report
                         && let Err(error) = std::fs::write(path, page())
                     {

@@ -140,9 +140,9 @@ fn refusing_allocates_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_message_of_the_load_generator_allocates_nothing() {
-    use tidings_bench::latency::Latencies;
-    use tidings_bench::verify::{Stamp, Verifier};
-    use tidings_bench::wire::{self, AckKind, Version};
+    use tidings_bench::load::latency::Latencies;
+    use tidings_bench::load::verify::{Stamp, Verifier};
+    use tidings_bench::load::wire::{self, AckKind, Version};
 
     let mut payload = [0; 100];
     payload[..20].copy_from_slice(&Stamp { stream: 1, sequence: 0, due: 5 }.bytes());

@@ -7,10 +7,10 @@ use std::thread;
 
 use clap::Parser;
 use tidings_bench::load;
-use tidings_bench::options::Options;
-use tidings_bench::relay::{Relay, RelayOptions};
-use tidings_bench::report::Report;
-use tidings_bench::verify::Verdict;
+use tidings_bench::load::options::Options;
+use tidings_bench::load::relay::{Relay, RelayOptions};
+use tidings_bench::load::report::Report;
+use tidings_bench::load::verify::Verdict;
 use tidings_broker::{Builder, Durability};
 use tidings_chat::{Chat, ChatOptions};
 

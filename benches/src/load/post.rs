@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Outs};
-use crate::opening::Door;
-use crate::options::Options;
-use crate::template::{Template, packet_id};
-use crate::verify::{Stamp, Verdict, Verifier};
-use crate::wire::{AckKind, Packet, QoS, put_ack};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Outs};
+use crate::load::opening::Door;
+use crate::load::options::Options;
+use crate::load::template::{Template, packet_id};
+use crate::load::verify::{Stamp, Verdict, Verifier};
+use crate::load::wire::{AckKind, Packet, QoS, put_ack};
 
 /// A publisher, and the sessions that it writes to in turn.
 #[derive(Debug)]

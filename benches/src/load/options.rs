@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::verify::STAMP_BYTES;
-use crate::wire::{PACKET_BYTES_MAX, QoS, Version};
+use crate::load::verify::STAMP_BYTES;
+use crate::load::wire::{PACKET_BYTES_MAX, QoS, Version};
 
 /// What the clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,8 +19,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::clock::Clock;
-use crate::wire::{Malformed, PACKET_BYTES_MAX, Packet, Version, decode};
+use crate::load::clock::Clock;
+use crate::load::wire::{Malformed, PACKET_BYTES_MAX, Packet, Version, decode};
 
 /// What one read takes at most.
 const SCRATCH_BYTES: usize = 256 << 10;

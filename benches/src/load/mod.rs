@@ -1,12 +1,36 @@
-//! A run, whatever its work.
+//! The load generator: a run, whatever its work, and what is made of several.
+
+mod chat;
+mod clock;
+pub mod compare;
+mod crowd;
+pub mod html;
+pub mod latency;
+mod mesh;
+pub mod meter;
+mod opening;
+pub mod options;
+pub mod peers;
+mod plot;
+mod post;
+mod process;
+mod progress;
+pub mod relay;
+pub mod report;
+mod sessions;
+mod stage;
+mod steady;
+mod template;
+mod traffic;
+pub mod verify;
+pub mod wire;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::clock::Clock;
-use crate::meter::Meter;
-use crate::options::{Options, Work};
-use crate::report::Report;
-use crate::{chat, crowd, process, sessions, steady};
+use crate::load::clock::Clock;
+use crate::load::meter::Meter;
+use crate::load::options::{Options, Work};
+use crate::load::report::Report;
 
 /// Does what the options say.
 pub fn run(options: &Options) -> Result<Report, String> {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::meter::Phase;
-use crate::plot::{Across, Line, Plot, short};
-use crate::report::Report;
+use crate::load::meter::Phase;
+use crate::load::plot::{Across, Line, Plot, short};
+use crate::load::report::Report;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -105,7 +105,7 @@ fn section(phase: &Phase) -> String {
 }
 
 fn plots(phase: &Phase) -> Vec<Plot> {
-    let line = |name, value: fn(&crate::meter::Point) -> f64| Line {
+    let line = |name, value: fn(&crate::load::meter::Point) -> f64| Line {
         name,
         points: phase.points.iter().map(|it| (it.second, value(it))).collect(),
     };

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::meter::Phase;
-use crate::options::Options;
-use crate::verify::Verdict;
-use crate::wire::QoS;
+use crate::load::meter::Phase;
+use crate::load::options::Options;
+use crate::load::verify::Verdict;
+use crate::load::wire::QoS;
 
 /// All of a run.
 #[derive(Debug, Clone, Serialize)]

@@ -6,17 +6,17 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::meter::{Meter, Phase};
-use crate::opening::{AT_ONCE, Door, Guest, Opening, open_all};
-use crate::options::Options;
-use crate::post::{Both, Post};
-use crate::process;
-use crate::progress::Progress;
-use crate::report::{Report, Settings};
-use crate::wire::{Packet, QoS, put_disconnect};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::meter::{Meter, Phase};
+use crate::load::opening::{AT_ONCE, Door, Guest, Opening, open_all};
+use crate::load::options::Options;
+use crate::load::post::{Both, Post};
+use crate::load::process;
+use crate::load::progress::Progress;
+use crate::load::report::{Report, Settings};
+use crate::load::wire::{Packet, QoS, put_disconnect};
 
 /// Messages for each session, if it is not said.
 const MESSAGES: u64 = 100;

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::options::Options;
-use crate::wire::{Connect, Packet, QoS, Version, put_connect, put_subscribe};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::options::Options;
+use crate::load::wire::{Connect, Packet, QoS, Version, put_connect, put_subscribe};
 
 /// How many connections are being opened at a time, where it is not all at once.
 pub(crate) const AT_ONCE: usize = 64;

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::Value;
 
-use crate::peers::Peer;
-use crate::plot::short;
+use crate::load::peers::Peer;
+use crate::load::plot::short;
 
 /// What `tidings-bench compare` is told.
 #[derive(Debug, Clone, Args)]
