@@ -29,8 +29,8 @@ mod commands {
         Load(Box<Options>),
         /// Be a bare relay: what sockets alone cost
         Relay(RelayOptions),
-        /// Start several brokers in turn, give each the same work, and print a table
-        Compare(CompareOptions),
+        /// Start several brokers in turn, give each the same work, and print tables
+        Compare(Box<CompareOptions>),
     }
 
     pub(crate) fn run() -> ExitCode {
@@ -38,11 +38,11 @@ mod commands {
             eprintln!("tidings-bench: {why}");
             ExitCode::from(2)
         };
+        let words: Vec<_> = std::env::args().skip(1).collect();
+        let command = format!("tidings-bench {}", words.join(" "));
         match Cli::parse().command {
             Command::Load(options) => match tidings_bench::load::run(&options) {
                 Ok(report) => {
-                    let words: Vec<_> = std::env::args().skip(1).collect();
-                    let command = format!("tidings-bench {}", words.join(" "));
                     let page = || tidings_bench::load::html::page(&report, &command);
                     if let Some(path) = &options.report
                         && let Err(error) = std::fs::write(path, page())
@@ -58,13 +58,15 @@ mod commands {
                 }
                 Err(why) => failed(why),
             },
-            Command::Compare(options) => match compare::run(&options, |line| eprintln!("{line}")) {
-                Ok(page) => {
-                    print!("{page}");
-                    ExitCode::SUCCESS
+            Command::Compare(options) => {
+                match compare::run(&options, &command, |line| eprintln!("{line}")) {
+                    Ok(page) => {
+                        print!("{page}");
+                        ExitCode::SUCCESS
+                    }
+                    Err(why) => failed(why),
                 }
-                Err(why) => failed(why),
-            },
+            }
             Command::Relay(options) => match Relay::start(&options) {
                 Ok(relay) => {
                     eprintln!("a bare relay listens on {}", relay.address());

@@ -8,7 +8,8 @@ use crate::load::report::Report;
 
 const STYLE: &str = include_str!("report.css");
 
-fn escape(text: &str) -> String {
+/// As text of a page.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -41,12 +42,17 @@ pub fn page(report: &Report, command: &str) -> String {
     for phase in &report.phases {
         body += &section(phase);
     }
+    document(&title, &body)
+}
+
+/// A page with our colours around what it says.
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" \
          content=\"light dark\"><title>{}</title><style>{STYLE}</style></head>\n<body><main>{body}\
          </main></body></html>\n",
-        escape(&title)
+        escape(title)
     )
 }
 

@@ -1,5 +1,6 @@
 //! The load generator: a run, whatever its work, and what is made of several.
 
+mod bars;
 mod chat;
 mod clock;
 pub mod compare;
@@ -10,7 +11,6 @@ mod mesh;
 pub mod meter;
 mod opening;
 pub mod options;
-pub mod peers;
 mod plot;
 mod post;
 mod process;

@@ -12,6 +12,8 @@ use crate::load::wire::{Connect, Packet, QoS, Version, put_connect, put_subscrib
 
 /// How many connections are being opened at a time, where it is not all at once.
 pub(crate) const AT_ONCE: usize = 64;
+/// The longest there is, so that nobody has to say PINGREQ; some brokers refuse 0, which is for ever.
+const KEEP_ALIVE_S: u16 = u16::MAX;
 /// Connections from one address of this machine: the ports of one are not enough for all.
 const PER_SOURCE: usize = 20_000;
 
@@ -70,7 +72,7 @@ impl Door {
             version: self.version,
             clean_start: guest.clean,
             client_id: &format!("b{}{}", self.tag, guest.name),
-            keep_alive: 0,
+            keep_alive: KEEP_ALIVE_S,
             user: own.as_deref().or(self.user.as_deref()),
             password: self.password.as_deref(),
         };
