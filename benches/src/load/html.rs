@@ -18,10 +18,11 @@ pub fn page(report: &Report, command: &str) -> String {
     let it = &report.settings;
     let title = format!("{} {} on {}", it.work, it.clients, it.broker);
     let mut body = format!(
-        "<header><h1>{}</h1><p>MQTT {}, QoS {}, {} bytes, {} in flight{}{}. tidings-bench {}.</p>\
+        "<header><h1>{}</h1><p>MQTT {}{}, QoS {}, {} bytes, {} in flight{}{}. tidings-bench {}.</p>\
          <pre>{}</pre></header>\n",
         escape(&title),
         it.mqtt,
+        if it.tls { " over TLS" } else { "" },
         it.qos,
         it.payload,
         it.window,

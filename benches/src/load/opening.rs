@@ -8,6 +8,7 @@ use crate::load::clock::Clock;
 use crate::load::latency::Latencies;
 use crate::load::mesh::{Actor, Gone, Mesh, Outs};
 use crate::load::options::Options;
+use crate::load::stream::Tls;
 use crate::load::wire::{Connect, Packet, QoS, Version, put_connect, put_subscribe};
 
 /// How many connections are being opened at a time, where it is not all at once.
@@ -32,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) named: bool,
     /// How long nothing may happen.
     pub(crate) patience: Duration,
+    /// See `--tls`.
+    pub(crate) tls: Option<Tls>,
     /// Told apart from other runs by this, in Client Identifiers and topics.
     pub(crate) tag: String,
 }
@@ -47,6 +50,7 @@ impl Door {
             password: options.password.clone(),
             named: false,
             patience: options.patience(),
+            tls: options.tls()?,
             tag: format!("{:x}{:x}", std::process::id(), since.as_millis() & 0xff_ffff),
         })
     }
@@ -64,7 +68,7 @@ impl Door {
         host: u8,
         guest: &Guest,
     ) -> Result<(), String> {
-        mesh.open(at, self.address, self.source(host)).map_err(|error| {
+        mesh.open(at, self.address, self.source(host), self.tls.as_ref()).map_err(|error| {
             format!("connection {at} to {}: {error}{}", self.address, mend(&error))
         })?;
         let own = self.named.then(|| self.user_of(&guest.name));
