@@ -15,8 +15,9 @@ use crate::load::wire::{Connect, Packet, QoS, Version, put_connect, put_subscrib
 pub(crate) const AT_ONCE: usize = 64;
 /// The longest there is, so that nobody has to say PINGREQ; some brokers refuse 0, which is for ever.
 const KEEP_ALIVE_S: u16 = u16::MAX;
-/// Connections from one address of this machine: the ports of one are not enough for all.
-const PER_SOURCE: usize = 20_000;
+/// Connections from one address of this machine: the ports of one are not enough for all, and when
+/// half of them are taken the system searches long for another.
+const PER_SOURCE: usize = 5_000;
 
 /// Where to, and as whom.
 #[derive(Debug, Clone)]
