@@ -113,6 +113,9 @@ pub struct Options {
     /// Speak TLS with a broker that a certificate of this file (PEM) vouches for
     #[arg(long, value_name = "FILE")]
     pub tls: Option<PathBuf>,
+    /// offline: all sessions have one topic in common, as a group's members: each message is for all
+    #[arg(long)]
+    pub together: bool,
     /// offline: a shell command that restarts the broker between storing and fetching, or with --kill
     /// only starts it; BROKER_PID is its process
     #[arg(long, value_name = "COMMAND")]
@@ -155,6 +158,9 @@ impl Options {
         let times = [self.seconds, self.warmup, self.patience];
         if times.iter().any(|it| !(0.0..=1e6).contains(it)) {
             return Err("times must be between 0 and 1,000,000 seconds".into());
+        }
+        if self.together && self.work != Work::Offline {
+            return Err("--together is for the work offline".into());
         }
         let counts = [self.pairs, self.members, self.sessions, self.connections, self.threads];
         if counts.contains(&0) {

@@ -172,6 +172,9 @@ fn sessions_on_tidings() {
                 all_came(&report, 35, 35);
             }
         }
+        let report = run(address, "offline --sessions=7 --together --messages=5 --pairs=3");
+        assert_eq!(report.phases[1].count, 5, "{}", report.json());
+        all_came(&report, 35, 35);
         for qos in 0..=2 {
             let report = run(address, &format!("storm --sessions=20 --qos={qos}"));
             assert_eq!(names(&report), ["come", "storm", "deliver"]);
@@ -196,9 +199,13 @@ fn chats_with_their_ticks_on_tidings() {
 #[test]
 fn a_broker_that_keeps_no_session_is_found_out() {
     on_relay(|address| {
-        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=2");
-        assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
-        assert!(!report.kept_its_word());
+        for more in ["", "--together"] {
+            let command =
+                format!("offline --sessions=2 --messages=3 --pairs=1 --patience=1 {more}");
+            let report = run(address, &command);
+            assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
+            assert!(!report.kept_its_word());
+        }
     });
 }
 

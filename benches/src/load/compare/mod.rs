@@ -65,7 +65,7 @@ pub struct CompareOptions {
     pub from: Option<PathBuf>,
 }
 
-const WORKS: [&str; 15] = [
+const WORKS: [&str; 16] = [
     "pair --pairs 50 --window 100 --qos 0",
     "pair --pairs 50 --window 100 --qos 1",
     "pair --pairs 50 --window 100 --batch 1 --qos 0",
@@ -78,6 +78,7 @@ const WORKS: [&str; 15] = [
     "pair --pairs 50 --window 100 --qos 1 --persistent",
     "fanout --members 1000 --window 10 --qos 1",
     "offline --sessions 1000 --messages 100",
+    "offline --sessions 1000 --messages 100 --together",
     "offline --sessions 1000 --messages 100 --kill --patience 5",
     "idle --connections 5000 --seconds 1",
     "storm --sessions 5000",
