@@ -14,7 +14,7 @@ fn a_comparison_has_a_column_for_each_broker_and_can_be_written_again() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (raw, report, again) = (at("raw"), at("report.html"), at("again.html"));
     let program = env!("CARGO_BIN_EXE_tidings-bench");
-    let peer = format!("--peer=again={program} relay --listen 127.0.0.1:{{port}}");
+    let peer = format!("--peer=again=env AT={{dir}} {program} relay --listen 127.0.0.1:{{port}}");
     let works = [
         "--work=pair --pairs 2 --messages 5",
         "--work=offline --sessions 2 --messages 3 --kill --patience=1",
@@ -32,6 +32,11 @@ fn a_comparison_has_a_column_for_each_broker_and_can_be_written_again() {
     let runs = std::fs::read_to_string(&raw).unwrap();
     assert_eq!(runs.lines().filter(|line| line.contains("\"peer\":\"again\"")).count(), 4);
     assert!(std::fs::read_dir(folders.path()).unwrap().next().is_none(), "folders are left behind");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let environments = processes.filter_map(|it| std::fs::read(it.path().join("environ")).ok());
+    let ours = format!("AT={dirs}");
+    let left = environments.filter(|it| String::from_utf8_lossy(it).contains(&ours)).count();
+    assert_eq!(left, 0, "brokers that were started again are left behind");
 
     let output = tidings_bench(&["compare", "--from", &raw, "--report", &again]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), page);
