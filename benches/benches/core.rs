@@ -8,9 +8,10 @@
 //! ```
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use tidings_bench::work::{BATCH, Topics, Work};
+use tidings_bench::work::{BATCH, Drain, Topics, Work};
 use tidings_core::codec::QoS;
 
 fn main() {
@@ -31,13 +32,37 @@ fn main() {
         let work = Work::fan_out(members, QoS::AtLeastOnce);
         row("fan-out", &members.to_string(), u64::from(members), work);
     }
+    row("offline", "store", batch, Work::offline());
     row("chat", "direct", batch, Work::chat());
+    row("chat", "append", batch, Work::chat_append());
+    row("chat", "tick", batch, Work::chat_tick());
+
+    let mut group = criterion.benchmark_group("offline");
+    group.throughput(Throughput::Elements(16 * batch));
+    group.bench_function("drain", |bencher| {
+        bencher.iter_custom(|count| {
+            let (mut drain, mut time) = (Drain::new(16), Duration::ZERO);
+            for _ in 0..count {
+                drain.store();
+                let began = Instant::now();
+                drain.fetch();
+                time += began.elapsed();
+            }
+            time
+        });
+    });
+    group.finish();
 
     let mut group = criterion.benchmark_group("topics");
     group.throughput(Throughput::Elements(1_000));
     for filters in [10, 1_000, 100_000, 1_000_000] {
         let topics = Topics::new(filters);
         group.bench_function(filters.to_string(), |bencher| {
+            bencher.iter(|| black_box(topics.look_up()));
+        });
+        drop(topics);
+        let topics = Topics::wildcards(filters);
+        group.bench_function(format!("{filters}-wildcards"), |bencher| {
             bencher.iter(|| black_box(topics.look_up()));
         });
     }

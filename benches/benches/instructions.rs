@@ -1,4 +1,4 @@
-//! The core alone by instructions, which no other work of the machine changes.
+//! The core alone, and the store, by instructions, which no other work of the machine changes.
 //!
 //! Each work is done once under callgrind, warm, and only what is done is counted. It fails when a
 //! work takes more than its limit, five hundredths above what was counted when it was set: a change
@@ -11,14 +11,19 @@
 //! It takes valgrind. (Libraries for this want a runner to be installed besides, which takes longer
 //! to build than all benches.)
 
+mod disk;
+
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use tidings_bench::work::{BATCH, Topics, Work};
+use tidings_bench::work::{BATCH, Drain, Topics, Work};
+use tidings_broker::engine::Durability;
 use tidings_core::codec::QoS;
 
+use disk::Disk;
+
 /// Name, of how many messages, deliveries or topics, and instructions for each, at most.
-const LIMITS: [(&str, u64, u64); 9] = [
+const LIMITS: [(&str, u64, u64); 15] = [
     ("pair-qos0", BATCH as u64, 3_960),
     ("pair-qos1", BATCH as u64, 7_560),
     ("pair-qos2", BATCH as u64, 14_110),
@@ -26,8 +31,14 @@ const LIMITS: [(&str, u64, u64); 9] = [
     ("fan-out-1000", 1_000, 2_920),
     ("offline", BATCH as u64, 8_730),
     ("chat-direct", BATCH as u64, 25_570),
+    ("drain", 16 * BATCH as u64, 8_930),
+    ("chat-append", BATCH as u64, 15_160),
+    ("chat-tick", BATCH as u64, 26_910),
+    ("journal-append", BATCH as u64, 2_890),
+    ("checkpoint", 1_000, 23_040),
     ("topics-1000", 1_000, 640),
     ("topics-100000", 1_000, 640),
+    ("wildcards-100000", 1_000, 1_400),
 ];
 
 /// Set for the process that callgrind watches: which work.
@@ -83,8 +94,28 @@ fn work(name: &str) {
         "fan-out-1000" => Work::fan_out(1_000, QoS::AtLeastOnce),
         "offline" => Work::offline(),
         "chat-direct" => Work::chat(),
+        "chat-append" => Work::chat_append(),
+        "chat-tick" => Work::chat_tick(),
+        "drain" => {
+            let mut drain = Drain::new(16);
+            drain.store();
+            return measured(|| drain.fetch());
+        }
+        "journal-append" => {
+            let mut disk = Disk::new(Durability::Os);
+            disk.append(BATCH.into());
+            return measured(|| disk.append(BATCH.into()));
+        }
+        "checkpoint" => {
+            let mut disk = Disk::new(Durability::Os);
+            disk.append(1_000);
+            disk.checkpoint();
+            disk.append(1_000);
+            return measured(|| disk.checkpoint());
+        }
         "topics-1000" => return look_up(&Topics::new(1_000)),
         "topics-100000" => return look_up(&Topics::new(100_000)),
+        "wildcards-100000" => return look_up(&Topics::wildcards(100_000)),
         name => panic!("no work has the name {name}"),
     };
     measured(|| work.do_it());

@@ -7,9 +7,9 @@ mod commands {
     use std::process::ExitCode;
 
     use clap::{Parser, Subcommand};
-    use tidings_bench::compare::{self, CompareOptions};
-    use tidings_bench::options::Options;
-    use tidings_bench::relay::{Relay, RelayOptions};
+    use tidings_bench::load::compare::{self, CompareOptions};
+    use tidings_bench::load::options::Options;
+    use tidings_bench::load::relay::{Relay, RelayOptions};
 
     /// Puts load on any MQTT broker, by its address, and measures
     #[derive(Debug, Parser)]
@@ -29,8 +29,8 @@ mod commands {
         Load(Box<Options>),
         /// Be a bare relay: what sockets alone cost
         Relay(RelayOptions),
-        /// Start several brokers in turn, give each the same work, and print a table
-        Compare(CompareOptions),
+        /// Start several brokers in turn, give each the same work, and print tables
+        Compare(Box<CompareOptions>),
     }
 
     pub(crate) fn run() -> ExitCode {
@@ -38,12 +38,12 @@ mod commands {
             eprintln!("tidings-bench: {why}");
             ExitCode::from(2)
         };
+        let words: Vec<_> = std::env::args().skip(1).collect();
+        let command = format!("tidings-bench {}", words.join(" "));
         match Cli::parse().command {
             Command::Load(options) => match tidings_bench::load::run(&options) {
                 Ok(report) => {
-                    let words: Vec<_> = std::env::args().skip(1).collect();
-                    let command = format!("tidings-bench {}", words.join(" "));
-                    let page = || tidings_bench::html::page(&report, &command);
+                    let page = || tidings_bench::load::html::page(&report, &command);
                     if let Some(path) = &options.report
                         && let Err(error) = std::fs::write(path, page())
                     {
@@ -58,13 +58,15 @@ mod commands {
                 }
                 Err(why) => failed(why),
             },
-            Command::Compare(options) => match compare::run(&options, |line| eprintln!("{line}")) {
-                Ok(page) => {
-                    print!("{page}");
-                    ExitCode::SUCCESS
+            Command::Compare(options) => {
+                match compare::run(&options, &command, |line| eprintln!("{line}")) {
+                    Ok(page) => {
+                        print!("{page}");
+                        ExitCode::SUCCESS
+                    }
+                    Err(why) => failed(why),
                 }
-                Err(why) => failed(why),
-            },
+            }
             Command::Relay(options) => match Relay::start(&options) {
                 Ok(relay) => {
                     eprintln!("a bare relay listens on {}", relay.address());

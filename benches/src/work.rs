@@ -28,8 +28,9 @@ pub struct Work {
     batch: Vec<u8>,
     /// Deliveries of one batch.
     expected: u64,
-    /// Time that passes after one, for what is sent a little later.
+    /// Time that passes after one, for what is sent a little later, and how often.
     after: Duration,
+    passes: u8,
 }
 
 impl Work {
@@ -37,7 +38,7 @@ impl Work {
         let mut world = World::new(hooks);
         join(&mut world);
         let publisher = world.join("alice", "publisher", false);
-        let mut work = Self { world, publisher, batch, expected, after: Duration::ZERO };
+        let mut work = Self { world, publisher, batch, expected, after: Duration::ZERO, passes: 0 };
         // Buffers grow, tables are made.
         for _ in 0..4 {
             work.do_it();
@@ -81,20 +82,57 @@ impl Work {
 
     /// Alice writes to Bob, whose phone is there: stored in the chat's log, delivered, acknowledged.
     pub fn chat() -> Self {
+        let mut work = Self::chat_with(|world| {
+            let bob = world.join("bob", "phone", true);
+            world.subscribe(bob, "me/json/#", QoS::AtLeastOnce);
+        });
+        work.expected = u64::from(BATCH);
+        // Cursors are gathered for some milliseconds.
+        (work.after, work.passes) = (Duration::from_millis(50), 1);
+        // Buffers grow, tables are made.
+        for _ in 0..5 {
+            work.do_it();
+        }
+        work
+    }
+
+    /// Alice writes to Bob, who is away: stored in the chat's log.
+    pub fn chat_append() -> Self {
+        let mut work = Self::chat_with(|world| {
+            let bob = world.join("bob", "phone", true);
+            world.subscribe(bob, "me/json/#", QoS::AtLeastOnce);
+            world.leave(bob);
+        });
+        work.expected = 0;
+        work.do_it();
+        work
+    }
+
+    /// As [`chat`](Self::chat), and Alice hears how far Bob is.
+    pub fn chat_tick() -> Self {
+        let mut work = Self::chat_with(|world| {
+            let bob = world.join("bob", "phone", true);
+            world.subscribe(bob, "me/json/#", QoS::AtLeastOnce);
+            let alice = world.join("alice", "phone", true);
+            world.subscribe(alice, "me/json/+/receipt", QoS::AtMostOnce);
+        });
+        // Cursors are gathered, then receipts: one for the whole batch.
+        work.expected = u64::from(BATCH) + 1;
+        (work.after, work.passes) = (Duration::from_millis(100), 2);
+        work.do_it();
+        work
+    }
+
+    fn chat_with(join: impl FnOnce(&mut World)) -> Self {
         let hooks = Hooks {
             services: vec![Arc::new(Chat::new(ChatOptions::default()))],
             ..Hooks::default()
         };
         let batch = publishes("chat/@bob/send", PAYLOAD, QoS::AtLeastOnce, BATCH);
-        let join = |world: &mut World| {
-            let bob = world.join("bob", "phone", true);
-            world.subscribe(bob, "me/json/#", QoS::AtLeastOnce);
-        };
-        let mut work = Self::ready(hooks, join, batch, u64::from(BATCH));
-        // Cursors are gathered for some milliseconds.
-        work.after = Duration::from_millis(50);
-        work.do_it();
-        work
+        let mut world = World::new(hooks);
+        join(&mut world);
+        let publisher = world.join("alice", "publisher", false);
+        Self { world, publisher, batch, expected: 0, after: Duration::ZERO, passes: 0 }
     }
 
     /// Does one batch.
@@ -105,9 +143,7 @@ impl Work {
     pub fn do_it(&mut self) {
         let before = self.world.deliveries();
         self.world.hand_in(self.publisher, &self.batch);
-        if self.after > Duration::ZERO {
-            self.world.pass(self.after);
-        }
+        (0..self.passes).for_each(|_| self.world.pass(self.after));
         let delivered = self.world.deliveries() - before;
         assert_eq!(delivered, self.expected, "deliveries of a batch");
     }
@@ -115,6 +151,49 @@ impl Work {
     /// Records that were stored since it was made.
     pub fn records(&self) -> u64 {
         self.world.records()
+    }
+}
+
+/// A session that finds its messages when it comes back.
+#[derive(Debug)]
+pub struct Drain {
+    world: World,
+    publisher: ClientId,
+    batch: Vec<u8>,
+    batches: u64,
+}
+
+impl Drain {
+    /// So many batches for each time.
+    pub fn new(batches: u64) -> Self {
+        let mut world = World::new(Hooks::default());
+        let bob = world.join("bob", "subscriber", true);
+        world.subscribe(bob, "to/bob", QoS::AtLeastOnce);
+        world.leave(bob);
+        let publisher = world.join("alice", "publisher", false);
+        let batch = publishes("to/bob", PAYLOAD, QoS::AtLeastOnce, BATCH);
+        let mut drain = Self { world, publisher, batch, batches };
+        drain.store();
+        drain.fetch();
+        drain
+    }
+
+    /// Stores the messages, which is not what is measured.
+    pub fn store(&mut self) {
+        (0..self.batches).for_each(|_| self.world.hand_in(self.publisher, &self.batch));
+    }
+
+    /// Bob comes, hears all of them, acknowledges, and goes.
+    ///
+    /// # Panics
+    ///
+    /// When he did not hear all.
+    pub fn fetch(&mut self) {
+        let before = self.world.deliveries();
+        let bob = self.world.join("bob", "subscriber", true);
+        let delivered = self.world.deliveries() - before;
+        assert_eq!(delivered, self.batches * u64::from(BATCH), "deliveries to who comes back");
+        self.world.leave(bob);
     }
 }
 
@@ -143,11 +222,28 @@ impl Topics {
             let filter = TopicFilter::parse(&text).expect("a filter");
             tree.insert(&filter, number, ());
         }
-        let topic = |number: u32| {
-            let user = number.wrapping_mul(7_919) % filters.max(1);
-            format!("app/{}/{}/{user}/message", user % 10, user % 1_000)
-        };
-        Self { tree, topics: (0..1_000).map(topic).collect() }
+        Self { tree, topics: topics(filters) }
+    }
+
+    /// So many filters, each with a wildcard: half of them `+` in one place, half a `#`.
+    ///
+    /// # Panics
+    ///
+    /// When a filter is none.
+    pub fn wildcards(filters: u32) -> Self {
+        let mut tree = TopicTree::new(7);
+        for number in 0..filters {
+            let (country, city, user) = (number % 10, number % 1_000, number);
+            let text = match number % 4 {
+                0 => format!("app/+/{city}/{user}/message"),
+                1 => format!("app/{country}/+/{user}/message"),
+                2 => format!("app/{country}/{city}/{user}/#"),
+                _ => format!("app/{country}/{city}/{user}/message/#"),
+            };
+            let filter = TopicFilter::parse(&text).expect("a filter");
+            tree.insert(&filter, number, ());
+        }
+        Self { tree, topics: topics(filters) }
     }
 
     /// Looks up a thousand topics; how many subscribers were found.
@@ -158,6 +254,15 @@ impl Topics {
         }
         found
     }
+}
+
+/// A thousand of them, each matched by a filter at least.
+fn topics(filters: u32) -> Vec<String> {
+    let topic = |number: u32| {
+        let user = number.wrapping_mul(7_919) % filters.max(1);
+        format!("app/{}/{}/{user}/message", user % 10, user % 1_000)
+    };
+    (0..1_000).map(topic).collect()
 }
 
 #[cfg(test)]
@@ -180,6 +285,15 @@ mod tests {
         let before = chat.records();
         chat.do_it();
         assert!(chat.records() - before >= u64::from(BATCH));
+        let mut append = Work::chat_append();
+        let before = append.records();
+        append.do_it();
+        assert!(append.records() - before >= u64::from(BATCH));
+        Work::chat_tick().do_it();
+        let mut drain = Drain::new(3);
+        drain.store();
+        drain.fetch();
         assert!(Topics::new(1_000).look_up() >= 1_000);
+        assert!(Topics::wildcards(1_000).look_up() >= 1_000);
     }
 }

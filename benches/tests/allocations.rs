@@ -8,48 +8,7 @@ use tidings_core::codec::{
     Ack, Packet, PacketId, PropertiesBuf, Property, Publish, PublishParts, QoS, Version, decode,
 };
 
-#[expect(unsafe_code, reason = "a global allocator is the only way to see every allocation")]
-mod counting {
-    use std::alloc::{GlobalAlloc, Layout, System};
-    use std::cell::Cell;
-
-    struct Counting;
-
-    thread_local! {
-        static COUNT: Cell<usize> = const { Cell::new(0) };
-    }
-
-    #[global_allocator]
-    static ALLOCATOR: Counting = Counting;
-
-    // SAFETY: hands everything on to the system's allocator; the count beside it is a `Cell` without
-    // a destructor, which neither allocates nor unwinds.
-    unsafe impl GlobalAlloc for Counting {
-        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            COUNT.set(COUNT.get() + 1);
-            // SAFETY: the caller keeps the contract of `alloc`.
-            unsafe { System.alloc(layout) }
-        }
-
-        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-            // SAFETY: the caller keeps the contract of `dealloc`, and `System` made the block.
-            unsafe { System.dealloc(pointer, layout) }
-        }
-
-        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            COUNT.set(COUNT.get() + 1);
-            // SAFETY: the caller keeps the contract of `realloc`, and `System` made the block.
-            unsafe { System.realloc(pointer, layout, size) }
-        }
-    }
-
-    /// How often this thread allocates while `work` runs.
-    pub(super) fn allocations(work: impl FnOnce()) -> usize {
-        let before = COUNT.get();
-        work();
-        COUNT.get() - before
-    }
-}
+mod counting;
 
 use counting::allocations;
 
@@ -140,9 +99,9 @@ fn refusing_allocates_nothing() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_message_of_the_load_generator_allocates_nothing() {
-    use tidings_bench::latency::Latencies;
-    use tidings_bench::verify::{Stamp, Verifier};
-    use tidings_bench::wire::{self, AckKind, Version};
+    use tidings_bench::load::latency::Latencies;
+    use tidings_bench::load::verify::{Stamp, Verifier};
+    use tidings_bench::load::wire::{self, AckKind, Version};
 
     let mut payload = [0; 100];
     payload[..20].copy_from_slice(&Stamp { stream: 1, sequence: 0, due: 5 }.bytes());

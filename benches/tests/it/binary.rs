@@ -8,24 +8,41 @@ fn tidings_bench(words: &[&str]) -> Output {
 }
 
 #[test]
-fn a_comparison_has_a_column_for_each_broker() {
-    let raw = tempfile::NamedTempFile::new().unwrap();
+fn a_comparison_has_a_column_for_each_broker_and_can_be_written_again() {
     let dir = tempfile::tempdir().unwrap();
+    let folders = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (raw, report, again) = (at("raw"), at("report.html"), at("again.html"));
     let program = env!("CARGO_BIN_EXE_tidings-bench");
-    let peer = format!("--peer=again={program} relay --listen 127.0.0.1:{{port}}");
-    let (raw_path, dir_path) = (raw.path().to_str().unwrap(), dir.path().to_str().unwrap());
-    let work = "--work=pair --pairs 2 --messages 5";
-    let words = ["compare", "--rounds=2", work, &peer, "--raw", raw_path, "--dir", dir_path];
-    let output = tidings_bench(&words);
+    let peer = format!("--peer=again=env AT={{dir}} {program} relay --listen 127.0.0.1:{{port}}");
+    let works = [
+        "--work=pair --pairs 2 --messages 5",
+        "--work=offline --sessions 2 --messages 3 --kill --patience=1",
+    ];
+    let words = ["compare", "--rounds=2", works[0], works[1], &peer, "--peer-note=again=a joke"];
+    let more = ["--only=relay,again", "--raw", &raw, "--report", &report, "--dir"];
+    let dirs = folders.path().to_str().unwrap();
+    let output = tidings_bench(&[&words[..], &more[..], &[dirs]].concat());
     let page = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{page}");
-    let head = page.lines().find(|line| line.starts_with("| work |")).unwrap();
-    assert!(head.starts_with("| work | relay |") && head.ends_with("| again |"), "{page}");
+    assert!(page.contains("| work | relay | again |"), "{page}");
     assert!(page.contains("| pair --pairs 2 --messages 5: traffic |"), "{page}");
-    assert!(!page.contains("failed") && !page.contains("lost, twice"), "{page}");
-    let runs = std::fs::read_to_string(raw.path()).unwrap();
-    assert_eq!(runs.lines().filter(|line| line.contains("\"peer\":\"again\"")).count(), 2);
-    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "folders are left behind");
+    assert!(page.contains("| again | no | 12 | 12 | 0 |"), "relays keep nothing: {page}");
+    assert!(page.contains("| a joke |") && !page.contains("failed"), "{page}");
+    let runs = std::fs::read_to_string(&raw).unwrap();
+    assert_eq!(runs.lines().filter(|line| line.contains("\"peer\":\"again\"")).count(), 4);
+    assert!(std::fs::read_dir(folders.path()).unwrap().next().is_none(), "folders are left behind");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let environments = processes.filter_map(|it| std::fs::read(it.path().join("environ")).ok());
+    let ours = format!("AT={dirs}");
+    let left = environments.filter(|it| String::from_utf8_lossy(it).contains(&ours)).count();
+    assert_eq!(left, 0, "brokers that were started again are left behind");
+
+    let output = tidings_bench(&["compare", "--from", &raw, "--report", &again]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), page);
+    let [report, again] = [report, again].map(|path| std::fs::read_to_string(path).unwrap());
+    assert_eq!(report, again);
+    assert!(report.contains("a joke") && report.contains("survives kill -9"), "{report}");
 }
 
 #[test]
@@ -35,7 +52,11 @@ fn what_cannot_be_done_is_said_in_one_line() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.lines().count() == 1 && said.contains(&free.to_string()), "{said}");
-    for words in [["load", "offline", "--qos=0"], ["load", "pair", "--payload=19"]] {
+    for words in [
+        ["load", "offline", "--qos=0"],
+        ["load", "pair", "--payload=19"],
+        ["compare", "--only=nobody", "--rounds=1"],
+    ] {
         let output = tidings_bench(&words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
     }

@@ -7,10 +7,11 @@ use std::thread;
 
 use clap::Parser;
 use tidings_bench::load;
-use tidings_bench::options::Options;
-use tidings_bench::relay::{Relay, RelayOptions};
-use tidings_bench::report::Report;
-use tidings_bench::verify::Verdict;
+use tidings_bench::load::options::Options;
+use tidings_bench::load::relay::{Relay, RelayOptions};
+use tidings_bench::load::report::Report;
+use tidings_bench::load::verify::Verdict;
+use tidings_broker::listener::{ClientCertificates, Listener, Tls, TlsOptions};
 use tidings_broker::{Builder, Durability};
 use tidings_chat::{Chat, ChatOptions};
 
@@ -59,6 +60,56 @@ fn on_tidings(work: impl FnOnce(SocketAddr)) {
     let broker = builder.start().unwrap();
     work(broker.addresses()[0]);
     broker.stop().unwrap();
+}
+
+#[test]
+fn all_works_go_through_tls() {
+    let data = tempfile::tempdir().unwrap();
+    let [certificate, key, other] =
+        ["cert.pem", "key.pem", "other.pem"].map(|it| data.path().join(it));
+    let own = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|it| (*it).to_owned()).collect();
+        rcgen::generate_simple_self_signed(names).unwrap()
+    };
+    let ours = own(&["127.0.0.1"]);
+    std::fs::write(&certificate, ours.cert.pem()).unwrap();
+    std::fs::write(&key, ours.signing_key.serialize_pem()).unwrap();
+    std::fs::write(&other, own(&["127.0.0.1"]).cert.pem()).unwrap();
+    let trusted = certificate.display().to_string();
+    let client_certificates = ClientCertificates::Off;
+    let tls = Tls::open(TlsOptions { certificate, key, client_certificates }).unwrap();
+    let builder = Builder::new().durability(Durability::Memory).data_dir(data.path().join("data"));
+    let broker = builder.listener(Listener::tcp(any()).with_tls(&tls)).start().unwrap();
+    let address = broker.addresses()[0];
+    for work in
+        ["pair --pairs=2 --messages=200 --payload=30000", "pair --pairs=2 --messages=200 --batch=1"]
+    {
+        let report = run(address, &format!("{work} --tls={trusted}"));
+        all_came(&report, 400, 400);
+        assert!(report.settings.tls);
+    }
+    all_came(&run(address, &format!("idle --connections=20 --seconds=0 --tls={trusted}")), 20, 0);
+    let options = |file: &str| {
+        let words = ["load", "idle", "--connections=1", "--tls", file, "--broker"];
+        Cli::try_parse_from(words.into_iter().chain([address.to_string().as_str()]))
+            .unwrap()
+            .options
+    };
+    let why = load::run(&options(other.to_str().unwrap())).unwrap_err();
+    assert!(why.contains("certificate"), "{why}");
+    let why = load::run(&options("/nowhere")).unwrap_err();
+    assert!(why.contains("--tls /nowhere"), "{why}");
+    broker.stop().unwrap();
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused_at_once() {
+    on_relay(|address| {
+        let words = ["load", "idle", "--connections=2000000000", "--broker"];
+        let words = words.into_iter().map(String::from).chain([address.to_string()]);
+        let why = load::run(&Cli::try_parse_from(words).unwrap().options).unwrap_err();
+        assert!(why.contains("2000000050 descriptors") && why.contains("ulimit -n"), "{why}");
+    });
 }
 
 fn any() -> SocketAddr {
@@ -121,6 +172,9 @@ fn sessions_on_tidings() {
                 all_came(&report, 35, 35);
             }
         }
+        let report = run(address, "offline --sessions=7 --together --messages=5 --pairs=3");
+        assert_eq!(report.phases[1].count, 5, "{}", report.json());
+        all_came(&report, 35, 35);
         for qos in 0..=2 {
             let report = run(address, &format!("storm --sessions=20 --qos={qos}"));
             assert_eq!(names(&report), ["come", "storm", "deliver"]);
@@ -145,9 +199,13 @@ fn chats_with_their_ticks_on_tidings() {
 #[test]
 fn a_broker_that_keeps_no_session_is_found_out() {
     on_relay(|address| {
-        let report = run(address, "offline --sessions=2 --messages=3 --pairs=1 --patience=2");
-        assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
-        assert!(!report.kept_its_word());
+        for more in ["", "--together"] {
+            let command =
+                format!("offline --sessions=2 --messages=3 --pairs=1 --patience=1 {more}");
+            let report = run(address, &command);
+            assert_eq!(report.verdict, Verdict { lost: 6, ..Verdict::default() });
+            assert!(!report.kept_its_word());
+        }
     });
 }
 

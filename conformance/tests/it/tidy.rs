@@ -166,15 +166,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "section7_0",
         ],
     ),
-    (
-        "benches",
-        &[
-            "clock", "wire", "verify", "latency", "template", "process", "meter", "options",
-            "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "html", "relay",
-            "steady", "post", "sessions", "crowd", "chat", "load", "peers", "compare", "world",
-            "work",
-        ],
-    ),
+    ("benches", &["load", "world", "work"]),
     (
         "torture",
         &[
@@ -201,6 +193,13 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "steady",
         ],
     ),
+];
+
+/// The same within the load generator, which is one module of its crate.
+const LOAD: &[&str] = &[
+    "clock", "wire", "verify", "latency", "template", "process", "meter", "stream", "options",
+    "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "bars", "html", "relay",
+    "steady", "post", "sessions", "crowd", "chat", "compare",
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
@@ -338,6 +337,29 @@ fn imports_run_one_way() {
         for rung in ladder {
             assert!(seen.contains(*rung), "{package}: there is no module `{rung}` any more");
         }
+    }
+}
+
+#[test]
+fn imports_of_the_load_generator_run_one_way() {
+    let mut seen = BTreeSet::new();
+    for (path, text) in rust_files() {
+        let Some(path) = path.strip_prefix("benches/src/load/") else { continue };
+        let own = path.split('/').next().unwrap().trim_end_matches(".rs");
+        if own == "mod" {
+            continue;
+        }
+        let rung = |name: &str| {
+            let rung = LOAD.iter().position(|rung| *rung == name);
+            rung.unwrap_or_else(|| panic!("benches/src/load/{path}: `{name}` is not on the ladder"))
+        };
+        seen.insert(own.to_owned());
+        for name in words_after(&code(&text), "crate::load::") {
+            assert!(rung(&name) <= rung(own), "benches/src/load/{path}: `{name}` is up the ladder");
+        }
+    }
+    for rung in LOAD {
+        assert!(seen.contains(*rung), "benches/src/load: there is no module `{rung}` any more");
     }
 }
 

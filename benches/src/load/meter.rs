@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::clock::Clock;
-use crate::latency::{Latencies, Summary};
-use crate::process::{self, Usage};
+use crate::load::clock::Clock;
+use crate::load::latency::{Latencies, Summary};
+use crate::load::process::{self, Usage};
 
 /// How often samples are taken.
 const SAMPLE_EVERY_NS: u64 = 200_000_000;

@@ -105,6 +105,11 @@ fn busy_ns(stat: &str) -> Option<u64> {
     Some(sum? * TICK_NS)
 }
 
+/// How many files a process may have open.
+pub(crate) fn files_max(pid: u32) -> Option<u64> {
+    value(&read(pid, "limits")?, "Max open files")
+}
+
 /// Kills a process, and waits until it has let go of its files and ports.
 pub(crate) fn kill(pid: u32) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("process {pid} cannot be killed: {why}");
@@ -207,6 +212,7 @@ mod tests {
     #[test]
     fn our_own_time_goes_up() {
         let before = Usage::of(std::process::id()).unwrap();
+        assert!(files_max(std::process::id()).is_some_and(|it| it > 0));
         assert!(before.rss_kib.0 > 0 && before.rss_kib.1 >= before.rss_kib.0);
         let mut after = before.clone();
         let thread = *before.threads.keys().next().unwrap();

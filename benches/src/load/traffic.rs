@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::stage::{Counters, Stage};
-use crate::template::{Template, packet_id};
-use crate::verify::{Stamp, Verdict, Verifier};
-use crate::wire::{AckKind, Packet, QoS, Version, put_ack};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::stage::{Counters, Stage};
+use crate::load::template::{Template, packet_id};
+use crate::load::verify::{Stamp, Verdict, Verifier};
+use crate::load::wire::{AckKind, Packet, QoS, Version, put_ack};
 
 /// What is published, and how.
 #[derive(Debug, Clone, Copy)]

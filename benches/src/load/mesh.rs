@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::clock::Clock;
-use crate::wire::{Malformed, PACKET_BYTES_MAX, Packet, Version, decode};
+use crate::load::clock::Clock;
+use crate::load::stream::{Stream, Tls};
+use crate::load::wire::{Malformed, PACKET_BYTES_MAX, Packet, Version, decode};
 
 /// What one read takes at most.
 const SCRATCH_BYTES: usize = 256 << 10;
@@ -126,7 +127,7 @@ impl Outs {
 
 #[derive(Debug)]
 struct Peer {
-    socket: TcpStream,
+    stream: Stream,
     version: Version,
     /// The beginning of a packet that is not whole.
     rest: Vec<u8>,
@@ -199,6 +200,7 @@ impl Mesh {
         at: usize,
         to: SocketAddr,
         from: Option<IpAddr>,
+        tls: Option<&Tls>,
     ) -> io::Result<()> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -211,18 +213,18 @@ impl Mesh {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        self.add(at, socket.into(), true)
+        self.add(at, Stream::new(socket.into(), tls)?, true)
     }
 
-    fn add(&mut self, at: usize, socket: TcpStream, blocked: bool) -> io::Result<()> {
+    fn add(&mut self, at: usize, stream: Stream, blocked: bool) -> io::Result<()> {
         let data = epoll::EventData::new_u64(at as u64);
-        epoll::add(&self.epoll, &socket, data, watched())?;
+        epoll::add(&self.epoll, stream.socket(), data, watched())?;
         if self.peers.len() <= at {
             self.peers.resize_with(at + 1, || None);
             self.outs.outs.resize_with(at + 1, Out::default);
         }
         if let (Some(peer), Some(out)) = (self.peers.get_mut(at), self.outs.outs.get_mut(at)) {
-            *peer = Some(Peer { socket, version: self.version, rest: Vec::new() });
+            *peer = Some(Peer { stream, version: self.version, rest: Vec::new() });
             out.bytes.clear();
             out.cuts.clear();
             (out.sent, out.blocked, out.ending) = (0, blocked, false);
@@ -283,7 +285,7 @@ impl Mesh {
         while let Ok((socket, _)) = listener.accept() {
             let at = self.free.pop().unwrap_or(self.peers.len());
             let set = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
-            if set.is_ok() && self.add(at, socket, false).is_ok() {
+            if set.is_ok() && self.add(at, Stream::plain(socket), false).is_ok() {
                 actor.accepted(at);
             }
         }
@@ -294,7 +296,8 @@ impl Mesh {
         use epoll::EventFlags as It;
         if flags.contains(It::OUT)
             && let Some(out) = self.outs.outs.get_mut(at)
-            && out.blocked
+            && let Some(Some(peer)) = self.peers.get(at)
+            && (out.blocked || peer.stream.wants_flush())
         {
             out.blocked = false;
             self.outs.put(at, |_| ());
@@ -329,14 +332,14 @@ impl Mesh {
                 self.scratch.resize((2 * kept).min(2 * PACKET_BYTES_MAX + SCRATCH_BYTES), 0);
             }
             let (head, free) = self.scratch.split_at_mut(kept);
-            let read = match (&peer.socket).read(free) {
+            let read = match peer.stream.read(free) {
                 Ok(0) => return Err(Gone::Closed),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Gone::Failed(error)),
             };
-            let emptied = read < free.len();
+            let emptied = read < free.len() && peer.stream.short_is_empty();
             head.copy_from_slice(&peer.rest);
             peer.rest.clear();
             let now = self.clock.now();
@@ -359,10 +362,10 @@ impl Mesh {
     pub(crate) fn flush(&mut self, actor: &mut impl Actor) {
         let mut dirty = std::mem::take(&mut self.outs.dirty);
         for at in dirty.drain(..) {
-            let ended = match (self.peers.get(at), self.outs.outs.get_mut(at)) {
+            let ended = match (self.peers.get_mut(at), self.outs.outs.get_mut(at)) {
                 (Some(Some(peer)), Some(out)) => {
                     out.dirty = false;
-                    out.write(&peer.socket)
+                    out.write(&mut peer.stream)
                 }
                 (_, Some(out)) => {
                     // Its connection went while it was being told something.
@@ -386,20 +389,26 @@ impl Mesh {
 
 impl Out {
     /// Writes what it can; whether the connection is to be closed.
-    fn write(&mut self, mut socket: &TcpStream) -> io::Result<bool> {
+    fn write(&mut self, stream: &mut Stream) -> io::Result<bool> {
         while !self.blocked && self.sent < self.bytes.len() {
             while self.cuts.front().is_some_and(|cut| *cut <= self.sent) {
                 self.cuts.pop_front();
             }
             let end = self.cuts.front().copied().unwrap_or(self.bytes.len());
-            match socket.write(self.bytes.get(self.sent..end).unwrap_or_default()) {
+            match stream.write(self.bytes.get(self.sent..end).unwrap_or_default()) {
                 Ok(written) => self.sent += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.sent == self.bytes.len() {
+        if !self.blocked {
+            match stream.flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                flushed => flushed?,
+            }
+        }
+        if self.sent == self.bytes.len() && !self.blocked {
             self.bytes.clear();
             self.cuts.clear();
             self.sent = 0;

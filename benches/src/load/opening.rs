@@ -4,16 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::options::Options;
-use crate::wire::{Connect, Packet, QoS, Version, put_connect, put_subscribe};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::options::Options;
+use crate::load::stream::Tls;
+use crate::load::wire::{Connect, Packet, QoS, Version, put_connect, put_subscribe};
 
 /// How many connections are being opened at a time, where it is not all at once.
 pub(crate) const AT_ONCE: usize = 64;
-/// Connections from one address of this machine: the ports of one are not enough for all.
-const PER_SOURCE: usize = 20_000;
+/// The longest there is, so that nobody has to say PINGREQ; some brokers refuse 0, which is for ever.
+const KEEP_ALIVE_S: u16 = u16::MAX;
+/// Connections from one address of this machine: the ports of one are not enough for all, and when
+/// half of them are taken the system searches long for another.
+const PER_SOURCE: usize = 5_000;
 
 /// Where to, and as whom.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub(crate) struct Door {
     pub(crate) named: bool,
     /// How long nothing may happen.
     pub(crate) patience: Duration,
+    /// See `--tls`.
+    pub(crate) tls: Option<Tls>,
     /// Told apart from other runs by this, in Client Identifiers and topics.
     pub(crate) tag: String,
 }
@@ -45,6 +51,7 @@ impl Door {
             password: options.password.clone(),
             named: false,
             patience: options.patience(),
+            tls: options.tls()?,
             tag: format!("{:x}{:x}", std::process::id(), since.as_millis() & 0xff_ffff),
         })
     }
@@ -62,7 +69,7 @@ impl Door {
         host: u8,
         guest: &Guest,
     ) -> Result<(), String> {
-        mesh.open(at, self.address, self.source(host)).map_err(|error| {
+        mesh.open(at, self.address, self.source(host), self.tls.as_ref()).map_err(|error| {
             format!("connection {at} to {}: {error}{}", self.address, mend(&error))
         })?;
         let own = self.named.then(|| self.user_of(&guest.name));
@@ -70,7 +77,7 @@ impl Door {
             version: self.version,
             clean_start: guest.clean,
             client_id: &format!("b{}{}", self.tag, guest.name),
-            keep_alive: 0,
+            keep_alive: KEEP_ALIVE_S,
             user: own.as_deref().or(self.user.as_deref()),
             password: self.password.as_deref(),
         };

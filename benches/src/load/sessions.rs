@@ -6,17 +6,17 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::meter::{Meter, Phase};
-use crate::opening::{AT_ONCE, Door, Guest, Opening, open_all};
-use crate::options::Options;
-use crate::post::{Both, Post};
-use crate::process;
-use crate::progress::Progress;
-use crate::report::{Report, Settings};
-use crate::wire::{Packet, QoS, put_disconnect};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::meter::{Meter, Phase};
+use crate::load::opening::{AT_ONCE, Door, Guest, Opening, open_all};
+use crate::load::options::Options;
+use crate::load::post::{Both, Post};
+use crate::load::process;
+use crate::load::progress::Progress;
+use crate::load::report::{Report, Settings};
+use crate::load::wire::{Packet, QoS, put_disconnect};
 
 /// Messages for each session, if it is not said.
 const MESSAGES: u64 = 100;
@@ -46,7 +46,8 @@ pub(crate) fn offline(
     }
     let door = Door::of(options)?;
     let mut run = Run::new(options, &door, meter, clock)?;
-    let (sessions, writers) = (options.sessions, options.pairs.min(options.sessions));
+    let (sessions, together) = (options.sessions, options.together);
+    let writers = if together { 1 } else { options.pairs.min(sessions) };
     let mut post = Post::new(options, &door, clock, writers);
     run.subscribe()?;
     run.leave(0..sessions)?;
@@ -58,7 +59,8 @@ pub(crate) fn offline(
     }
     run.fetch(&mut post)?;
     run.forget()?;
-    let clients = format!("{sessions} sessions, {writers} publishers");
+    let topics = if together { " to one topic" } else { "" };
+    let clients = format!("{sessions} sessions{topics}, {writers} publishers");
     Ok(run.report(clients, &post, 0))
 }
 
@@ -80,8 +82,10 @@ pub(crate) fn storm(options: &Options, meter: &mut Meter, clock: Clock) -> Resul
 }
 
 /// Who a session belongs to.
-fn member(door: &Door, qos: QoS, nth: usize) -> Guest {
-    Guest { name: format!("s{nth}"), clean: false, filter: Some((door.topic(nth), qos)) }
+fn member(door: &Door, options: &Options, nth: usize) -> Guest {
+    let topic = if options.together { 0 } else { nth };
+    let filter = Some((door.topic(topic), options.qos));
+    Guest { name: format!("s{nth}"), clean: false, filter }
 }
 
 fn text(error: std::io::Error) -> String {
@@ -107,8 +111,8 @@ impl<'a> Run<'a> {
 
     /// Every session comes for the first time.
     fn subscribe(&mut self) -> Result<(), String> {
-        let (door, qos, sessions) = (self.door, self.options.qos, self.options.sessions);
-        let guest = |nth| member(door, qos, nth);
+        let (door, sessions) = (self.door, self.options.sessions);
+        let guest = |nth| member(door, self.options, nth);
         let mut opening = Opening::new(door, 0..sessions, &guest, self.clock);
         self.meter.begin();
         opening.complete(&mut self.mesh, AT_ONCE)?;
@@ -204,7 +208,7 @@ impl<'a> Run<'a> {
     /// All sessions come, and take what there is for them.
     fn fetch(&mut self, post: &mut Post) -> Result<(), String> {
         let (door, began) = (self.door, Instant::now());
-        let guest = |nth| Guest { filter: None, ..member(door, self.options.qos, nth) };
+        let guest = |nth| Guest { filter: None, ..member(door, self.options, nth) };
         let mut opening = Opening::new(door, 0..self.options.sessions, &guest, self.clock);
         // A broker that has just come back may turn somebody away.
         opening.insists = self.options.restart.is_some();
@@ -232,7 +236,7 @@ impl<'a> Run<'a> {
     /// Everybody connects in the same moment; how often somebody was turned away.
     fn all_at_once(&mut self) -> Result<u64, String> {
         let (door, sessions) = (self.door, self.options.sessions);
-        let guest = |nth| Guest { filter: None, ..member(door, self.options.qos, nth) };
+        let guest = |nth| Guest { filter: None, ..member(door, self.options, nth) };
         let mut opening = Opening::new(door, 0..sessions, &guest, self.clock);
         // So many come from many places: brokers have bounds for what one address may do.
         opening.spread = true;
@@ -252,8 +256,7 @@ impl<'a> Run<'a> {
     fn forget(&mut self) -> Result<(), String> {
         let (door, sessions) = (self.door, self.options.sessions);
         (0..sessions).for_each(|at| self.mesh.close(at));
-        let guest =
-            |nth| Guest { clean: true, filter: None, ..member(door, self.options.qos, nth) };
+        let guest = |nth| Guest { clean: true, filter: None, ..member(door, self.options, nth) };
         open_all(&mut self.mesh, door, 0..sessions, &guest, self.clock)?;
         Ok(())
     }

@@ -7,17 +7,17 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::meter::Meter;
-use crate::opening::{Door, Guest, open_all};
-use crate::options::Options;
-use crate::progress::Progress;
-use crate::report::{Report, Settings};
-use crate::template::packet_id;
-use crate::verify::{STAMP_BYTES, Stamp, Verdict, Verifier};
-use crate::wire::{AckKind, Packet, QoS, Version, put_ack, put_publish};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::meter::Meter;
+use crate::load::opening::{Door, Guest, open_all};
+use crate::load::options::Options;
+use crate::load::progress::Progress;
+use crate::load::report::{Report, Settings};
+use crate::load::template::packet_id;
+use crate::load::verify::{STAMP_BYTES, Stamp, Verdict, Verifier};
+use crate::load::wire::{AckKind, Packet, QoS, Version, put_ack, put_publish};
 
 const TURN: Duration = Duration::from_millis(20);
 /// The sequence number of a stamp as text: the messages of a chat are text.

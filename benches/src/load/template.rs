@@ -1,7 +1,7 @@
 //! A PUBLISH that is made once, and anew for every message by writing two numbers into it.
 
-use crate::verify::{STAMP_BYTES, Stamp};
-use crate::wire::{QoS, Version, put_publish};
+use crate::load::verify::{STAMP_BYTES, Stamp};
+use crate::load::wire::{QoS, Version, put_publish};
 
 /// A PUBLISH that is made anew by writing two numbers into it.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) fn packet_id(sequence: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Packet, decode};
+    use crate::load::wire::{Packet, decode};
 
     #[test]
     fn every_message_has_its_numbers() {

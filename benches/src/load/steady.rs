@@ -5,17 +5,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::Mesh;
-use crate::meter::Meter;
-use crate::opening::{AT_ONCE, Door, Guest, Opening, open_all};
-use crate::options::{Options, Work};
-use crate::progress::Progress;
-use crate::report::{Report, Settings};
-use crate::stage::{Counters, Stage};
-use crate::traffic::{Outcome, Style, Traffic};
-use crate::verify::Verdict;
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::Mesh;
+use crate::load::meter::Meter;
+use crate::load::opening::{AT_ONCE, Door, Guest, Opening, open_all};
+use crate::load::options::{Options, Work};
+use crate::load::progress::Progress;
+use crate::load::report::{Report, Settings};
+use crate::load::stage::{Counters, Stage};
+use crate::load::traffic::{Outcome, Style, Traffic};
+use crate::load::verify::Verdict;
 
 /// How often samples are taken.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);

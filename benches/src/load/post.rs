@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Outs};
-use crate::opening::Door;
-use crate::options::Options;
-use crate::template::{Template, packet_id};
-use crate::verify::{Stamp, Verdict, Verifier};
-use crate::wire::{AckKind, Packet, QoS, put_ack};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Outs};
+use crate::load::opening::Door;
+use crate::load::options::Options;
+use crate::load::template::{Template, packet_id};
+use crate::load::verify::{Stamp, Verdict, Verifier};
+use crate::load::wire::{AckKind, Packet, QoS, put_ack};
 
 /// A publisher, and the sessions that it writes to in turn.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Post {
     writers: Vec<Writer>,
     listed: Vec<usize>,
     verifiers: Vec<Verifier>,
+    /// All sessions hear the topic of the first, and nobody has another.
+    together: bool,
     /// How many messages each session is to get in all.
     each: u64,
     /// When each session began to connect, where its last message is timed.
@@ -56,8 +58,10 @@ impl Post {
         let sessions = options.sessions;
         let template =
             |to| Template::new(door.version, options.qos, &door.topic(to), options.payload);
+        let together = options.together;
+        let topics = if together { 1 } else { sessions };
         let of = |writer| {
-            let numbers = (writer..sessions).step_by(writers);
+            let numbers = (writer..topics).step_by(writers);
             let named = numbers.map(|to| (u32::try_from(to).unwrap_or(u32::MAX), template(to)));
             Writer {
                 sessions: named.collect(),
@@ -73,6 +77,7 @@ impl Post {
             writers: (0..writers).map(of).collect(),
             listed: Vec::new(),
             verifiers: vec![Verifier::default(); sessions],
+            together,
             each: 0,
             began: Vec::new(),
             acknowledged: 0,
@@ -103,7 +108,10 @@ impl Post {
     pub(crate) fn all_sent(&self) -> Result<bool, String> {
         match &self.failed {
             Some(why) => Err(why.clone()),
-            None => Ok(self.acknowledged == self.each * self.verifiers.len() as u64),
+            None => {
+                let topics = if self.together { 1 } else { self.verifiers.len() as u64 };
+                Ok(self.acknowledged == self.each * topics)
+            }
         }
     }
 
@@ -119,7 +127,8 @@ impl Post {
     pub(crate) fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
         self.verifiers.iter().for_each(|it| verdict.add(it.verdict(self.each)));
-        verdict.lost = verdict.lost.saturating_sub(self.refused);
+        let missed = if self.together { self.verifiers.len() as u64 } else { 1 };
+        verdict.lost = verdict.lost.saturating_sub(self.refused * missed);
         verdict
     }
 
@@ -129,10 +138,11 @@ impl Post {
             QoS::AtLeastOnce => outs.put(at, |out| put_ack(out, AckKind::Puback, id)),
             QoS::ExactlyOnce => outs.put(at, |out| put_ack(out, AckKind::Pubrec, id)),
         }
+        let stream = if self.together { 0 } else { at };
         let Some(verifier) = self.verifiers.get_mut(at) else { return };
         self.delivered += 1;
         match Stamp::read(payload) {
-            Some(stamp) if usize::try_from(stamp.stream) == Ok(at) => {
+            Some(stamp) if usize::try_from(stamp.stream) == Ok(stream) => {
                 if verifier.take(stamp.sequence) > 0 && verifier.next() == self.each {
                     self.complete += 1;
                     if let Some(began) = self.began.get(at) {

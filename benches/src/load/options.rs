@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::verify::STAMP_BYTES;
-use crate::wire::{PACKET_BYTES_MAX, QoS, Version};
+use crate::load::stream::Tls;
+use crate::load::verify::STAMP_BYTES;
+use crate::load::wire::{PACKET_BYTES_MAX, QoS, Version};
 
 /// What the clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,6 +110,12 @@ pub struct Options {
     /// Password to log in with
     #[arg(long)]
     pub password: Option<String>,
+    /// Speak TLS with a broker that a certificate of this file (PEM) vouches for
+    #[arg(long, value_name = "FILE")]
+    pub tls: Option<PathBuf>,
+    /// offline: all sessions have one topic in common, as a group's members: each message is for all
+    #[arg(long)]
+    pub together: bool,
     /// offline: a shell command that restarts the broker between storing and fetching, or with --kill
     /// only starts it; BROKER_PID is its process
     #[arg(long, value_name = "COMMAND")]
@@ -152,6 +159,9 @@ impl Options {
         if times.iter().any(|it| !(0.0..=1e6).contains(it)) {
             return Err("times must be between 0 and 1,000,000 seconds".into());
         }
+        if self.together && self.work != Work::Offline {
+            return Err("--together is for the work offline".into());
+        }
         let counts = [self.pairs, self.members, self.sessions, self.connections, self.threads];
         if counts.contains(&0) {
             return Err("counts must be at least 1".into());
@@ -172,6 +182,23 @@ impl Options {
     /// See `--patience`.
     pub fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience)
+    }
+
+    /// How TLS is spoken, where it is.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, String> {
+        let host = self.broker.rsplit_once(':').map_or(self.broker.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.tls.as_deref().map(|file| Tls::new(file, host)).transpose()
+    }
+
+    /// How many connections there are at a time, or a few less.
+    pub(crate) fn clients(&self) -> usize {
+        match self.work {
+            Work::Pair | Work::Chat => 2 * self.pairs,
+            Work::Fanout => self.members,
+            Work::Offline | Work::Storm => self.sessions,
+            Work::Idle | Work::Churn => self.connections,
+        }
     }
 
     /// Where the broker is.

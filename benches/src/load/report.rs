@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::meter::Phase;
-use crate::options::Options;
-use crate::verify::Verdict;
-use crate::wire::QoS;
+use crate::load::meter::Phase;
+use crate::load::options::Options;
+use crate::load::verify::Verdict;
+use crate::load::wire::QoS;
 
 /// All of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +39,8 @@ pub struct Settings {
     pub broker: String,
     /// 3.1.1 or 5.0.
     pub mqtt: &'static str,
+    /// Whether TLS is spoken.
+    pub tls: bool,
     /// Of publishers and subscribers.
     pub qos: u8,
     /// Bytes.
@@ -64,6 +66,7 @@ impl Settings {
             clients,
             broker: options.broker.clone(),
             mqtt: if options.v5 { "5.0" } else { "3.1.1" },
+            tls: options.tls.is_some(),
             qos: options.qos.bits(),
             payload: options.payload,
             window: options.window(),
@@ -133,10 +136,11 @@ impl Report {
         let batch = it.batch.map_or(String::new(), |batch| format!(", {batch} in a write"));
         let _ = writeln!(
             out,
-            "{} {}: MQTT {}, QoS {}, {} bytes, {} in flight{batch}{rate}{}, on {}",
+            "{} {}: MQTT {}{}, QoS {}, {} bytes, {} in flight{batch}{rate}{}, on {}",
             it.work,
             it.clients,
             it.mqtt,
+            if it.tls { " over TLS" } else { "" },
             it.qos,
             it.payload,
             it.window,
@@ -213,6 +217,7 @@ mod tests {
                 clients: String::new(),
                 broker: String::new(),
                 mqtt: "3.1.1",
+                tls: false,
                 qos,
                 payload: 100,
                 window: 1,

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
-use crate::latency::Latencies;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::meter::Meter;
-use crate::opening::{AT_ONCE, Door, Guest, Opening};
-use crate::options::Options;
-use crate::progress::Progress;
-use crate::report::{Report, Settings};
-use crate::template::Template;
-use crate::verify::{Stamp, Verdict};
-use crate::wire::{AckKind, Packet, QoS, put_ack, put_disconnect, put_subscribe};
+use crate::load::clock::Clock;
+use crate::load::latency::Latencies;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::meter::Meter;
+use crate::load::opening::{AT_ONCE, Door, Guest, Opening};
+use crate::load::options::Options;
+use crate::load::progress::Progress;
+use crate::load::report::{Report, Settings};
+use crate::load::template::Template;
+use crate::load::verify::{Stamp, Verdict};
+use crate::load::wire::{AckKind, Packet, QoS, put_ack, put_disconnect, put_subscribe};
 
 const TURN: Duration = Duration::from_millis(20);
 

@@ -37,7 +37,7 @@ const BELOW: f64 = 34.0;
 const RIGHT: f64 = 18.0;
 
 /// The next 1, 2 or 5 times a power of ten; of nothing 1.
-fn round_up(value: f64) -> f64 {
+pub(crate) fn round_up(value: f64) -> f64 {
     if !(value > 0.0 && value.is_finite()) {
         return 1.0;
     }

@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use crate::meter::Phase;
-use crate::plot::{Across, Line, Plot, short};
-use crate::report::Report;
+use crate::load::meter::Phase;
+use crate::load::plot::{Across, Line, Plot, short};
+use crate::load::report::Report;
 
 const STYLE: &str = include_str!("report.css");
 
-fn escape(text: &str) -> String {
+/// As text of a page.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -17,10 +18,11 @@ pub fn page(report: &Report, command: &str) -> String {
     let it = &report.settings;
     let title = format!("{} {} on {}", it.work, it.clients, it.broker);
     let mut body = format!(
-        "<header><h1>{}</h1><p>MQTT {}, QoS {}, {} bytes, {} in flight{}{}. tidings-bench {}.</p>\
+        "<header><h1>{}</h1><p>MQTT {}{}, QoS {}, {} bytes, {} in flight{}{}. tidings-bench {}.</p>\
          <pre>{}</pre></header>\n",
         escape(&title),
         it.mqtt,
+        if it.tls { " over TLS" } else { "" },
         it.qos,
         it.payload,
         it.window,
@@ -41,12 +43,17 @@ pub fn page(report: &Report, command: &str) -> String {
     for phase in &report.phases {
         body += &section(phase);
     }
+    document(&title, &body)
+}
+
+/// A page with our colours around what it says.
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" \
          content=\"light dark\"><title>{}</title><style>{STYLE}</style></head>\n<body><main>{body}\
          </main></body></html>\n",
-        escape(&title)
+        escape(title)
     )
 }
 
@@ -105,7 +112,7 @@ fn section(phase: &Phase) -> String {
 }
 
 fn plots(phase: &Phase) -> Vec<Plot> {
-    let line = |name, value: fn(&crate::meter::Point) -> f64| Line {
+    let line = |name, value: fn(&crate::load::meter::Point) -> f64| Line {
         name,
         points: phase.points.iter().map(|it| (it.second, value(it))).collect(),
     };

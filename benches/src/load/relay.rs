@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::clock::Clock;
-use crate::mesh::{Actor, Gone, Mesh, Outs};
-use crate::template::packet_id;
-use crate::wire::{
+use crate::load::clock::Clock;
+use crate::load::mesh::{Actor, Gone, Mesh, Outs};
+use crate::load::template::packet_id;
+use crate::load::wire::{
     AckKind, Packet, QoS, Version, put_ack, put_connack, put_pingresp, put_publish, put_suback,
 };
 
