@@ -85,7 +85,7 @@ impl Strangers {
         let number = self.last.get() + 1;
         self.last.set(number);
         let (strangers, go) = (Rc::clone(self), Rc::default());
-        Stranger { strangers, number, go, address: Cell::default() }
+        Stranger { strangers, number, go, address: Cell::default(), was_short: Cell::default() }
     }
 
     fn ask(&self, address: IpAddr) -> Answer {
@@ -139,6 +139,8 @@ pub(super) struct Stranger {
     go: Rc<Go>,
     /// Set once it has a place.
     address: Cell<Option<IpAddr>>,
+    /// It was told that places are short.
+    was_short: Cell<bool>,
 }
 
 impl Stranger {
@@ -156,6 +158,15 @@ impl Stranger {
             strangers.lobby.set(strangers.lobby.get() - 1);
         }
         answer
+    }
+
+    pub(super) fn has_a_place(&self) -> bool {
+        self.address.get().is_some()
+    }
+
+    /// Whether it is told for the first time that places are short.
+    pub(super) fn is_short_first(&self) -> bool {
+        !self.was_short.replace(true)
     }
 
     /// Returns when it has to go for another.

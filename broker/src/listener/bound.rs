@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use rustix::net::sockopt::set_tcp_nodelay;
+
 use super::tls::Within;
 use super::unix::SocketFile;
 use super::websocket::WebSocket;
@@ -27,6 +29,8 @@ impl Bound {
             Place::Tcp(address) => {
                 let socket = std::net::TcpListener::bind(*address)?;
                 socket.set_nonblocking(true)?;
+                // What is accepted there has it from the listener.
+                let _no_delay_is_only_faster = set_tcp_nodelay(&socket, true);
                 rustix::net::listen(&socket, BACKLOG)?;
                 *address = socket.local_addr()?;
                 BoundSocket::Tcp(socket)
@@ -84,7 +88,6 @@ impl Ready {
         match &self.socket {
             ReadySocket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                let _no_delay_is_only_faster = stream.set_nodelay(true);
                 Ok((stream.into(), address))
             }
             ReadySocket::Unix(listener, _) => {
@@ -97,6 +100,12 @@ impl Ready {
     /// Whether a proxy is to say who is at the other end.
     pub(crate) fn is_behind_proxy(&self) -> bool {
         self.listener.proxies.is_some()
+    }
+
+    /// Whether connections come through no layer at all.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Listener { proxies, tls, websocket, .. } = &self.listener;
+        proxies.is_none() && tls.is_none() && websocket.is_none()
     }
 
     /// Who is at the other end, as the proxy at `address` says.
