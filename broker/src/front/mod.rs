@@ -33,19 +33,21 @@ use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, guard, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
-use crate::mail::{Introduced, Login, Mail, Post};
+use crate::mail::{Introduced, Login, Post};
 use crate::metrics::Metrics;
 use crate::visitors::{Visitor, Visitors};
 
 mod answers;
 mod arrivals;
 mod gate;
+mod handover;
 mod refusals;
 mod strangers;
 
 use answers::{answer, goodbye, refusal, refuse_malformed};
 use arrivals::Arrivals;
 use gate::{Seat, TooMany};
+use handover::Handover;
 use refusals::Refusals;
 use strangers::{Stranger, Strangers};
 
@@ -121,11 +123,14 @@ impl Front {
             arrivals: Arrivals::new(limits, now).into(),
             visitors: Arc::default(),
             refusals: RefCell::default(),
+            handover: Handover::default(),
             front: self,
             stage: stage.clone(),
             told: Cell::default(),
         });
         desk.spawn(Rc::clone(&desk).welcome(guests));
+        let shared = Rc::clone(&desk);
+        desk.spawn(async move { shared.handover.run(&shared.front.posts).await });
         for listener in listeners {
             match listener.attach() {
                 Ok(listener) => {
@@ -147,6 +152,7 @@ struct Desk {
     arrivals: RefCell<Arrivals>,
     visitors: Arc<Visitors>,
     refusals: RefCell<Refusals>,
+    handover: Handover,
     stage: watch::Receiver<Stage>,
     /// When the log was last told that descriptors are short.
     told: Cell<Option<Instant>>,
@@ -360,14 +366,13 @@ impl Desk {
             }
             Ok(login) => {
                 let shard = session_slot(&login.user, &login.client_id).shard(self.front.shards);
-                let Some(post) = self.front.posts.get(usize::from(shard.0)) else { return };
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
                 bytes.truncate(used);
                 bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login, from };
-                post.send(Mail::Connection(Box::new(introduced)));
+                self.handover.push(usize::from(shard.0), introduced, &self.front.posts);
             }
         }
     }

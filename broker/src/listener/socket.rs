@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -18,6 +19,8 @@ pub(crate) struct Socket {
     state: State,
     /// See [`Socket::read_directly`].
     direct: bool,
+    /// Given to a runtime that has not looked at it: whether it takes bytes is known to the system only.
+    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,7 @@ impl Socket {
             State::DetachedUnix(stream) => State::Unix(UnixStream::from_std(stream)?),
             other => other,
         };
+        self.fresh = true;
         Ok(())
     }
 
@@ -79,17 +83,35 @@ impl Socket {
         buf.advance(read);
         Ok(())
     }
+
+    /// Writes the first bytes on a runtime, without waiting for it to look; `None`: it has, or the
+    /// socket takes nothing.
+    fn write_fresh(&mut self, buf: &[u8]) -> Option<io::Result<usize>> {
+        if !std::mem::take(&mut self.fresh) {
+            return None;
+        }
+        let flags = SendFlags::NOSIGNAL;
+        let written = match &self.state {
+            State::Tcp(stream) => retry_on_intr(|| send(stream, buf, flags)),
+            State::Unix(stream) => retry_on_intr(|| send(stream, buf, flags)),
+            _ => return None,
+        };
+        match written {
+            Err(Errno::AGAIN) => None,
+            written => Some(written.map_err(io::Error::from)),
+        }
+    }
 }
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self { state: State::Tcp(stream), direct: false }
+        Self { state: State::Tcp(stream), direct: false, fresh: false }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self { state: State::Unix(stream), direct: false }
+        Self { state: State::Unix(stream), direct: false, fresh: false }
     }
 }
 
@@ -125,6 +147,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.write_fresh(buf) {
+            return Poll::Ready(written);
+        }
         match &mut self.state {
             State::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             State::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
