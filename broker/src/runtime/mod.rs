@@ -67,7 +67,8 @@ pub(crate) struct Runtime {
     shard: Shard,
     store: ShardStore,
     out: Outbox,
-    connections: HashMap<ConnectionId, Connection>,
+    /// Boxed, as the shard's sessions are.
+    connections: HashMap<ConnectionId, Box<Connection>>,
     /// The connections that were authenticated by a method, and may be again.
     methods: HashMap<ConnectionId, ByMethod>,
     last_connection: u64,

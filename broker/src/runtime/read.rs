@@ -33,7 +33,7 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        let mut connection = Connection::new(stream, version, input, from);
+        let mut connection = Box::new(Connection::new(stream, version, input, from));
         // Who takes its session over gets a place beside the older connection, which goes.
         let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
         let max = self.limits.connections_max;
