@@ -104,6 +104,9 @@ impl Runtime {
                 if connection.is_unsent() {
                     return Poll::Pending;
                 }
+                if connection.ends_at_once {
+                    return Poll::Ready(self.forget(id));
+                }
                 if connection.poll_shutdown(cx).is_pending() {
                     return Poll::Pending;
                 }
@@ -197,9 +200,11 @@ impl Runtime {
 
     /// `more`: there may be whole packets in it.
     fn keep_rest(&mut self, id: ConnectionId, rest: Vec<u8>, more: bool) {
-        if let Some(connection) = self.connections.get_mut(&id)
-            && connection.phase == Phase::Open
-        {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        // Who says more behind DISCONNECT may not be done: to close a socket with unread bytes takes
+        // back what was written last.
+        connection.ends_at_once &= rest.is_empty();
+        if connection.phase == Phase::Open {
             connection.waits_for_more = !more;
             // Idle connections hold no memory.
             connection.input = if rest.is_empty() { Vec::new() } else { rest };
