@@ -35,6 +35,14 @@ impl Desk {
         while self.strangers.lobby_is_full() {
             sleep(PAUSE_WHEN_FULL).await;
         }
+        if self.strangers.may_not_come_at_once() {
+            for _ in 0..ASKED_MAX {
+                sleep(PAUSE_WHEN_FULL / ASKED_MAX).await;
+                if !self.strangers.are_many() {
+                    break;
+                }
+            }
+        }
         loop {
             let now = self.front.clock.now();
             let wait = self.arrivals.borrow_mut().wait(now);
