@@ -186,3 +186,28 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use rustix::net::sockopt::tcp_nodelay;
+
+    use super::*;
+    use crate::listener::Listener;
+
+    #[tokio::test]
+    async fn what_is_accepted_does_not_delay_and_is_written_before_its_runtime_has_looked() {
+        let bound = Listener::tcp("127.0.0.1:0".parse().unwrap()).bind().unwrap();
+        let address = bound.endpoint().address().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (mut socket, _) = bound.attach().unwrap().accept().await.unwrap();
+        let State::Tcp(stream) = &socket.state else { panic!("{socket:?}") };
+        assert!(tcp_nodelay(stream).unwrap());
+        socket.detach().unwrap();
+        socket.attach().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut socket).poll_write(&mut cx, b"first").is_ready());
+        assert!(Pin::new(&mut socket).poll_write(&mut cx, b"second").is_pending());
+    }
+}

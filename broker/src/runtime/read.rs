@@ -281,9 +281,13 @@ impl Runtime {
                 Ok(Some((packet, length))) => {
                     used += length;
                     publishes += u64::from(matches!(packet, Packet::Publish(_)));
+                    let is_last = matches!(packet, Packet::Disconnect(_));
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
                     packets += 1;
+                    if is_last {
+                        break;
+                    }
                     if publishes >= publishes_max {
                         more = true;
                         break;
