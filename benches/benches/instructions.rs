@@ -19,15 +19,15 @@ use tidings_core::codec::QoS;
 
 /// Name, of how many messages, deliveries or topics, and instructions for each, at most.
 const LIMITS: [(&str, u64, u64); 9] = [
-    ("pair-qos0", BATCH as u64, 4_350),
-    ("pair-qos1", BATCH as u64, 9_320),
-    ("pair-qos2", BATCH as u64, 15_820),
-    ("pair-qos1-persistent", BATCH as u64, 14_530),
-    ("fan-out-1000", 1_000, 4_040),
-    ("offline", BATCH as u64, 9_010),
-    ("chat-direct", BATCH as u64, 26_410),
-    ("topics-1000", 1_000, 680),
-    ("topics-100000", 1_000, 680),
+    ("pair-qos0", BATCH as u64, 3_960),
+    ("pair-qos1", BATCH as u64, 7_560),
+    ("pair-qos2", BATCH as u64, 14_110),
+    ("pair-qos1-persistent", BATCH as u64, 13_720),
+    ("fan-out-1000", 1_000, 2_920),
+    ("offline", BATCH as u64, 8_730),
+    ("chat-direct", BATCH as u64, 25_570),
+    ("topics-1000", 1_000, 640),
+    ("topics-100000", 1_000, 640),
 ];
 
 /// Set for the process that callgrind watches: which work.

@@ -5,11 +5,12 @@
 
 use super::rows;
 use super::sending::QueueBounds;
-use super::window::{InFlight, Queued, State};
+use super::window::{InFlight, NotDue, Queued, State};
 use super::{Cx, Session};
 use crate::codec::{Ack, Packet, PacketId, Properties, PublishParts, QoS, ReasonCode};
-use crate::hook::Refused;
+use crate::hook::{Refused, Tag};
 use crate::limits::{Limits, QUEUE_IN_MEMORY_MAX};
+use crate::message::MessageId;
 use crate::metric::Metric;
 use crate::output::Output;
 use crate::peer::Standing;
@@ -21,8 +22,18 @@ use crate::time::Time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offered {
     Taken,
+    /// It was sent at once, and nothing else has changed: no need to pump.
+    Sent,
     /// It was dropped: QoS 0 to a slow reader.
     Dropped,
+}
+
+/// A message that the Client has acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) message: MessageId,
+    /// The service that delivered it, and the service's mark.
+    pub(crate) tag: Option<(u8, Tag)>,
 }
 
 /// What is needed for the session to go on after [`Session::pump`].
@@ -37,7 +48,8 @@ pub(crate) struct Pumped {
 }
 
 impl Session {
-    /// Takes a message for the Client. Follow it by [`Session::pump`].
+    /// Takes a message for the Client. Unless it says [`Offered::Sent`], follow it by
+    /// [`Session::pump`].
     pub(crate) fn offer(&mut self, queued: Queued, cx: &mut Cx<'_>) -> Offered {
         if queued.qos == QoS::AtMostOnce {
             // Much at once is no slow reader: the shell has not had its turn to write. And retained
@@ -71,8 +83,31 @@ impl Session {
             sending.stored_last = queued.number;
             sending.loaded_last = queued.number;
         }
-        sending.push(queued);
+        if self.goes_at_once(&queued, cx) {
+            self.send_new(queued, cx);
+            return Offered::Sent;
+        }
+        self.sending.push(queued);
         Offered::Taken
+    }
+
+    /// Whether nothing has to go before a message of QoS 1 or 2, nothing keeps it back, and nothing
+    /// has to be done besides. It has its permit then.
+    fn goes_at_once(&mut self, queued: &Queued, cx: &Cx<'_>) -> bool {
+        let kept_first = queued.qos == QoS::ExactlyOnce && self.is_persistent();
+        self.sending.is_at_rest()
+            && self.opening.is_none()
+            && !self.link.is_held_back()
+            && !self.receiving.awaits_suback()
+            && !kept_first
+            && cx.ledger.is_stored(queued.ready)
+            && !queued.message.is_expired(cx.now)
+            && self.link.quota.try_take()
+    }
+
+    /// Whether there is nothing to send and nothing to answer: to go on with it changes nothing.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.sending.is_at_rest() && self.opening.is_none() && !self.receiving.is_answering()
     }
 
     /// Counts a QoS 0 message that is not sent.
@@ -146,7 +181,8 @@ impl Session {
             if !self.link.quota.try_take() {
                 break;
             }
-            pumped.wait = !self.send_front(cx);
+            let Some(queued) = self.sending.pop() else { break };
+            pumped.wait = !self.send_new(queued, cx);
         }
         let sending = &mut self.sending;
         if sending.queue.is_empty() && sending.is_behind() && sending.reading.is_none() {
@@ -203,9 +239,8 @@ impl Session {
         waits
     }
 
-    /// Moves the front of the queue into the window and sends it; `false` if that has to wait.
-    fn send_front(&mut self, cx: &mut Cx<'_>) -> bool {
-        let Some(queued) = self.sending.pop() else { return true };
+    /// Puts a message that has its permit into the window and sends it; `false` if that has to wait.
+    fn send_new(&mut self, queued: Queued, cx: &mut Cx<'_>) -> bool {
         let window = &self.sending.window;
         let Some(packet_id) = self.sending.ids.next(|id| window.is_in_use(id)) else {
             // The window is smaller than the space of identifiers, so one is always free.
@@ -298,23 +333,23 @@ impl Session {
         cx.out.send(self.link.connection, self.link.version, &Packet::Pubrel(ack));
     }
 
-    /// An acknowledgement that ends the delivery of a message of this QoS in this state. Returns
-    /// the message; `None` for an identifier that is not in use.
+    /// An acknowledgement that ends the delivery of a message of this QoS in this state. `None` for an
+    /// identifier that is not in use.
     pub(crate) fn finish(
         &mut self,
         packet_id: PacketId,
         qos: QoS,
         state: State,
         cx: &mut Cx<'_>,
-    ) -> Result<Option<Queued>, ProtocolError> {
-        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(None) };
-        if entry.queued.qos != qos || entry.state != state || !entry.sent {
-            return Err(ProtocolError::OutOfTurn(packet_id));
-        }
-        let Some(entry) = self.sending.window.remove(packet_id) else { return Ok(None) };
+    ) -> Result<Option<Done>, ProtocolError> {
+        let Some(finished) = self.sending.window.finish(packet_id, qos, state) else {
+            return Ok(None);
+        };
+        let entry = finished.map_err(|NotDue| ProtocolError::OutOfTurn(packet_id))?;
         self.give_back(&entry);
         self.forget(&entry.queued, entry.in_store.then_some(packet_id), cx);
-        Ok(Some(entry.queued))
+        let Queued { message, tag, .. } = entry.queued;
+        Ok(Some(Done { message: message.id, tag }))
     }
 
     /// PUBREC: the Client has the message; PUBREL follows, once a crash cannot undo that. Whether
@@ -357,13 +392,13 @@ impl Session {
 
     /// Deletes the rows of a message that is done with; the store may take its time.
     fn forget(&mut self, queued: &Queued, in_flight: Option<PacketId>, cx: &mut Cx<'_>) {
+        if queued.key.is_none() && in_flight.is_none() {
+            return;
+        }
         self.sending.note_row_gone(queued, cx.counters);
         let row = queued.key.clone().map(|key| Op::Forget { key });
         let id = in_flight.map(|id| rows::in_flight_gone(self.slot, self.id, id));
-        let ops: Vec<Op> = row.into_iter().chain(id).collect();
-        if !ops.is_empty() {
-            cx.ledger.append(ops, false, cx.out);
-        }
+        cx.ledger.append(row.into_iter().chain(id).collect(), false, cx.out);
     }
 
     /// A new connection has the session: what is in flight is to be sent again. [MQTT-4.4.0-1]

@@ -21,11 +21,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use deliver::{Offered, Pumped};
+pub(crate) use deliver::{Done, Offered, Pumped};
 pub(crate) use receive::Received;
 pub(crate) use receiving::{Note, Receiving, ReplyKind, worse};
 pub(crate) use replays::{Replay, Replays};
-pub(crate) use sending::{QueueBounds, Sending};
+pub(crate) use sending::{AllQueueBounds, QueueBounds, Sending};
 pub(crate) use takeovers::Takeovers;
 pub(crate) use window::{InFlight, Queued, State};
 
@@ -115,6 +115,12 @@ impl Session {
     /// The same, to be kept while the session changes.
     pub(crate) fn who(&self) -> Who {
         Who::new(&self.user, &self.client_id, self.link.version)
+    }
+
+    /// Whether somebody looks at what it does: retained messages that come in turn, or the owners of
+    /// its groups.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.told.is_some() || !self.sending.replays.is_empty()
     }
 
     /// Whether it outlives its connection.

@@ -141,6 +141,13 @@ impl Session {
         false
     }
 
+    /// Answers a PUBLISH of QoS 1 for which nothing has to be waited.
+    pub(crate) fn send_puback(&mut self, packet_id: PacketId, reason: ReasonCode, cx: &mut Cx<'_>) {
+        self.receiving.unacknowledged = self.receiving.unacknowledged.saturating_sub(1);
+        let ack = Ack { packet_id, reason, properties: Properties::default() };
+        cx.out.send(self.link.connection, self.link.version, &Packet::Puback(ack));
+    }
+
     fn send_reply(&mut self, reply: Reply, cx: &mut Cx<'_>) {
         let Reply { kind, packet_id, reason, properties, silent, own, .. } = reply;
         // [MQTT-3.4.2-2], [MQTT-3.4.2-3]

@@ -37,6 +37,10 @@ impl Replay {
 pub(crate) struct Replays(VecDeque<Replay>);
 
 impl Replays {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The next one.
     pub(crate) fn first(&self) -> Option<&Replay> {
         self.0.front()

@@ -90,6 +90,15 @@ impl Sending {
         self.unread || self.stored_last > self.loaded_last
     }
 
+    /// Whether nothing waits to be sent, or to be read from the store, or for room.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.queue.is_empty()
+            && self.held.is_empty()
+            && !self.window.has_unsent()
+            && !self.is_behind()
+            && !self.service_waits
+    }
+
     pub(super) fn push(&mut self, queued: Queued) {
         self.queue_bytes += queued.message.size();
         self.queue.push_back(queued);
@@ -249,6 +258,26 @@ impl Sending {
 pub(crate) struct QueueBounds {
     messages: (usize, Metric),
     bytes: (usize, Metric),
+}
+
+/// The bounds of sessions that outlive their connection, and of those that do not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AllQueueBounds {
+    persistent: QueueBounds,
+    in_memory: QueueBounds,
+}
+
+impl AllQueueBounds {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            persistent: QueueBounds::new(limits, true),
+            in_memory: QueueBounds::new(limits, false),
+        }
+    }
+
+    pub(crate) fn of(&self, is_persistent: bool) -> &QueueBounds {
+        if is_persistent { &self.persistent } else { &self.in_memory }
+    }
 }
 
 impl QueueBounds {

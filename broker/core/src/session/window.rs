@@ -63,6 +63,10 @@ impl InFlight {
     }
 }
 
+/// An acknowledgement is not due for this entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotDue;
+
 /// What the Client has to say next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -76,6 +80,9 @@ pub(crate) enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     entries: VecDeque<InFlight>,
+    /// The Packet Identifiers of `entries`, close together: each is looked for among all of them when
+    /// it is given and when it is acknowledged.
+    ids: VecDeque<PacketId>,
     unsent: usize,
 }
 
@@ -89,11 +96,20 @@ impl Window {
     }
 
     pub(crate) fn is_in_use(&self, id: PacketId) -> bool {
-        self.entries.iter().any(|entry| entry.packet_id == id)
+        self.ids.contains(&id)
+    }
+
+    /// Where an identifier is. Acknowledgements come in order, so it is the first as a rule.
+    fn index(&self, id: PacketId) -> Option<usize> {
+        if self.ids.front() == Some(&id) {
+            return Some(0);
+        }
+        self.ids.iter().position(|it| *it == id)
     }
 
     pub(crate) fn push(&mut self, entry: InFlight) {
         self.unsent += usize::from(!entry.sent);
+        self.ids.push_back(entry.packet_id);
         self.entries.push_back(entry);
     }
 
@@ -109,22 +125,21 @@ impl Window {
 
     /// Notes that an entry was sent on this connection.
     pub(crate) fn note_sent(&mut self, id: PacketId) {
-        let unsent = |entry: &&mut InFlight| entry.packet_id == id && !entry.sent;
-        if let Some(entry) = self.entries.iter_mut().find(unsent) {
+        let entry = self.index(id).and_then(|index| self.entries.get_mut(index));
+        if let Some(entry) = entry.filter(|entry| !entry.sent) {
             entry.sent = true;
             self.unsent -= 1;
         }
     }
 
-    /// The entry of this Packet Identifier. Acknowledgements come in order, so it is the first as
-    /// a rule.
+    /// The entry of this Packet Identifier.
     pub(crate) fn get(&self, id: PacketId) -> Option<&InFlight> {
-        self.entries.iter().find(|entry| entry.packet_id == id)
+        self.entries.get(self.index(id)?)
     }
 
     /// Moves an entry on to PUBREL, which must not be sent before `after` is stored.
     pub(crate) fn release(&mut self, id: PacketId, after: Position) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.packet_id == id) {
+        if let Some(entry) = self.index(id).and_then(|index| self.entries.get_mut(index)) {
             entry.state = State::Pubrel;
             entry.after = after;
             self.unsent += usize::from(entry.sent);
@@ -133,8 +148,34 @@ impl Window {
     }
 
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<InFlight> {
-        let index = self.entries.iter().position(|entry| entry.packet_id == id)?;
-        let entry = self.entries.remove(index)?;
+        self.remove_at(self.index(id)?)
+    }
+
+    /// Takes the entry of this Packet Identifier out if it was sent and is in this state with this QoS;
+    /// `Err` if it is not. `None`: there is no such entry.
+    pub(crate) fn finish(
+        &mut self,
+        id: PacketId,
+        qos: QoS,
+        state: State,
+    ) -> Option<Result<InFlight, NotDue>> {
+        let index = self.index(id)?;
+        let entry = self.entries.get(index)?;
+        if entry.queued.qos != qos || entry.state != state || !entry.sent {
+            return Some(Err(NotDue));
+        }
+        self.remove_at(index).map(Ok)
+    }
+
+    fn remove_at(&mut self, index: usize) -> Option<InFlight> {
+        // Acknowledgements come in order as a rule: nothing is moved then.
+        let entry = if index == 0 {
+            self.ids.pop_front();
+            self.entries.pop_front()?
+        } else {
+            self.ids.remove(index);
+            self.entries.remove(index)?
+        };
         self.unsent -= usize::from(!entry.sent);
         Some(entry)
     }
@@ -151,6 +192,7 @@ impl Window {
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = InFlight> {
         self.unsent = 0;
+        self.ids.clear();
         self.entries.drain(..)
     }
 }

@@ -43,7 +43,7 @@ use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
-use crate::session::{Cx, Pumped, Session, rows};
+use crate::session::{AllQueueBounds, Cx, Pumped, Session, rows};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicNames};
@@ -51,6 +51,7 @@ use load::{ReadFor, Sweep};
 use marks::Marks;
 use recover::Offline;
 use replay::Asked;
+use route::Place;
 use service::{Services, ToService};
 use shared::Relay;
 use timers::Timers;
@@ -62,6 +63,8 @@ pub struct Shard {
     id: ShardId,
     shards: u16,
     limits: Arc<crate::limits::Limits>,
+    /// What follows from `limits`, for every message.
+    bounds: AllQueueBounds,
     hooks: Hooks,
     ledger: Ledger,
     /// Boxed: a map has room for more than there is, and moves all of it when it grows.
@@ -105,6 +108,7 @@ pub struct Shard {
     next_read: u64,
     lives: u64,
     copies: Vec<Copy>,
+    places: Vec<Place>,
     /// Members of groups: chosen for the message at hand, and of those the other shards'.
     chosen: Vec<Chosen>,
     hands: Vec<Chosen>,
@@ -147,6 +151,7 @@ impl Shard {
         Self {
             id,
             shards,
+            bounds: AllQueueBounds::new(&limits),
             limits,
             hooks,
             ledger: Ledger::new(id),
@@ -177,6 +182,7 @@ impl Shard {
             next_read: 0,
             lives: 0,
             copies: Vec::new(),
+            places: Vec::new(),
             chosen: Vec::new(),
             hands: Vec::new(),
             interested: Vec::new(),
@@ -296,13 +302,26 @@ impl Shard {
         if !self.finish_open(id, now, out) {
             return;
         }
-        let pumped = self.with(id, now, out, |session, cx| {
+        self.drive(id, now, out, |session, cx| {
             let wait = session.release(cx);
             let mut pumped = session.pump(cx);
             pumped.wait |= wait;
             pumped
         });
-        if let Some(pumped) = pumped {
+    }
+
+    /// Has a session go on, and arranges for what it needs to.
+    fn drive(
+        &mut self,
+        id: SessionId,
+        now: Time,
+        out: &mut Outbox,
+        go_on: impl FnOnce(&mut Session, &mut Cx<'_>) -> Pumped,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut cx = Cx { now, out, ledger: &mut self.ledger, counters: &self.counters };
+        let pumped = go_on(session, &mut cx);
+        if pumped != Pumped::default() || session.is_followed() {
             self.after(id, pumped, out);
         }
     }

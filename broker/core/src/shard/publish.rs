@@ -236,8 +236,11 @@ impl Shard {
         };
         let mut routed = self.place(message, ops, keep, out);
         let ready = ready.max(routed.ready);
-        let waiter = publish.packet_id.and_then(|packet_id| {
-            let session = self.sessions.get_mut(&id)?;
+        let own = routed.is_for(id);
+        let mut waiter = None;
+        let answers_at_once = waits == 0 && self.answers_at_once(id, publish, ready);
+        if let Some(packet_id) = publish.packet_id.filter(|_| !answers_at_once) {
+            let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
             let noted = origin.is_some() && waits > 0;
             if noted && spread {
                 session.receiving.note_elsewhere(packet_id);
@@ -250,13 +253,21 @@ impl Shard {
             if !routed.matched && !again {
                 session.receiving.set_reason(serial, ReasonCode::NoMatchingSubscribers);
             }
-            Some(if noted { Waiter::Noted(id, serial) } else { Waiter::Answer(id, serial) })
-        });
-        // The answer goes before the deliveries: a Client that hears itself expects it first.
-        self.release(id, now, out);
-        self.hold_own(message, &mut routed, waiter);
-        let only = others.len() + hands == 1 && !routed.matched;
+            waiter =
+                Some(if noted { Waiter::Noted(id, serial) } else { Waiter::Answer(id, serial) });
+        }
+        // The message is on its way before its publisher hears that it is: who waits for it waits
+        // longer than who has sent it. A Client that hears itself expects the answer first.
+        let matched = routed.matched;
+        if own {
+            self.answer(id, publish, answers_at_once, matched, now, out);
+            self.hold_own(message, &mut routed, waiter);
+        }
         self.hand_out(message, routed, now, out);
+        if !own {
+            self.answer(id, publish, answers_at_once, matched, now, out);
+        }
+        let only = others.len() + hands == 1 && !matched;
         // First: who gets the message must not find an older one retained afterwards.
         if remote_retain {
             let token = waiter.map(|waiter| self.token(waiter));
@@ -274,6 +285,34 @@ impl Shard {
         }
         self.interested = others;
         Ok(())
+    }
+
+    /// Whether a PUBLISH of QoS 1, safe at `ready`, may be answered without waiting for anything.
+    fn answers_at_once(&self, id: SessionId, publish: &Publish<'_>, ready: Position) -> bool {
+        publish.qos == QoS::AtLeastOnce
+            && self.ledger.is_stored(ready)
+            && self.sessions.get(&id).is_some_and(|it| !it.receiving.is_answering())
+    }
+
+    /// Sends the answer to a PUBLISH `at_once`, or whatever answers are due.
+    fn answer(
+        &mut self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        at_once: bool,
+        matched: bool,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        match publish.packet_id {
+            None => {}
+            Some(packet_id) if at_once => {
+                let reason =
+                    if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+                self.with(id, now, out, |session, cx| session.send_puback(packet_id, reason, cx));
+            }
+            Some(_) => self.release(id, now, out),
+        }
     }
 
     /// What is to be remembered of a QoS 2 PUBLISH, for it may come again behind a crash.

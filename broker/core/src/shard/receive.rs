@@ -8,7 +8,7 @@ use crate::codec::{Ack, Packet, QoS, ReasonCode};
 use crate::hook::{Event, SessionId};
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::protocol_error::ProtocolError;
-use crate::session::State;
+use crate::session::{Done, State};
 use crate::time::Time;
 
 impl Shard {
@@ -87,10 +87,15 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        let done =
-            self.with(id, now, out, |session, cx| session.finish(ack.packet_id, qos, state, cx));
-        self.acknowledged(id, done.transpose()?.flatten(), reason, now, out);
-        self.advance(id, now, out);
+        let done = self.with(id, now, out, |session, cx| {
+            let done = session.finish(ack.packet_id, qos, state, cx)?;
+            Ok((done, session.is_at_rest() && !session.is_followed()))
+        });
+        let Some((done, at_rest)) = done.transpose()? else { return Ok(()) };
+        self.acknowledged(id, done, reason, now, out);
+        if !at_rest {
+            self.advance(id, now, out);
+        }
         Ok(())
     }
 
@@ -98,23 +103,23 @@ impl Shard {
     pub(super) fn acknowledged(
         &mut self,
         id: SessionId,
-        done: Option<crate::session::Queued>,
+        done: Option<Done>,
         reason: ReasonCode,
         now: Time,
         out: &mut Outbox,
     ) {
-        let Some(queued) = done else { return };
+        let Some(done) = done else { return };
         if self.hooks.observed
             && let Some(session) = self.sessions.get(&id)
         {
             out.outputs.push(Output::Event(Event::Acknowledged {
-                message: queued.message.id,
+                message: done.message,
                 user: Arc::clone(&session.user),
                 client_id: Arc::clone(&session.client_id),
                 reason,
             }));
         }
-        if let Some((service, tag)) = queued.tag {
+        if let Some((service, tag)) = done.tag {
             self.services.push(service, ToService::Acknowledged { session: id, tag, reason });
             self.run_services(now, out);
         }

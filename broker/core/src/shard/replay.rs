@@ -122,7 +122,7 @@ impl Shard {
         if asked + more > ASKED_MAX {
             return None;
         }
-        session.sending.room_for_retained(&self.queue_bounds(id))
+        session.sending.room_for_retained(self.queue_bounds(id))
     }
 
     /// The shard whose retained messages come next.

@@ -34,20 +34,22 @@ impl Shard {
 
     /// The bound of a session's queue that leaves no room for a message, if there is none.
     pub(super) fn full_by(&self, copy: &Copy, message: &Message) -> Option<Metric> {
-        let bounds = self.queue_bounds(copy.session);
         match self.sessions.get(&copy.session) {
-            Some(session) => session.sending.full_by(message.size(), &bounds),
+            Some(session) => {
+                let bounds = self.bounds.of(session.is_persistent());
+                session.sending.full_by(message.size(), bounds)
+            }
             None => {
                 let offline = self.offline.get(&copy.session)?;
-                bounds.full_by((offline.rows, offline.rows_bytes), message.size())
+                let waiting = (offline.rows, offline.rows_bytes);
+                self.bounds.of(true).full_by(waiting, message.size())
             }
         }
     }
 
     /// How much may wait for a session; one without a connection has outlived it.
-    pub(super) fn queue_bounds(&self, id: SessionId) -> QueueBounds {
-        let is_persistent = self.sessions.get(&id).is_none_or(|it| it.is_persistent());
-        QueueBounds::new(&self.limits, is_persistent)
+    pub(super) fn queue_bounds(&self, id: SessionId) -> &QueueBounds {
+        self.bounds.of(self.sessions.get(&id).is_none_or(|it| it.is_persistent()))
     }
 
     /// Whether a session's queue has room for a message.
@@ -109,7 +111,9 @@ impl Shard {
         }
         let Copy { session: id, qos, retain, subscription_id, share } = copy;
         let slot = if self.sessions.contains_key(id) {
-            self.push_out(copy, message, ops)?;
+            if full_by.is_some() {
+                self.push_out(copy, message, ops)?;
+            }
             let session = self.sessions.get_mut(id).ok_or(NoRoom)?;
             if !session.is_persistent() {
                 return Ok(None);

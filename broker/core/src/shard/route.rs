@@ -20,7 +20,7 @@ use crate::peer::PeerMessage;
 use crate::reach::{Origin, Reach};
 use crate::record::{Op, Position};
 use crate::router::{Copy, RetainedFull};
-use crate::session::Queued;
+use crate::session::{Offered, Pumped, Queued};
 use crate::slot::{ShardId, Slot};
 use crate::time::Time;
 
@@ -46,8 +46,20 @@ pub(super) struct Routed {
     pub(super) ready: Position,
     /// Somebody on this shard gets it.
     pub(super) matched: bool,
-    /// Who gets it: the number of each copy, and the row it has.
-    places: Vec<(Copy, u64, Option<Bytes>)>,
+    places: Vec<Place>,
+}
+
+/// Who gets a message: the number of each copy, and the row it has.
+pub(super) type Place = (Copy, u64, Option<Bytes>);
+
+/// For how many copies memory is kept from one message to the next.
+const PLACES_KEPT: usize = 1_024;
+
+impl Routed {
+    /// Whether this session gets a copy.
+    pub(super) fn is_for(&self, session: SessionId) -> bool {
+        self.places.iter().any(|(copy, ..)| copy.session == session)
+    }
 }
 
 impl Shard {
@@ -124,8 +136,11 @@ impl Shard {
         if message.retain && !self.retained_asked.is_empty() {
             self.note_retained_passed(&message.topic);
         }
-        let mut routed =
-            Routed { ready: Position::START, matched: !copies.is_empty(), places: Vec::new() };
+        let mut routed = Routed {
+            ready: Position::START,
+            matched: !copies.is_empty(),
+            places: std::mem::take(&mut self.places),
+        };
         let mut keys = Vec::new();
         for copy in copies.drain(..) {
             let number = self.ledger.number(out);
@@ -179,8 +194,12 @@ impl Shard {
         now: Time,
         out: &mut Outbox,
     ) {
-        for (copy, number, key) in routed.places {
-            self.deliver(copy, number, key, message, routed.ready, now, out);
+        let Routed { ready, mut places, .. } = routed;
+        for (copy, number, key) in places.drain(..) {
+            self.deliver(copy, number, key, message, ready, now, out);
+        }
+        if places.capacity() <= PLACES_KEPT {
+            self.places = places;
         }
     }
 
@@ -197,13 +216,10 @@ impl Shard {
     ) {
         let session = copy.session;
         let queued = copy.queued(number, key, message, ready);
-        let pumped = self.with(session, now, out, |session, cx| {
-            session.offer(queued, cx);
-            session.pump(cx)
+        self.drive(session, now, out, |session, cx| match session.offer(queued, cx) {
+            Offered::Sent => Pumped::default(),
+            Offered::Taken | Offered::Dropped => session.pump(cx),
         });
-        if let Some(pumped) = pumped {
-            self.after(session, pumped, out);
-        }
     }
 
     /// Retained messages for one subscription: to be kept and sent like any other message, and not

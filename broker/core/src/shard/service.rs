@@ -19,7 +19,7 @@ use crate::metric::Metric;
 use crate::output::{Outbox, Output};
 use crate::peer::PeerMessage;
 use crate::record::{Position, Query, Record};
-use crate::session::Queued;
+use crate::session::{Offered, Pumped, Queued};
 use crate::slot::ShardId;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -233,8 +233,9 @@ impl Host for HostOf<'_> {
                 session.service_may_deliver()?;
             }
             match session.offer(queued, cx) {
-                crate::session::Offered::Taken => Ok((qos, session.pump(cx))),
-                crate::session::Offered::Dropped => Err(Refused::Full),
+                Offered::Sent => Ok((qos, Pumped::default())),
+                Offered::Taken => Ok((qos, session.pump(cx))),
+                Offered::Dropped => Err(Refused::Full),
             }
         });
         match delivered {

@@ -107,6 +107,10 @@ impl<V> TopicNames<V> {
         nodes: &mut usize,
         found: &mut impl FnMut(&'t str, &'t V) -> ControlFlow<()>,
     ) -> Option<Box<str>> {
+        // The way to a place that is gone ends before it.
+        if let Some(after) = after.filter(|_| *nodes == 0) {
+            return Some(after.into());
+        }
         let mut walk = Walk { open: Vec::new(), path: Vec::new() };
         let all =
             Step { at: ROOT, level: None, wanted: Wanted::of(filter.pattern()), again: false };
@@ -412,6 +416,8 @@ mod tests {
         }
         assert_eq!(piece(&names, "#", Some("a/b/c"), 9).0, "a/d b/c");
         assert_eq!(piece(&names, "+/+", Some("a/b"), 9).0, "a/d b/c");
+        // Without a look it stays where it was, also where nothing is any more.
+        assert_eq!(piece(&names, "#", Some("a/b/c"), 0), (String::new(), place("a/b/c"), 0));
     }
 
     #[test]

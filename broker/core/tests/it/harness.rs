@@ -82,6 +82,8 @@ pub(crate) struct Cluster {
     safe: BTreeMap<Bytes, Bytes>,
     pub(crate) now: Time,
     pub(crate) events: Vec<Event>,
+    /// To whom something was sent, in order; of frames in a row to one it is one.
+    pub(crate) sent_to: Vec<Link>,
     /// What authenticators are asked: whether it begins an exchange, and the data.
     pub(crate) asked: Vec<(Link, bool, String)>,
     limits: Arc<Limits>,
@@ -115,6 +117,7 @@ impl Cluster {
             safe: BTreeMap::new(),
             now: Time::from_millis(1_000_000),
             events: Vec::new(),
+            sent_to: Vec::new(),
             asked: Vec::new(),
             limits: Arc::new(limits),
             hooks,
@@ -762,6 +765,7 @@ impl Cluster {
                 Output::Send { connection, frame } => {
                     let (head, payload) = out.frame(&frame);
                     let bytes = [head, payload].concat();
+                    self.sent_to.push(link_of(connection));
                     self.arrived(link_of(connection), &bytes);
                 }
                 Output::Close { connection, cause } => {

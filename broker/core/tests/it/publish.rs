@@ -406,3 +406,24 @@ fn own_copy_with_qos_0_comes_behind_the_answer() {
         }
     }
 }
+
+#[test]
+fn message_is_on_its_way_before_its_publisher_hears_so_but_for_its_own_copy() {
+    // With QoS 2 to a session that lasts the store has to know of the delivery first.
+    for (qos, lasting_bob) in [(1, false), (1, true), (2, false)] {
+        let mut broker = Cluster::new(1);
+        let bob = broker.join(&if lasting_bob { lasting("bob", 100) } else { v5("bob") });
+        broker.subscribe(bob, 1, &[filter("to/bob", 2), filter("to/both", 2)]);
+        let alice = broker.join(&v5("alice"));
+        broker.subscribe(alice, 1, &[filter("to/both", 2)]);
+        for (packet_id, topic, expected) in
+            [(1, "to/bob", [bob, alice]), (2, "to/both", [alice, bob])]
+        {
+            broker.sent_to.clear();
+            broker.lazy();
+            broker.publish(alice, &message(topic, "x", qos, packet_id));
+            broker.sync();
+            assert_eq!(broker.sent_to.get(..2), Some(&expected[..]), "{topic}, QoS {qos}");
+        }
+    }
+}
