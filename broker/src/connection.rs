@@ -72,6 +72,9 @@ pub(crate) struct Connection {
     /// When it is looked at, whether it is stuck then or not.
     pub(crate) watched_until: Option<Time>,
     pub(crate) parting: Parting,
+    /// It is closed as soon as all is written: DISCONNECT was the last that the Client had to say, and
+    /// it waits for nothing but the end of the connection.
+    pub(crate) ends_at_once: bool,
     /// A PUBLISH waits in the input until there is memory for it.
     pub(crate) holds_publish: bool,
     /// What it holds as far as the shard's thread has counted it, in bytes.
@@ -128,6 +131,7 @@ impl Connection {
             stuck_since: None,
             watched_until: None,
             parting: Parting::No,
+            ends_at_once: false,
             holds_publish: false,
             counted: 0,
             stalled: false,
@@ -197,6 +201,11 @@ impl Connection {
         if let Some(socket) = self.stream.socket() {
             socket.read_directly(direct);
         }
+    }
+
+    /// Whether to close it is all there is to say at the end.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.stream.is_bare()
     }
 
     /// Tells the other side that no more will come.

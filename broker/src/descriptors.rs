@@ -3,8 +3,11 @@
 //! The journal opens a file every now and then. A Client's connection in its place would end the
 //! broker: so the last [`RESERVED`] of what the system grants are not for connections.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::RawFd;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many there are.
@@ -21,7 +24,20 @@ impl Descriptors {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         let asked = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let granted = if asked.is_ok() { maximum } else { current };
-        Self { limit: granted.unwrap_or(u64::MAX) }
+        let descriptors = Self { limit: granted.unwrap_or(u64::MAX) };
+        // Without it all goes on, with the pauses.
+        let _ = descriptors.make_room();
+        descriptors
+    }
+
+    /// Has the system make its table of them as large as many connections need. It doubles it by and
+    /// by, and where a process has threads whoever accepts waits each time until all processors have
+    /// seen the new one: ten milliseconds and more, which are longest in a burst.
+    fn make_room(self) -> io::Result<()> {
+        let last = self.limit.min(ROOM).saturating_sub(1);
+        let last = RawFd::try_from(last).unwrap_or(RawFd::MAX);
+        let _closed_again = fcntl_dupfd_cloexec(File::open("/dev/null")?, last)?;
+        Ok(())
     }
 
     /// Whether a connection with this descriptor is one too many. The system gives the lowest number
@@ -40,9 +56,21 @@ impl Descriptors {
 /// Enough for the files of journal and store, those that are read again, and a webhook's questions.
 const RESERVED: u64 = 64;
 
+/// For how many there is room from the start: half a megabyte of the system's memory.
+const ROOM: u64 = 65_536;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn table_of_descriptors_is_large_from_the_start() {
+        let descriptors = Descriptors::ask_for_all();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() >= descriptors.limit().min(ROOM));
+    }
 
     #[test]
     fn the_last_descriptors_are_not_for_connections() {

@@ -20,8 +20,9 @@ pub struct ConnectionLimits {
     pub connect_timeout: Duration,
     /// Connections that have not been accepted yet, in all; more wait in the system's backlog.
     pub unauthenticated_max: usize,
-    /// The same for one address; more are closed at once. Below `unauthenticated_max` each address has
-    /// besides only its share of the places as soon as those are short.
+    /// The same for one address; more are closed, unless one of them says CONNECT within 10 ms. Below
+    /// `unauthenticated_max` each address has besides only its share of the places as soon as those
+    /// are short.
     pub unauthenticated_per_address_max: usize,
     /// Whether the rates below are in force.
     pub rates: Rates,

@@ -1,5 +1,6 @@
 //! The front's last words to a Client that is not let in, in the form it can read.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tidings_core::codec::{Connect, Malformed, ReasonCode, Version, decode};
@@ -67,8 +68,16 @@ fn level_at(bytes: &[u8]) -> Option<usize> {
     name.get(2 + length).map(|_| header + 2 + length)
 }
 
-/// Says one last thing and closes, so that it is heard.
-pub(super) async fn goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
+/// Says one last thing and closes, so that it is heard. It takes room for itself, which those who are
+/// let in need not have.
+pub(super) fn goodbye(
+    stream: Box<dyn Stream>,
+    bytes: &[u8],
+) -> Pin<Box<impl Future<Output = ()> + use<'_>>> {
+    Box::pin(say_goodbye(stream, bytes))
+}
+
+async fn say_goodbye(mut stream: Box<dyn Stream>, bytes: &[u8]) {
     if bytes.is_empty() || stream.write_all(bytes).await.is_err() {
         return;
     }

@@ -33,19 +33,21 @@ use crate::exchange::{self, Accepted, Unknown};
 use crate::health::{Fatal, Health, guard, telling};
 use crate::limits::ConnectionLimits;
 use crate::listener::{Bound, Guest, Peer, Ready, Socket, Stream};
-use crate::mail::{Introduced, Login, Mail, Post};
+use crate::mail::{Introduced, Login, Post};
 use crate::metrics::Metrics;
 use crate::visitors::{Visitor, Visitors};
 
 mod answers;
 mod arrivals;
 mod gate;
+mod handover;
 mod refusals;
 mod strangers;
 
 use answers::{answer, goodbye, refusal, refuse_malformed};
 use arrivals::Arrivals;
-use gate::TooMany;
+use gate::{Seat, TooMany};
+use handover::Handover;
 use refusals::Refusals;
 use strangers::{Stranger, Strangers};
 
@@ -121,11 +123,14 @@ impl Front {
             arrivals: Arrivals::new(limits, now).into(),
             visitors: Arc::default(),
             refusals: RefCell::default(),
+            handover: Handover::default(),
             front: self,
             stage: stage.clone(),
             told: Cell::default(),
         });
         desk.spawn(Rc::clone(&desk).welcome(guests));
+        let shared = Rc::clone(&desk);
+        desk.spawn(async move { shared.handover.run(&shared.front.posts).await });
         for listener in listeners {
             match listener.attach() {
                 Ok(listener) => {
@@ -147,6 +152,7 @@ struct Desk {
     arrivals: RefCell<Arrivals>,
     visitors: Arc<Visitors>,
     refusals: RefCell<Refusals>,
+    handover: Handover,
     stage: watch::Receiver<Stage>,
     /// When the log was last told that descriptors are short.
     told: Cell<Option<Instant>>,
@@ -187,13 +193,41 @@ impl Desk {
                 continue;
             }
             let stranger = self.strangers.enter();
-            let (desk, listener) = (Rc::clone(&self), Rc::clone(&listener));
-            tokio::task::spawn_local(async move {
+            // At once, so that the lobby is for those who have to wait in it.
+            if counted.is_some() && self.seat(&stranger, address) == Seat::Nowhere {
+                continue;
+            }
+            let desk = Rc::clone(&self);
+            if listener.is_plain() {
+                let (stream, peer) = (Box::new(socket), Peer { address, certificate: None });
+                let from = counted.and_then(Result::ok).flatten();
+                tokio::task::spawn_local(desk.greet(stream, peer, from, stranger));
+                continue;
+            }
+            let listener = Rc::clone(&listener);
+            // Handshakes take much room, which the tasks of others need not have.
+            tokio::task::spawn_local(Box::pin(async move {
                 let from = counted.and_then(Result::ok).flatten();
                 let opening = desk.open(&listener, socket, address, from, &stranger);
                 desk.in_time(opening, &stranger, &address).await;
-            });
+            }));
         }
+    }
+
+    /// Sees to a stranger who comes through no layer, or is through.
+    async fn greet(
+        self: Rc<Self>,
+        stream: Box<dyn Stream>,
+        peer: Peer,
+        from: Option<Visitor>,
+        stranger: Stranger,
+    ) {
+        let opening = async {
+            if self.gets_a_place(&stranger, peer.address).await {
+                self.introduce(stream, &peer, from, &stranger).await;
+            }
+        };
+        self.in_time(opening, &stranger, &peer).await;
     }
 
     /// Lets a stranger take its time, but no more than there is for it; less where places are short.
@@ -241,15 +275,7 @@ impl Desk {
             };
             let Ok(from) = self.count(peer.address) else { continue };
             let stranger = self.strangers.enter();
-            let desk = Rc::clone(&self);
-            tokio::task::spawn_local(async move {
-                let opening = async {
-                    if desk.gets_a_place(&stranger, peer.address).await {
-                        desk.introduce(stream, &peer, from, &stranger).await;
-                    }
-                };
-                desk.in_time(opening, &stranger, &peer).await;
-            });
+            tokio::task::spawn_local(Rc::clone(&self).greet(stream, peer, from, stranger));
         }
     }
 
@@ -340,14 +366,13 @@ impl Desk {
             }
             Ok(login) => {
                 let shard = session_slot(&login.user, &login.client_id).shard(self.front.shards);
-                let Some(post) = self.front.posts.get(usize::from(shard.0)) else { return };
                 if let Err(error) = stream.detach() {
                     return tracing::warn!(%peer, "cannot hand a connection on: {error}");
                 }
                 bytes.truncate(used);
                 bytes.append(&mut behind);
                 let introduced = Introduced { stream, bytes, login, from };
-                post.send(Mail::Connection(Box::new(introduced)));
+                self.handover.push(usize::from(shard.0), introduced, &self.front.posts);
             }
         }
     }
@@ -372,7 +397,7 @@ impl Desk {
             let (methods, largest) = (&self.front.methods, self.connect_bytes_max());
             let accepted =
                 exchange::introduce(stream, input, connect, methods, credentials, largest);
-            let Accepted { user, expires, data, reauthenticator } = accepted.await?;
+            let Accepted { user, expires, data, reauthenticator } = Box::pin(accepted).await?;
             return Ok(Login {
                 user,
                 client_id,

@@ -24,6 +24,8 @@ pub(super) struct Strangers {
     placed: Cell<usize>,
     by_address: RefCell<HashMap<IpAddr, Group>>,
     last: Cell<u64>,
+    /// How many came since the last pause while there were many.
+    in_a_row: Cell<usize>,
 }
 
 /// Those of one address that have a place.
@@ -71,6 +73,7 @@ impl Strangers {
             placed: Cell::default(),
             by_address: RefCell::default(),
             last: Cell::default(),
+            in_a_row: Cell::default(),
         })
     }
 
@@ -79,13 +82,27 @@ impl Strangers {
         self.lobby.get() >= LOBBY_MAX
     }
 
+    /// Whether half of the places are taken. From here on a place may soon cost somebody else his, so
+    /// those who have one are given time to say CONNECT.
+    pub(super) fn are_many(&self) -> bool {
+        self.placed.get() >= self.max.div_ceil(2)
+    }
+
+    /// Whether the next one is to wait a little, while there are many: as many as the lobby holds come
+    /// in a row.
+    pub(super) fn may_not_come_at_once(&self) -> bool {
+        let in_a_row = if self.are_many() { self.in_a_row.get() + 1 } else { 0 };
+        self.in_a_row.set(in_a_row % LOBBY_MAX);
+        in_a_row == LOBBY_MAX
+    }
+
     /// Somebody was accepted, and may ask for a place.
     pub(super) fn enter(self: &Rc<Self>) -> Stranger {
         self.lobby.set(self.lobby.get() + 1);
         let number = self.last.get() + 1;
         self.last.set(number);
         let (strangers, go) = (Rc::clone(self), Rc::default());
-        Stranger { strangers, number, go, address: Cell::default() }
+        Stranger { strangers, number, go, address: Cell::default(), was_short: Cell::default() }
     }
 
     fn ask(&self, address: IpAddr) -> Answer {
@@ -139,6 +156,8 @@ pub(super) struct Stranger {
     go: Rc<Go>,
     /// Set once it has a place.
     address: Cell<Option<IpAddr>>,
+    /// It was told that places are short.
+    was_short: Cell<bool>,
 }
 
 impl Stranger {
@@ -156,6 +175,15 @@ impl Stranger {
             strangers.lobby.set(strangers.lobby.get() - 1);
         }
         answer
+    }
+
+    pub(super) fn has_a_place(&self) -> bool {
+        self.address.get().is_some()
+    }
+
+    /// Whether it is told for the first time that places are short.
+    pub(super) fn is_short_first(&self) -> bool {
+        !self.was_short.replace(true)
     }
 
     /// Returns when it has to go for another.
@@ -298,6 +326,19 @@ mod tests {
         let strangers = Strangers::new(1, 1);
         let _one = placed(&strangers, attacker(1)).unwrap();
         assert_eq!(strangers.enter().ask_for_place(attacker(2)), Answer::Wait);
+    }
+
+    #[test]
+    fn many_who_come_in_a_row_are_let_in_by_and_by_once_half_of_the_places_are_taken() {
+        let strangers = Strangers::new(200, 200);
+        let come = || (strangers.may_not_come_at_once(), placed(&strangers, attacker(1)));
+        let few: Vec<_> = (0..100).map(|_| come()).collect();
+        assert!(few.iter().all(|(waits, _)| !waits));
+        let many: Vec<_> = (0..80).map(|_| come()).collect();
+        let waited: Vec<_> = (0..80).filter(|it| many[*it].0).collect();
+        assert_eq!(waited, [LOBBY_MAX - 1]);
+        drop((few, many));
+        assert!((0..200).all(|_| !strangers.may_not_come_at_once()));
     }
 
     #[test]

@@ -3,6 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
+use rustix::io::retry_on_intr;
+use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use super::tls::Within;
 use super::unix::SocketFile;
 use super::websocket::WebSocket;
@@ -27,6 +33,8 @@ impl Bound {
             Place::Tcp(address) => {
                 let socket = std::net::TcpListener::bind(*address)?;
                 socket.set_nonblocking(true)?;
+                // What is accepted there has it from the listener.
+                let _no_delay_is_only_faster = set_tcp_nodelay(&socket, true);
                 rustix::net::listen(&socket, BACKLOG)?;
                 *address = socket.local_addr()?;
                 BoundSocket::Tcp(socket)
@@ -49,7 +57,13 @@ impl Bound {
     pub(crate) fn attach(self) -> io::Result<Ready> {
         let socket = match self.socket {
             BoundSocket::Tcp(socket) => {
-                ReadySocket::Tcp(tokio::net::TcpListener::from_std(socket)?)
+                #[expect(
+                    deprecated,
+                    reason = "unsound for what changes its descriptor, which this does not; its \
+                              successor is an unsafe function"
+                )]
+                let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+                ReadySocket::Tcp(socket)
             }
             BoundSocket::Unix(socket, file) => {
                 ReadySocket::Unix(tokio::net::UnixListener::from_std(socket)?, file)
@@ -68,7 +82,7 @@ pub(crate) struct Ready {
 
 #[derive(Debug)]
 enum ReadySocket {
-    Tcp(tokio::net::TcpListener),
+    Tcp(AsyncFd<std::net::TcpListener>),
     Unix(
         tokio::net::UnixListener,
         #[expect(dead_code, reason = "removed when dropped")] SocketFile,
@@ -83,8 +97,8 @@ impl Ready {
     pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         match &self.socket {
             ReadySocket::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                let _no_delay_is_only_faster = stream.set_nodelay(true);
+                let accepted = listener.async_io(Interest::READABLE, accept).await;
+                let (stream, address) = accepted?;
                 Ok((stream.into(), address))
             }
             ReadySocket::Unix(listener, _) => {
@@ -97,6 +111,12 @@ impl Ready {
     /// Whether a proxy is to say who is at the other end.
     pub(crate) fn is_behind_proxy(&self) -> bool {
         self.listener.proxies.is_some()
+    }
+
+    /// Whether connections come through no layer at all.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Listener { proxies, tls, websocket, .. } = &self.listener;
+        proxies.is_none() && tls.is_none() && websocket.is_none()
     }
 
     /// Who is at the other end, as the proxy at `address` says.
@@ -146,6 +166,15 @@ impl Ready {
             Some(origins) => (upgraded(stream, origins, address, message_bytes_max).await?, peer),
         })
     }
+}
+
+/// Accepts for no runtime: who has said CONNECT by now needs the front's no more.
+fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (stream, address) = retry_on_intr(|| acceptfrom_with(listener, flags))?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    let address = address.ok_or(io::ErrorKind::NotConnected)?;
+    Ok((stream.into(), address))
 }
 
 async fn upgraded<S: Stream + 'static>(

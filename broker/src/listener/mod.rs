@@ -209,6 +209,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// What the bytes travel on, below all layers; `None`: nothing that is bound to a runtime.
     fn socket(&mut self) -> Option<&mut Socket>;
 
+    /// Whether it is the socket itself: to close it is all there is to say at the end.
+    fn is_bare(&self) -> bool {
+        false
+    }
+
     /// Takes it from this thread's runtime, to be sent to another thread.
     fn detach(&mut self) -> io::Result<()> {
         self.socket().map_or(Ok(()), Socket::detach)
@@ -223,6 +228,10 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 impl Stream for Socket {
     fn socket(&mut self) -> Option<&mut Socket> {
         Some(self)
+    }
+
+    fn is_bare(&self) -> bool {
+        true
     }
 }
 

@@ -68,7 +68,8 @@ pub(crate) struct Runtime {
     shard: Shard,
     store: ShardStore,
     out: Outbox,
-    connections: Map<ConnectionId, Connection>,
+    /// Boxed, as the shard's sessions are.
+    connections: Map<ConnectionId, Box<Connection>>,
     /// The connections that were authenticated by a method, and may be again.
     methods: Map<ConnectionId, ByMethod>,
     last_connection: u64,

@@ -33,7 +33,7 @@ impl Runtime {
         let id = ConnectionId(self.last_connection);
         // What came behind CONNECT waits until the session is open.
         let input = bytes.get(used..).unwrap_or_default().to_vec();
-        let mut connection = Connection::new(stream, version, input, from);
+        let mut connection = Box::new(Connection::new(stream, version, input, from));
         // Who takes its session over gets a place beside the older connection, which goes.
         let takes_over = self.shard.connection_of(&login.user, &login.client_id).is_some();
         let max = self.limits.connections_max;
@@ -103,6 +103,9 @@ impl Runtime {
             Phase::Closing => {
                 if connection.is_unsent() {
                     return Poll::Pending;
+                }
+                if connection.ends_at_once {
+                    return Poll::Ready(self.forget(id));
                 }
                 if connection.poll_shutdown(cx).is_pending() {
                     return Poll::Pending;
@@ -197,9 +200,11 @@ impl Runtime {
 
     /// `more`: there may be whole packets in it.
     fn keep_rest(&mut self, id: ConnectionId, rest: Vec<u8>, more: bool) {
-        if let Some(connection) = self.connections.get_mut(&id)
-            && connection.phase == Phase::Open
-        {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        // Who says more behind DISCONNECT may not be done: to close a socket with unread bytes takes
+        // back what was written last.
+        connection.ends_at_once &= rest.is_empty();
+        if connection.phase == Phase::Open {
             connection.waits_for_more = !more;
             // Idle connections hold no memory.
             connection.input = if rest.is_empty() { Vec::new() } else { rest };
@@ -276,9 +281,13 @@ impl Runtime {
                 Ok(Some((packet, length))) => {
                     used += length;
                     publishes += u64::from(matches!(packet, Packet::Publish(_)));
+                    let is_last = matches!(packet, Packet::Disconnect(_));
                     let input = Input::Received { connection: id, packet };
                     self.shard.handle(input, now, &mut self.out);
                     packets += 1;
+                    if is_last {
+                        break;
+                    }
                     if publishes >= publishes_max {
                         more = true;
                         break;

@@ -30,6 +30,8 @@ impl Runtime {
         if let Some(connection) = self.connections.get_mut(&id) {
             tracing::debug!(connection = id.0, "closing: {cause}");
             connection.phase = Phase::Closing;
+            let disconnected = matches!(cause, CloseCause::Disconnected);
+            connection.ends_at_once = disconnected && connection.is_bare();
             if std::mem::take(&mut connection.placed) {
                 self.metrics.leave();
             }
@@ -88,6 +90,9 @@ impl Runtime {
             Poll::Ready(Ok(())) => {
                 connection.stuck_since = None;
                 if connection.phase == Phase::Closing {
+                    if connection.ends_at_once {
+                        return self.forget(id);
+                    }
                     wake(connection.waker.as_ref());
                 }
             }

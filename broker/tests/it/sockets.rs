@@ -1,6 +1,6 @@
 //! What sockets do to a broker: pieces, lumps, halves, and readers that do not read.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
@@ -252,6 +252,22 @@ fn disconnect_is_heard_before_the_next_connection_of_its_client() {
     }
     witness.ping();
     assert!(!witness.has_next(), "{:?}", witness.next());
+}
+
+#[test]
+fn who_says_more_behind_disconnect_loses_nothing_that_was_said_to_him_before() {
+    let broker = memory();
+    let mut bytes = Connect::new("chatterbox").bytes();
+    bytes.extend(subscribe_bytes("t", 1));
+    bytes.extend([0xe0, 0]);
+    // More than is read at once: to close now would reset the connection.
+    bytes.resize(bytes.len() + 1024 * 1024, 0xc0);
+    let mut stream = TcpStream::connect(address(&broker)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&bytes).unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, [0x20, 2, 0, 0, 0x90, 3, 0, 7, 1]);
 }
 
 /// Holds its shard up at "gate" until it is let go, and notes who published to "t", in order.

@@ -247,7 +247,7 @@ impl Shard {
         // They wait for the next group: whoever comes back reads them from memory till then.
         self.ledger.append(ops, false, out);
         let Session { slot, user, client_id, subscriptions, sending, receiving, told, .. } =
-            session;
+            *session;
         let offline = Offline {
             slot,
             user,
@@ -284,7 +284,7 @@ impl Shard {
         let persistent = session.is_persistent();
         // Services hear of a session when its first connection has its CONNACK.
         let known = session.opening.as_ref().is_none_or(|opening| opening.session_present);
-        let Session { slot, user, client_id, subscriptions, sending, told, .. } = session;
+        let Session { slot, user, client_id, subscriptions, sending, told, .. } = *session;
         let (rows, rows_bytes) = (sending.rows, sending.rows_bytes);
         self.never_sent(id, slot, &sending, out);
         let offline = Offline {

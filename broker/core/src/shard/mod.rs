@@ -67,7 +67,8 @@ pub struct Shard {
     bounds: AllQueueBounds,
     hooks: Hooks,
     ledger: Ledger,
-    sessions: Map<SessionId, Session>,
+    /// Boxed: a map has room for more than there is, and moves all of it when it grows.
+    sessions: Map<SessionId, Box<Session>>,
     offline: Map<SessionId, Offline>,
     /// User, NUL, Client Identifier: who has which session, connected or not.
     index: BTreeMap<Box<str>, SessionId>,

@@ -141,7 +141,7 @@ impl Shard {
         let id = SessionId(self.ledger.number(out));
         let life = self.next_life();
         let will = open.connect.will.as_ref().map(Will::new);
-        let mut session = Session {
+        let mut session = Box::new(Session {
             id,
             slot: super::session_slot(open.user, open.client_id),
             user: open.user.into(),
@@ -156,7 +156,7 @@ impl Shard {
             told: None,
             life,
             takeovers: Takeovers::default(),
-        };
+        });
         // A session that ended a moment ago must not be there again after a crash.
         let mut ready = after.max(self.ended);
         if session.is_persistent() {
@@ -229,7 +229,7 @@ impl Shard {
         };
         self.timers.cancel(offline.ends, Timer::Expiry(id));
         let life = self.next_life();
-        let mut session = Session {
+        let mut session = Box::new(Session {
             id,
             slot: offline.slot,
             user: offline.user,
@@ -246,7 +246,7 @@ impl Shard {
             told: None,
             life,
             takeovers: Takeovers::default(),
-        };
+        });
         session.sending.in_flight_last = offline.in_flight_last;
         session.sending.rows_since = offline.rows_since;
         session.sending.perhaps_sent = offline.perhaps_sent;

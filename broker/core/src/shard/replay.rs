@@ -334,9 +334,8 @@ impl Shard {
     pub(super) fn recall_replays(&mut self, id: SessionId) {
         let asked = self.retained_asked.get_mut(&id).into_iter().flatten();
         let recalled: Vec<Replay> = asked.filter_map(|it| it.replay.take()).collect();
-        let Some(Session { sending, subscriptions, .. }) = self.sessions.get_mut(&id) else {
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Session { sending, subscriptions, .. } = &mut **session;
         recalled.into_iter().for_each(|replay| sending.replays.put_first(replay));
         let qos = |it: &Replay| subscriptions.get(&it.filter).map(|it| it.qos);
         sending.replays.retain(|it| qos(it) > Some(QoS::AtMostOnce));

@@ -13,7 +13,7 @@ use crate::metric::Metric;
 use crate::output::{ConnectionId, Outbox};
 use crate::record::{Op, Row};
 use crate::router::Copy;
-use crate::session::{QueueBounds, Session, rows, session_expiry};
+use crate::session::{QueueBounds, rows, session_expiry};
 
 /// A session whose queue is full, and nothing in it that could make room.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ impl Shard {
 
     /// How much may wait for a session; one without a connection has outlived it.
     pub(super) fn queue_bounds(&self, id: SessionId) -> &QueueBounds {
-        self.bounds.of(self.sessions.get(&id).is_none_or(Session::is_persistent))
+        self.bounds.of(self.sessions.get(&id).is_none_or(|it| it.is_persistent()))
     }
 
     /// Whether a session's queue has room for a message.
@@ -81,7 +81,7 @@ impl Shard {
         let kept = self
             .index
             .get(key)
-            .is_some_and(|id| self.sessions.get(id).is_none_or(Session::is_persistent));
+            .is_some_and(|id| self.sessions.get(id).is_none_or(|it| it.is_persistent()));
         let will = open.connect.will.as_ref();
         let keeps_will = will.is_some_and(|it| it.retain || it.qos > QoS::AtMostOnce);
         !kept && (keeps_will || !session_expiry(&open.connect, &self.limits).is_zero())
