@@ -24,21 +24,21 @@ use disk::Disk;
 
 /// Name, of how many messages, deliveries or topics, and instructions for each, at most.
 const LIMITS: [(&str, u64, u64); 15] = [
-    ("pair-qos0", BATCH as u64, 3_960),
-    ("pair-qos1", BATCH as u64, 7_560),
-    ("pair-qos2", BATCH as u64, 14_110),
-    ("pair-qos1-persistent", BATCH as u64, 13_720),
-    ("fan-out-1000", 1_000, 2_920),
-    ("offline", BATCH as u64, 8_730),
-    ("chat-direct", BATCH as u64, 25_570),
-    ("drain", 16 * BATCH as u64, 8_930),
-    ("chat-append", BATCH as u64, 15_160),
-    ("chat-tick", BATCH as u64, 26_910),
-    ("journal-append", BATCH as u64, 2_890),
-    ("checkpoint", 1_000, 23_040),
+    ("pair-qos0", BATCH as u64, 3_980),
+    ("pair-qos1", BATCH as u64, 7_610),
+    ("pair-qos2", BATCH as u64, 14_030),
+    ("pair-qos1-persistent", BATCH as u64, 11_960),
+    ("fan-out-1000", 1_000, 2_970),
+    ("offline", BATCH as u64, 7_680),
+    ("chat-direct", BATCH as u64, 25_290),
+    ("drain", 16 * BATCH as u64, 6_620),
+    ("chat-append", BATCH as u64, 15_010),
+    ("chat-tick", BATCH as u64, 25_660),
+    ("journal-append", BATCH as u64, 2_390),
+    ("checkpoint", 1_000, 22_520),
     ("topics-1000", 1_000, 640),
     ("topics-100000", 1_000, 640),
-    ("wildcards-100000", 1_000, 1_400),
+    ("wildcards-100000", 1_000, 1_230),
 ];
 
 /// Set for the process that callgrind watches: which work.

@@ -119,7 +119,7 @@ impl Keeper {
             let mut reader = base::open(&newest.path)?;
             let mut paced = Pace::default();
             while reader.next()?.is_some() && !self.ended() {
-                paced.rest(reader.offset(), || Ok(()))?;
+                paced.rest(reader.offset());
             }
             Ok(())
         };
@@ -179,8 +179,9 @@ impl Keeper {
             }
             let Some(last) = answer.rows.last().filter(|_| answer.more) else { break };
             range = query.range.after(&last.key);
-            let bytes = writer.bytes();
-            paced.rest(bytes, || self.check_room())?;
+            // With each batch: on a small disk the room of a piece is all there is.
+            self.check_room()?;
+            paced.rest(writer.bytes());
             if paced.is_new_piece {
                 writer.get_mut().flush()?;
                 writer.get_mut().get_ref().sync_data()?;
@@ -245,14 +246,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    fn rest(&mut self, bytes: u64, check: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    fn rest(&mut self, bytes: u64) {
         self.is_new_piece = bytes - self.bytes >= PIECE_BYTES;
         if self.is_new_piece {
-            check()?;
             std::thread::sleep(self.since.elapsed().min(REST_MAX));
             (self.since, self.bytes) = (Instant::now(), bytes);
         }
-        Ok(())
     }
 }
 
