@@ -148,9 +148,9 @@ impl Work {
         assert_eq!(delivered, self.expected, "deliveries of a batch");
     }
 
-    /// Records that were stored since it was made.
-    pub fn records(&self) -> u64 {
-        self.world.records()
+    /// Rows that were put into the store since it was made.
+    pub fn rows_put(&self) -> u64 {
+        self.world.rows_put()
     }
 }
 
@@ -278,17 +278,17 @@ mod tests {
         }
         Work::fan_out(100, QoS::AtLeastOnce).do_it();
         let mut offline = Work::offline();
-        let before = offline.records();
+        let before = offline.rows_put();
         offline.do_it();
-        assert_eq!(offline.records() - before, u64::from(BATCH));
+        assert_eq!(offline.rows_put() - before, u64::from(BATCH));
         let mut chat = Work::chat();
-        let before = chat.records();
+        let before = chat.rows_put();
         chat.do_it();
-        assert!(chat.records() - before >= u64::from(BATCH));
+        assert!(chat.rows_put() - before >= u64::from(BATCH));
         let mut append = Work::chat_append();
-        let before = append.records();
+        let before = append.rows_put();
         append.do_it();
-        assert!(append.records() - before >= u64::from(BATCH));
+        assert!(append.rows_put() - before >= u64::from(BATCH));
         Work::chat_tick().do_it();
         let mut drain = Drain::new(3);
         drain.store();

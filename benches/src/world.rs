@@ -38,6 +38,7 @@ pub struct World {
     now: Time,
     rows: BTreeMap<Bytes, Bytes>,
     stored: u64,
+    rows_put: u64,
     told: u64,
     reads: Vec<(u64, Query)>,
     clients: Vec<Option<Client>>,
@@ -72,6 +73,7 @@ impl World {
             now: Time::from_millis(1_000_000),
             rows: BTreeMap::new(),
             stored: 0,
+            rows_put: 0,
             told: 0,
             reads: Vec::new(),
             clients: Vec::new(),
@@ -155,9 +157,9 @@ impl World {
         self.deliveries
     }
 
-    /// Records that were stored so far.
-    pub fn records(&self) -> u64 {
-        self.stored
+    /// Rows that were put into the store so far, in records of many.
+    pub fn rows_put(&self) -> u64 {
+        self.rows_put
     }
 
     fn take(&mut self, connection: ConnectionId, version: Version, mut batch: &[u8]) {
@@ -234,9 +236,11 @@ impl World {
         for op in record.ops {
             match op {
                 Op::Put { key, value } => {
+                    self.rows_put += 1;
                     self.rows.insert(key, value);
                 }
                 Op::PutAll { keys, value } => {
+                    self.rows_put += keys.len() as u64;
                     self.rows.extend(keys.into_iter().map(|key| (key, value.clone())));
                 }
                 Op::Delete { key } | Op::Forget { key } => {
