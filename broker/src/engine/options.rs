@@ -97,7 +97,7 @@ impl EngineOptions {
             durability: Durability::Fsync,
             shards: 1,
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 40 << 20,
             base_bytes: 64 << 20,
             compare: Compare::AfterCrash,
             lazy_flush: Duration::from_millis(25),
@@ -144,7 +144,7 @@ mod tests {
         let on = [4 << 20, 64 << 20, 2 << 30, 1 << 40].map(|total| default.segment_bytes_on(total));
         assert_eq!(on, [1 << 20, 2 << 20, 64 << 20, 64 << 20]);
         let on = [1 << 20, 4 << 30, 1 << 40].map(|total| default.checkpoint_bytes_on(total));
-        assert_eq!(on, [4 << 20, 16 << 20, 64 << 20]);
+        assert_eq!(on, [4 << 20, 16 << 20, 40 << 20]);
         let small = EngineOptions { segment_bytes: 0, ..default };
         assert_eq!(small.segment_bytes_on(1 << 40), SEGMENT_BYTES_MIN);
     }

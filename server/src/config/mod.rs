@@ -202,7 +202,7 @@ section! {
         durability: Durability = Durability::Fsync, Kind::Choice(&["fsync", "os", "memory"]);
         /// Bytes in the journal after which a checkpoint moves what is left of them into the store;
         /// it does so sooner where half as many are left. At most 1/256 of the disk, or 4 MiB.
-        checkpoint_bytes: u64 = 64 * MIB, Kind::Number(MIB, 16 * GIB);
+        checkpoint_bytes: u64 = 40 * MIB, Kind::Number(MIB, 16 * GIB);
         /// Bytes of one file of the journal; at most a thirty-second of the disk, or 1 MiB.
         segment_bytes: u64 = 64 * MIB, Kind::Number(MIB, GIB);
         /// Bytes to be left free of the disk. Fewer: what would be kept is refused with 0x97 until
