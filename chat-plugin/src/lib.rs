@@ -5,10 +5,12 @@
 //! of the chats, where logs are. A send costs one record however many hear it; what each device
 //! has is a cursor.
 
+mod cbor;
 mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod json;
 mod map;
 mod options;
 mod peer;

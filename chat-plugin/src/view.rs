@@ -1,52 +1,252 @@
-//! What Clients read: the JSON bodies, with their fields in the order of the protocol.
+//! What Clients read: the bodies, with their fields in the order of the protocol.
 //!
-//! A payload that is UTF-8 is shown as `text`, any other as `data` in base64. Whether it is UTF-8
-//! is looked at here and nowhere else: to the log it is bytes.
+//! There are two views, and each session has one of them. In JSON a payload that is UTF-8 is shown
+//! as `text`, any other as `data` in base64; whether it is UTF-8 is looked at here and nowhere else:
+//! to the log it is bytes. In CBOR (RFC 8949) an entry is a map with small integers as keys and the
+//! payload a byte string; every other body has the same fields as in JSON, by the same names.
 
-use base64::display::Base64Display;
-use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use tidings_core::time::Time;
 
+use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::json;
 
-/// The body of `message`.
-pub(crate) fn entry(entry: &Entry) -> Bytes {
-    let text = std::str::from_utf8(&entry.payload).ok();
-    let view = EntryView {
-        seq: entry.seq,
-        from: &entry.from,
-        time: entry.time,
-        id: &entry.id,
-        text,
-        data: text.is_none().then_some(Base64(&entry.payload)),
-        content_type: entry.content_type.as_deref(),
-    };
-    write(&view, 96 + entry.id.len() + entry.payload.len() * 3 / 2)
+/// In which form a session hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum View {
+    /// `me/json/…`
+    #[default]
+    Json,
+    /// `me/cbor/…`
+    Cbor,
 }
 
-#[derive(Serialize)]
-struct EntryView<'a> {
-    seq: u64,
-    from: &'a str,
-    time: Time,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Base64<'a>>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    content_type: Option<&'a str>,
-}
-
-struct Base64<'a>(&'a [u8]);
-
-impl Serialize for Base64<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+impl View {
+    /// The body of a `message`.
+    pub(crate) fn entry(self, entry: &Entry) -> Bytes {
+        let mut body = Vec::with_capacity(entry_room(entry));
+        self.write_entry(&mut body, entry);
+        Bytes::from(body)
     }
+
+    /// The body of a `batch`: the entries, one after the other.
+    pub(crate) fn batch(self, entries: &[Arc<Entry>]) -> Bytes {
+        let mut body = Vec::with_capacity(entries.iter().map(|entry| entry_room(entry)).sum());
+        self.write_entries(&mut body, entries);
+        Bytes::from(body)
+    }
+
+    /// The body of a `history`.
+    pub(crate) fn history(self, history: &History<'_>) -> Bytes {
+        let room = entries_room(history.entries) + 16 * history.gone.len() + 128;
+        let mut body = Vec::with_capacity(room);
+        match self {
+            Self::Json => {
+                for (name, number) in [
+                    ("{\"from\":", history.from),
+                    (",\"to\":", history.to),
+                    (",\"last\":", history.last),
+                ] {
+                    body.extend_from_slice(name.as_bytes());
+                    json::number(&mut body, number);
+                }
+                body.extend_from_slice(b",\"entries\":");
+                self.write_entries(&mut body, history.entries);
+                body.extend_from_slice(b",\"gone\":");
+                json::value(&mut body, history.gone);
+                if let Some(request) = history.request {
+                    body.extend_from_slice(b",\"request\":");
+                    json::value(&mut body, request);
+                }
+                body.push(b'}');
+            }
+            Self::Cbor => {
+                cbor::map(&mut body, 5 + usize::from(history.request.is_some()));
+                for (name, number) in
+                    [("from", history.from), ("to", history.to), ("last", history.last)]
+                {
+                    cbor::text(&mut body, name);
+                    cbor::number(&mut body, number);
+                }
+                cbor::text(&mut body, "entries");
+                self.write_entries(&mut body, history.entries);
+                cbor::text(&mut body, "gone");
+                cbor::value(&mut body, history.gone);
+                if let Some(request) = history.request {
+                    cbor::text(&mut body, "request");
+                    cbor::value(&mut body, request);
+                }
+            }
+        }
+        Bytes::from(body)
+    }
+
+    /// A small body.
+    pub(crate) fn body<T: Serialize>(self, view: &T) -> Bytes {
+        let mut body = Vec::with_capacity(96);
+        match self {
+            Self::Json => json::value(&mut body, view),
+            Self::Cbor => cbor::value(&mut body, view),
+        }
+        Bytes::from(body)
+    }
+
+    fn write_entries(self, body: &mut Vec<u8>, entries: &[Arc<Entry>]) {
+        match self {
+            Self::Json => {
+                body.push(b'[');
+                for (at, entry) in entries.iter().enumerate() {
+                    if at > 0 {
+                        body.push(b',');
+                    }
+                    write_json(body, entry);
+                }
+                body.push(b']');
+            }
+            Self::Cbor => {
+                cbor::array(body, entries.len());
+                for entry in entries {
+                    write_cbor(body, entry);
+                }
+            }
+        }
+    }
+
+    fn write_entry(self, body: &mut Vec<u8>, entry: &Entry) {
+        match self {
+            Self::Json => write_json(body, entry),
+            Self::Cbor => write_cbor(body, entry),
+        }
+    }
+}
+
+/// The body of a small thing that all hear in JSON.
+pub(crate) fn body<T: Serialize>(view: &T) -> Bytes {
+    View::Json.body(view)
+}
+
+/// Appends an entry.
+///
+/// By hand and not by a serializer: it is written for every message, and a text without anything to
+/// escape, which is nearly every one, is a single copy.
+fn write_json(body: &mut Vec<u8>, entry: &Entry) {
+    body.extend_from_slice(b"{\"seq\":");
+    json::number(body, entry.seq);
+    body.extend_from_slice(b",\"from\":");
+    json::text(body, &entry.from);
+    body.extend_from_slice(b",\"time\":");
+    json::number(body, entry.time.as_millis());
+    body.extend_from_slice(b",\"id\":");
+    json::text(body, &entry.id);
+    match std::str::from_utf8(&entry.payload) {
+        Ok(text) => {
+            body.extend_from_slice(b",\"text\":");
+            json::text(body, text);
+        }
+        Err(_) => {
+            body.extend_from_slice(b",\"data\":");
+            json::base64(body, &entry.payload);
+        }
+    }
+    if let Some(content_type) = &entry.content_type {
+        body.extend_from_slice(b",\"type\":");
+        json::text(body, content_type);
+    }
+    body.push(b'}');
+}
+
+fn write_cbor(body: &mut Vec<u8>, entry: &Entry) {
+    cbor::map(body, 5 + usize::from(entry.content_type.is_some()));
+    cbor::number(body, Key::Seq as u64);
+    cbor::number(body, entry.seq);
+    cbor::number(body, Key::From as u64);
+    cbor::text(body, &entry.from);
+    cbor::number(body, Key::Time as u64);
+    cbor::number(body, entry.time.as_millis());
+    cbor::number(body, Key::Id as u64);
+    cbor::text(body, &entry.id);
+    cbor::number(body, Key::Payload as u64);
+    cbor::bytes(body, &entry.payload);
+    if let Some(content_type) = &entry.content_type {
+        cbor::number(body, Key::Type as u64);
+        cbor::text(body, content_type);
+    }
+}
+
+/// The keys of an entry in CBOR. They keep their meaning for ever. 6, 7 and 8 are set aside for
+/// `kind`, `ref` and `expires`.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Key {
+    Seq = 0,
+    From = 1,
+    Time = 2,
+    Id = 3,
+    Payload = 4,
+    Type = 5,
+}
+
+/// How much room an entry wants, where little of it has to be escaped.
+pub(crate) fn entry_room(entry: &Entry) -> usize {
+    ENTRY_ROOM + entry.from.len() + entry.id.len() + entry.payload.len() * 4 / 3
+}
+
+fn entries_room(entries: &[Arc<Entry>]) -> usize {
+    entries.iter().map(|entry| entry_room(entry)).sum()
+}
+
+/// The field names of an entry, its numbers, and a little to spare.
+const ENTRY_ROOM: usize = 96;
+
+/// What `history` answers: all there is from `from` to `to`.
+#[derive(Debug)]
+pub(crate) struct History<'a> {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The newest there is.
+    pub(crate) last: u64,
+    pub(crate) entries: &'a [Arc<Entry>],
+    /// What is not among the entries, as first and last.
+    pub(crate) gone: &'a [(u64, u64)],
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// What the asker calls its question: it comes back with the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Request {
+    Number(u64),
+    Text(Box<str>),
+}
+
+/// What `sync` answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sync<'a> {
+    pub(crate) chats: &'a [SyncChat<'a>],
+    /// With what to ask for the next page; none behind the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// A chat in `sync`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SyncChat<'a> {
+    pub(crate) chat: String,
+    pub(crate) last: u64,
+    pub(crate) time: Time,
+    /// Up to where the asker has read.
+    pub(crate) read: u64,
+    pub(crate) unread: u64,
+    /// How far the others are, for one who has written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) others: Vec<Receipt<'a>>,
 }
 
 /// The body of `ack`.
@@ -97,18 +297,6 @@ pub(crate) struct Presence {
     pub(crate) epoch: u64,
 }
 
-/// Writes a small body.
-pub(crate) fn body<T: Serialize>(view: &T) -> Bytes {
-    write(view, 96)
-}
-
-fn write<T: Serialize>(view: &T, room: usize) -> Bytes {
-    let mut buffer = Vec::with_capacity(room);
-    // Writing into a `Vec` cannot fail, and these types have nothing JSON could refuse.
-    let _ = serde_json::to_writer(&mut buffer, view);
-    Bytes::from(buffer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,13 +317,13 @@ mod tests {
             payload: Bytes::from_static(b"hel\"lo"),
         };
         assert_eq!(
-            text(&entry(&shown)),
+            text(&View::Json.entry(&shown)),
             r#"{"seq":1,"from":"alice","time":1793210412345,"id":"m1","text":"hel\"lo"}"#
         );
         shown.payload = Bytes::from_static(&[0xff, 0x00]);
         shown.content_type = Some("image/x".into());
         assert_eq!(
-            text(&entry(&shown)),
+            text(&View::Json.entry(&shown)),
             r#"{"seq":1,"from":"alice","time":1793210412345,"id":"m1","data":"/wA=","type":"image/x"}"#
         );
     }

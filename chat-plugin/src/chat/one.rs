@@ -272,7 +272,7 @@ impl Chat {
         let Some(author) = self.place.member(&post.sender) else { return };
         let (seq, time) = self.log.next(cx.now());
         let made = post.id.is_none();
-        let id = post.id.unwrap_or_else(|| format!("{:016x}", cx.host.random()).into());
+        let id = post.id.unwrap_or_else(|| made_id(cx.host.random()));
         let entry = Arc::new(Entry {
             seq,
             time,
@@ -366,6 +366,16 @@ impl Chat {
             cx.set_timer(at, self.id(), Timer::Flush);
         }
     }
+}
+
+/// An id for who gave none.
+fn made_id(random: u64) -> Box<str> {
+    let mut hex = [0; 16];
+    let nibbles = random.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    for (digit, nibble) in hex.iter_mut().zip(nibbles) {
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    std::str::from_utf8(&hex).unwrap_or_default().into()
 }
 
 /// How many entries of a chat may wait to be stored at once.

@@ -14,6 +14,7 @@ use tidings_core::message::Message;
 use super::UserSide;
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
+use crate::json::Digits;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
 use crate::topics::{Command, Place, answered, heard, is_name};
 use crate::view;
@@ -166,11 +167,15 @@ impl UserSide {
                     }
                 }
                 done(origin, properties, host);
-                let Some(session) = origin.session else { return };
+                // Who hears nothing of its own would not be given it.
+                let hears = |id: &SessionId| {
+                    self.sessions.get(id).is_some_and(|session| !session.filters.is_empty())
+                };
+                let Some(session) = origin.session.filter(hears) else { return };
                 if version == Version::V311 || origin.token.is_none() {
                     let ack = view::Ack { id: id.unwrap_or_default(), seq, time };
                     let topic = topic("ack");
-                    let ack = message(&topic, view::body(&ack), QoS::AtLeastOnce, host);
+                    let ack = message(topic, view::body(&ack), QoS::AtLeastOnce, host);
                     self.answer_message(session, ack, host);
                 }
             }
@@ -210,7 +215,7 @@ impl UserSide {
             text: &refusal.text,
             retry_after: refusal.retry_after,
         });
-        let error = message(topic, body, QoS::AtLeastOnce, host);
+        let error = message(topic.into(), body, QoS::AtLeastOnce, host);
         self.answer_message(session, error, host);
     }
 
@@ -233,40 +238,9 @@ fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
     }
 }
 
-/// Writes numbers without a `String`.
-#[derive(Default)]
-struct Digits([u8; 20]);
-
-impl Digits {
-    fn of(&mut self, mut number: u64) -> &str {
-        let mut start = self.0.len();
-        for (at, digit) in self.0.iter_mut().enumerate().rev() {
-            *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
-            number /= 10;
-            start = at;
-            if number == 0 {
-                break;
-            }
-        }
-        self.0.get(start..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
-    }
-}
-
 /// How many answers wait for a session that is full. Those beyond are lost: with MQTT 5 the
 /// acknowledgement has said the same.
 const ANSWERS_MAX: usize = 64;
 
 /// The longest Content Type that is kept, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 128;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_those_of_the_number() {
-        for number in [0, 7, 10, 1839, u64::MAX] {
-            assert_eq!(Digits::default().of(number), number.to_string());
-        }
-    }
-}

@@ -16,7 +16,7 @@ use super::session::Session;
 use crate::entry::Entry;
 use crate::peer::ChatInput;
 use crate::topics::{Place, heard};
-use crate::view;
+use crate::view::View;
 
 impl UserSide {
     /// A chat has a new entry.
@@ -161,7 +161,6 @@ fn hand_over(
     host: &mut dyn Host,
 ) -> Flow {
     let own = session.sent(entry);
-    let user = Arc::clone(&session.user);
     let Some(feed) = &mut session.feed else { return Flow::Stop };
     let chat = shown.place.id;
     let Some(lane) = feed.lanes.get_mut(&chat) else { return Flow::Stop };
@@ -197,6 +196,7 @@ fn hand_over(
         Err(Refused::TooLarge) => {
             // Counts as sent [MQTT-3.1.2-25], but it is no delivery.
             lane.pass(entry.seq);
+            let user = Arc::clone(&session.user);
             to_chat(&lane.place, ChatInput::Failed { user, seq: entry.seq }, host);
             Flow::On
         }
@@ -235,7 +235,7 @@ impl<'a> Shown<'a> {
     fn message(&mut self, entry: &Entry, host: &mut dyn Host) -> Arc<Message> {
         let message = self.message.get_or_insert_with(|| {
             let topic = heard(self.place.peer(self.user), "message");
-            message(&topic, view::entry(entry), QoS::AtLeastOnce, host)
+            message(topic, View::Json.entry(entry), QoS::AtLeastOnce, host)
         });
         Arc::clone(message)
     }

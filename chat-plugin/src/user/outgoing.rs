@@ -29,6 +29,20 @@ pub(super) fn put(key: Bytes, value: Bytes, urgent: bool, host: &mut dyn Host) -
 }
 
 /// A message of the service's own.
-pub(super) fn message(topic: &str, payload: Bytes, qos: QoS, host: &mut dyn Host) -> Arc<Message> {
-    Arc::new(Message::new(host.message_id(), topic, payload, qos, host.now()))
+pub(super) fn message(
+    topic: String,
+    payload: Bytes,
+    qos: QoS,
+    host: &mut dyn Host,
+) -> Arc<Message> {
+    Arc::new(Message {
+        id: host.message_id(),
+        topic: topic.into_boxed_str(),
+        payload,
+        qos,
+        retain: false,
+        properties: Bytes::new(),
+        accepted: host.now(),
+        expires: None,
+    })
 }

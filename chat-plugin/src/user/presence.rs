@@ -139,7 +139,7 @@ impl UserSide {
         });
         let mut topic = String::from("presence/");
         topic.push_str(name);
-        let message = message(&topic, body, QoS::AtMostOnce, host);
+        let message = message(topic, body, QoS::AtMostOnce, host);
         for id in sessions {
             let watching =
                 self.sessions.get(id).is_some_and(|session| session.watching.contains(name));

@@ -24,7 +24,6 @@ impl UserSide {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let chat = ChatId::from_key(tag.key);
-        let name = Arc::clone(&session.user);
         let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&chat));
         let Some(lane) = lane else {
             if let Some(answered) = session.in_flight.get_mut(&tag) {
@@ -36,7 +35,11 @@ impl UserSide {
             return;
         }
         if reason.is_error() {
-            to_chat(&lane.place, ChatInput::Failed { user: name, seq: tag.seq }, host);
+            to_chat(
+                &lane.place,
+                ChatInput::Failed { user: Arc::clone(&session.user), seq: tag.seq },
+                host,
+            );
         }
         if lane.cursor() > lane.told {
             self.progressed(id, chat, host);

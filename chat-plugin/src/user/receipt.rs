@@ -75,5 +75,5 @@ fn receipt_message(
         read: tick.read,
         failed: &tick.failed,
     });
-    message(&heard(place.peer(to), "receipt"), body, QoS::AtMostOnce, host)
+    message(heard(place.peer(to), "receipt"), body, QoS::AtMostOnce, host)
 }

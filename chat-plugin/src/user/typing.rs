@@ -57,7 +57,7 @@ impl UserSide {
             return;
         };
         let body = view::body(&view::Typing { user: from, state });
-        let message = message(&heard(from, "typing"), body, QoS::AtMostOnce, host);
+        let message = message(heard(from, "typing"), body, QoS::AtMostOnce, host);
         for id in &user.sessions {
             let _ = host.deliver(*id, &message, None);
         }
