@@ -28,6 +28,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether it is unread until it was read: what changes something else is not.
+    #[expect(clippy::unused_self, reason = "all there is so far are messages")]
+    pub(crate) const fn counts(&self) -> bool {
+        true
+    }
+
     /// Roughly the memory it takes, in bytes.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.id.len() + self.payload.len()

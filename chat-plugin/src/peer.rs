@@ -15,6 +15,7 @@ use tidings_core::time::Time;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::topics::{ChatId, Place};
+use crate::view::Request;
 
 /// A message between shards, or from a shard to itself.
 #[derive(Debug)]
@@ -32,6 +33,55 @@ pub(crate) struct Origin {
     /// The PUBLISH that waits for it; none for QoS 0.
     pub(crate) token: Option<AnswerToken>,
 }
+
+/// A question, and how its answer is to be addressed.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) origin: Origin,
+    /// The Response Topic (§4.10), if one was given.
+    pub(crate) topic: Option<Box<str>>,
+    /// The Correlation Data that goes with it.
+    pub(crate) correlation: Option<Bytes>,
+    /// What the asker calls it.
+    pub(crate) request: Option<Request>,
+}
+
+/// Which part of a log is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    /// From here on; none: the newest up to `to`.
+    pub(crate) from: Option<u64>,
+    /// Up to here, which it holds; none: up to the end.
+    pub(crate) to: Option<u64>,
+    /// How many entries at most.
+    pub(crate) limit: usize,
+}
+
+/// A part of a log, completely: what is between `from` and `to` and not among the entries is gone.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The newest entry of the log.
+    pub(crate) last: u64,
+    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) gone: Vec<(u64, u64)>,
+}
+
+/// Where a chat is, as one member sees it.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) last: u64,
+    pub(crate) time: Time,
+    pub(crate) read: u64,
+    pub(crate) unread: u64,
+    /// How far the others are, if the member has written.
+    pub(crate) others: Vec<(Arc<str>, Tick)>,
+}
+
+/// Which `sync` a summary is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SyncId(pub(crate) u64);
 
 /// A send on its way to the log.
 #[derive(Debug)]
@@ -87,6 +137,10 @@ pub(crate) enum ChatInput {
     },
     /// A device wants entries from `from` on.
     Fetch { shard: ShardId, session: SessionId, feed: FeedId, from: u64 },
+    /// A member asks for a part of the log.
+    History { user: Arc<str>, range: Range, ask: Box<Ask> },
+    /// A member's side asks where the chat is.
+    Summarise { user: Arc<str>, shard: ShardId, sync: SyncId },
     /// A device has acknowledged everything up to `cursor`.
     Progress { device: DeviceOf, cursor: u64 },
     /// A device has acknowledged these, ascending, and does not know its cursor.
@@ -198,6 +252,10 @@ pub(crate) enum ToUser {
         entries: Vec<Arc<Entry>>,
         upto: u64,
     },
+    /// The answer to a question for a part of the log.
+    History { place: Arc<Place>, ask: Box<Ask>, part: Part },
+    /// Where a chat is; nothing if it cannot be said.
+    Summary { place: Arc<Place>, sync: SyncId, summary: Option<Summary> },
     /// News of how far `about` is, for the devices of `to` but `except`.
     Receipt {
         place: Arc<Place>,

@@ -40,6 +40,7 @@ pub(crate) enum UserRow {
     Presence = 1,
     Device = 2,
     Chat = 3,
+    State = 4,
 }
 
 fn chat_key(chat: ChatId, row: ChatRow) -> KeyBuilder {
@@ -66,6 +67,13 @@ pub(crate) fn chat_rows(chat: ChatId, row: ChatRow) -> KeyRange {
 pub(crate) fn head_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).build()
 }
+
+/// Beside the head, so that it is read with it.
+pub(crate) fn authors_key(chat: ChatId) -> Bytes {
+    chat_key(chat, ChatRow::Head).byte(AUTHORS).build()
+}
+
+const AUTHORS: u8 = 1;
 
 pub(crate) fn member_key(chat: ChatId, user: &str) -> Bytes {
     chat_key(chat, ChatRow::Member).raw(user.as_bytes()).build()
@@ -109,6 +117,10 @@ pub(crate) fn device_key(user: &str, client_id: &str) -> Bytes {
     user_key(user, UserRow::Device).raw(client_id.as_bytes()).build()
 }
 
+pub(crate) fn state_key(user: &str, client_id: &str) -> Bytes {
+    user_key(user, UserRow::State).raw(client_id.as_bytes()).build()
+}
+
 pub(crate) fn user_chat_key(user: &str, chat: ChatId) -> Bytes {
     user_key(user, UserRow::Chat).raw(&chat.0).build()
 }
@@ -123,7 +135,7 @@ pub(crate) fn split_chat_key(key: &[u8]) -> Option<(ChatRow, &[u8])> {
 /// The same for a user's row.
 pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, &'a [u8])> {
     let (row, rest) = key.get(3 + user.len() + 1..)?.split_first()?;
-    let rows = [UserRow::Presence, UserRow::Device, UserRow::Chat];
+    let rows = [UserRow::Presence, UserRow::Device, UserRow::Chat, UserRow::State];
     Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
 }
 
@@ -218,6 +230,16 @@ pub(crate) struct HeadRow {
     pub(crate) authors: u64,
 }
 
+/// Who wrote the entries that are gone and that somebody has not read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct AuthorsRow {
+    /// What it tells begins behind this place.
+    pub(crate) base: u64,
+    pub(crate) names: Vec<String>,
+    /// How many in a row, and by whom: a number from 1 in `names`; 0 where they do not count.
+    pub(crate) runs: Vec<(u64, u16)>,
+}
+
 /// How far a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct MemberRow {
@@ -261,6 +283,13 @@ pub(crate) struct DeviceRow {
     pub(crate) leaving: bool,
 }
 
+/// What a device has said of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateRow {
+    /// Whether it takes several entries in one message.
+    pub(crate) batch: bool,
+}
+
 /// A chat in a user's index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserChatRow {
@@ -282,11 +311,13 @@ pub(crate) trait RowValue: Serialize + for<'a> Deserialize<'a> {
 }
 
 impl RowValue for HeadRow {}
+impl RowValue for AuthorsRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
 impl RowValue for IdRow {}
 impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
+impl RowValue for StateRow {}
 impl RowValue for UserChatRow {}
 
 /// Whether a row of chat can be read.
@@ -298,6 +329,9 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
     if family == Some(Family::Chat as u8) {
         let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
         match kind {
+            ChatRow::Head if rest == [AUTHORS] => {
+                AuthorsRow::from_bytes(&row.value).map(|_| ())
+            }
             ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
@@ -316,6 +350,7 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
         match kind {
             UserRow::Presence => PresenceRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Device => DeviceRow::from_bytes(&row.value).map(|_| ()),
+            UserRow::State => StateRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
         }
     } else {
@@ -380,6 +415,10 @@ mod tests {
             },
             b"\x01\x02\x05alice\x03bob\xe8\x07\x07\xe8\x07\x03\x02",
         );
+        golden(
+            &AuthorsRow { base: 3, names: vec!["bob".into()], runs: vec![(300, 1), (1, 0)] },
+            b"\x01\x03\x01\x03bob\x02\xac\x02\x01\x01\x00",
+        );
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
         golden(
@@ -391,6 +430,7 @@ mod tests {
             &DeviceRow { session: 5, since: time, everything: true, leaving: false },
             b"\x01\x05\xe8\x07\x01\x00",
         );
+        golden(&StateRow { batch: true }, b"\x01\x01");
         golden(&UserChatRow { peer: "bob".into(), since: time }, b"\x01\x03bob\xe8\x07");
     }
 
@@ -400,12 +440,14 @@ mod tests {
         let prefix = [&[0x32, 64, 1][..], &[0x32; 16]].concat();
         let key = |rest: &[u8]| [&prefix[..], rest].concat();
         assert_eq!(head_key(chat), key(b"\x01"));
+        assert_eq!(authors_key(chat), key(b"\x01\x01"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
         assert_eq!(id_key(chat, &[9; 16]), key(&[&[4][..], &[9; 16]].concat()));
         assert_eq!(log_key(chat, 258), key(b"\x05\0\0\0\0\0\0\x01\x02"));
         assert_eq!(presence_key("bob"), &b"\x1f\x40\x02bob\0\x01"[..]);
         assert_eq!(device_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x02phone"[..]);
+        assert_eq!(state_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x04phone"[..]);
         let index = user_chat_key("bob", chat);
         assert_eq!(index, [&b"\x1f\x40\x02bob\0\x03"[..], &[0x32; 16]].concat());
         assert_eq!(split_user_key(&index, "bob"), Some((UserRow::Chat, &[0x32; 16][..])));

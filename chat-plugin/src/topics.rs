@@ -12,6 +12,7 @@ use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
 use crate::code::Code;
+use crate::view::View;
 
 /// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +118,12 @@ pub(crate) enum Command<'a> {
     Read { peer: &'a str },
     /// `chat/@peer/typing`
     Typing { peer: &'a str },
+    /// `chat/@peer/history`
+    History { peer: &'a str },
+    /// `me/sync`
+    Sync,
+    /// `me/state`
+    State,
     /// Any will below `me/`, by custom `me/will`.
     Will,
 }
@@ -139,10 +146,12 @@ impl<'a> Command<'a> {
             Some("chat") => Self::parse_chat(topic, levels),
             Some("me") => match levels.next() {
                 Some("will") => Ok(Self::Will),
-                Some("sync" | "state" | "block" | "privacy" | "devices" | "push" | "keys") => {
-                    Err(unavailable("personal commands are not built yet"))
+                Some("sync") if levels.next().is_none() => Ok(Self::Sync),
+                Some("state") if levels.next().is_none() => Ok(Self::State),
+                Some("block" | "privacy" | "devices" | "push" | "keys") => {
+                    Err(unavailable("this personal command is not built yet"))
                 }
-                _ => Err(format("known below me/: will")),
+                _ => Err(format("known below me/: sync, state, will")),
             },
             Some("presence") => Err(BadCommand {
                 code: Code::Forbidden,
@@ -178,7 +187,8 @@ impl<'a> Command<'a> {
             ("send", id) => Ok(Self::Send { peer, id }),
             ("read", None) => Ok(Self::Read { peer }),
             ("typing", None) => Ok(Self::Typing { peer }),
-            ("edit" | "react" | "delete" | "history" | "info" | "end", _) => {
+            ("history", None) => Ok(Self::History { peer }),
+            ("edit" | "react" | "delete" | "info" | "end", _) => {
                 Err(unavailable(&format!("{verb} is not built yet")))
             }
             (
@@ -186,7 +196,7 @@ impl<'a> Command<'a> {
                 | "invite" | "join",
                 _,
             ) => Err(format(&format!("{verb} is for groups, and @{peer} is a direct chat"))),
-            _ => Err(format("known in a direct chat: send, read, typing")),
+            _ => Err(format("known in a direct chat: send, read, typing, history")),
         }
     }
 }
@@ -194,7 +204,7 @@ impl<'a> Command<'a> {
 /// What a filter below one of the roots may hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listening<'a> {
-    /// Something of `me/json/…`.
+    /// Something of `me/json/…` or `me/cbor/…`.
     Own,
     /// `presence/{user}`.
     Presence(&'a str),
@@ -211,8 +221,7 @@ impl<'a> Listening<'a> {
         }
         let mut levels = filter.as_str().split('/');
         match (levels.next(), levels.next()) {
-            (Some("me"), Some("json")) => Ok(Self::Own),
-            (Some("me"), Some("cbor")) => Err(ReasonCode::UnspecifiedError),
+            (Some("me"), Some("json" | "cbor")) => Ok(Self::Own),
             (Some("me"), _) => Err(ReasonCode::TopicFilterInvalid),
             (Some("presence"), Some(user)) if levels.next().is_none() => {
                 if is_name(user) {
@@ -227,9 +236,24 @@ impl<'a> Listening<'a> {
     }
 }
 
+/// In which view `filter` hears.
+pub(crate) fn view_of(filter: &TopicFilter) -> View {
+    if filter.as_str().starts_with(VIEW_CBOR) { View::Cbor } else { View::Json }
+}
+
+/// A topic of the JSON view in another.
+pub(crate) fn in_view(topic: String, view: View) -> String {
+    match (view, topic.strip_prefix(VIEW)) {
+        (View::Cbor, Some(rest)) => [VIEW_CBOR, rest].concat(),
+        _ => topic,
+    }
+}
+
 /// Whether `filter` hears the messages of every direct chat.
 pub(crate) fn hears_all_messages(filter: &TopicFilter) -> bool {
-    matches!(filter.as_str(), "me/json/#" | "me/json/+/#" | "me/json/+/+" | "me/json/+/message")
+    let filter = filter.as_str();
+    let rest = filter.strip_prefix(VIEW).or_else(|| filter.strip_prefix(VIEW_CBOR));
+    matches!(rest, Some("#" | "+/#" | "+/+" | "+/message"))
 }
 
 /// Whether `filter` hears messages of at least one chat.
@@ -266,6 +290,8 @@ pub(crate) fn answered(topic: &str, kind: &str) -> String {
 }
 
 const VIEW: &str = "me/json/";
+
+const VIEW_CBOR: &str = "me/cbor/";
 
 fn format(text: &str) -> BadCommand {
     BadCommand { code: Code::Format, text: text.into() }
@@ -317,7 +343,9 @@ mod tests {
             ("chat/@bob/edit/7/m1", Code::Unavailable),
             ("chat/climbing/send", Code::Unavailable),
             ("chat/~9Zk1/send", Code::Unavailable),
-            ("me/sync", Code::Unavailable),
+            ("me/keys", Code::Unavailable),
+            ("me/sync/x", Code::Format),
+            ("chat/@bob/history/1", Code::Format),
             ("pair/x", Code::Unavailable),
             ("presence/bob", Code::Forbidden),
         ] {
@@ -334,11 +362,10 @@ mod tests {
             let filter = TopicFilter::parse(filter).unwrap();
             Listening::parse(&filter).map(|heard| format!("{heard:?}"))
         };
-        for filter in ["me/json/#", "me/json/+/message", "me/json/@bob/#", "presence/bob"] {
+        for filter in ["me/json/#", "me/json/+/message", "me/json/@bob/#", "me/cbor/#", "presence/bob"] {
             assert!(listening(filter).is_ok(), "{filter}");
         }
         for (filter, code) in [
-            ("me/cbor/#", ReasonCode::UnspecifiedError),
             ("me/#", ReasonCode::TopicFilterInvalid),
             ("me/+/@bob/message", ReasonCode::TopicFilterInvalid),
             ("presence/+", ReasonCode::TopicFilterInvalid),
@@ -359,6 +386,7 @@ mod tests {
             ("me/json/#", true, true),
             ("me/json/+/message", true, true),
             ("me/json/+/+", true, true),
+            ("me/cbor/#", true, true),
             ("me/json/@bob/message", true, false),
             ("me/json/@bob/#", true, false),
             ("me/json/+/receipt", false, false),
@@ -376,5 +404,7 @@ mod tests {
         assert_eq!(answered("chat/@bob/send/m1", "ack"), "me/json/@bob/ack");
         assert_eq!(answered("me/sync", "error"), "me/json/-/error");
         assert_eq!(answered("chat", "error"), "me/json/-/error");
+        assert_eq!(in_view(heard("bob", "message"), View::Cbor), "me/cbor/@bob/message");
+        assert_eq!(in_view(heard("bob", "message"), View::Json), "me/json/@bob/message");
     }
 }

@@ -89,6 +89,7 @@ impl Chat {
             bytes_max: FETCH_BYTES_MAX,
             backwards: false,
         };
+        self.reads += 1;
         cx.read(self.id(), query, Reading::Fetch { to, visible });
     }
 
@@ -106,6 +107,7 @@ impl Chat {
         more: bool,
         cx: &mut Cx<'_>,
     ) {
+        self.reads -= 1;
         let seq_of = |row: &Row| {
             let (_, seq) = split_chat_key(&row.key)?;
             Some(u64::from_be_bytes(seq.try_into().ok()?))

@@ -11,6 +11,7 @@ use tidings_core::record::{Op, Position, Query, Record};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use super::history::Asked;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
@@ -65,6 +66,8 @@ pub(super) enum Reading {
     Id,
     /// For a device: everything up to `visible`.
     Fetch { to: Fetcher, visible: u64 },
+    /// For a member who asked for a part of the log.
+    History(Box<Asked>),
     /// To find ids that have expired.
     SweepIds,
     /// To find entries that have expired.
@@ -159,6 +162,11 @@ impl Cx<'_> {
                 self.answer(place, post.origin, id, outcome);
             }
             ChatInput::Read { origin, .. } => self.answer(place, origin, None, outcome),
+            ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
+            ChatInput::Summarise { shard, sync, .. } => {
+                let place = Arc::clone(place);
+                self.tell_shard(shard, ToUser::Summary { place, sync, summary: None });
+            }
             _ => {}
         }
     }

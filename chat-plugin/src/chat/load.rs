@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use tidings_core::record::{Query, Row};
 
+use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
 use super::ids::Ids;
-use super::log::Log;
+use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::one::Chat;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
+    AuthorsRow, ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
     split_chat_key,
 };
 use crate::topics::Place;
@@ -33,6 +34,7 @@ pub(super) struct Loading {
     members: Vec<Member>,
     ids: Vec<(IdHash, IdRow)>,
     ids_complete: bool,
+    authors: Authors,
     entries: Vec<Arc<Entry>>,
 }
 
@@ -54,6 +56,7 @@ impl Loading {
             members,
             ids: Vec::new(),
             ids_complete: true,
+            authors: Authors::default(),
             entries: Vec::new(),
         }
     }
@@ -111,7 +114,7 @@ impl Loading {
                 self.entries.clear();
                 let query = Query {
                     range: chat_rows(self.place.id, ChatRow::Log),
-                    rows_max: 1,
+                    rows_max: TAIL_ENTRIES_MAX,
                     bytes_max: BYTES_MAX,
                     backwards: true,
                 };
@@ -119,13 +122,21 @@ impl Loading {
                 self.ids_complete = last == Some(ChatRow::Log);
                 Load::Reading
             }
-            _ => self.finish(),
+            _ => {
+                if matches!(reading, Reading::End) {
+                    self.entries.reverse();
+                }
+                self.finish()
+            }
         }
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
         let (kind, rest) = split_chat_key(&row.key)?;
         match kind {
+            ChatRow::Head if !rest.is_empty() => {
+                self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
+            }
             ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
             ChatRow::Member => {
                 let at = self.place.member(std::str::from_utf8(rest).ok()?)?;
@@ -172,9 +183,11 @@ impl Loading {
         for entry in self.entries.drain(..).skip(skip) {
             log.remember(entry);
         }
+        let mut authors = std::mem::take(&mut self.authors);
+        log.tail().for_each(|entry| authors.push(entry));
         let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
         let members = std::mem::take(&mut self.members);
-        let chat = Chat::new(Arc::clone(&self.place), self.head.take(), log, ids, members);
+        let chat = Chat::new(Arc::clone(&self.place), self.head.take(), log, ids, authors, members);
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
 }

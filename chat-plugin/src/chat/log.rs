@@ -94,6 +94,24 @@ impl Log {
         Some(entries.cloned().collect())
     }
 
+    /// The entries between two places, both included; nothing if they are not all in memory.
+    pub(crate) fn between(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> Option<impl DoubleEndedIterator<Item = Arc<Entry>>> {
+        let first = self.tail.front()?.seq;
+        let skip = usize::try_from(from.checked_sub(first)?).ok()?;
+        let count = usize::try_from((to + 1).saturating_sub(from)).ok()?;
+        let end = skip.saturating_add(count).min(self.tail.len());
+        Some(self.tail.range(skip.min(end)..end).cloned())
+    }
+
+    /// All entries in memory.
+    pub(crate) fn tail(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.tail.iter()
+    }
+
     /// The last visible place whose entry is older than `time`, as far back as memory goes.
     pub(crate) fn before(&self, time: Time) -> u64 {
         let newer = |entry: &&Arc<Entry>| entry.seq <= self.visible && entry.time >= time;

@@ -5,8 +5,10 @@
 //! knows is in rows or is known to the devices that are connected.
 
 mod attach;
+mod authors;
 mod cursor;
 mod cx;
+mod history;
 mod ids;
 mod load;
 mod log;
@@ -121,6 +123,7 @@ impl ChatSide {
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
             Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
+            Reading::History(asked) => chat.history_read(*asked, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
             Reading::Whole | Reading::End => {}

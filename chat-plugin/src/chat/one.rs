@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidings_core::record::{Op, Query, Row};
 use tidings_core::time::Time;
 
+use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
 use super::ids::Ids;
@@ -33,6 +34,8 @@ pub(super) struct Chat {
     authors: u64,
     pub(super) log: Log,
     pub(super) ids: Ids,
+    /// Who wrote what somebody has not read.
+    pub(super) authors_of: Authors,
     /// In the order of the place's.
     pub(super) members: Vec<Member>,
     /// Sends that have no place in the log yet.
@@ -47,6 +50,8 @@ pub(super) struct Chat {
     pub(super) receipts_at: Option<Time>,
     pub(super) sweep_at: Time,
     pub(super) sweeping: bool,
+    /// How many reads for others are on their way.
+    pub(super) reads: usize,
     /// Whether something concerned it since the hand of the clock passed.
     pub(super) touched: bool,
 }
@@ -75,6 +80,7 @@ impl Chat {
         head: Option<HeadRow>,
         log: Log,
         ids: Ids,
+        authors_of: Authors,
         members: Vec<Member>,
     ) -> Self {
         Self {
@@ -83,7 +89,9 @@ impl Chat {
             authors: head.map_or(0, |head| head.authors),
             log,
             ids,
+            authors_of,
             members,
+            reads: 0,
             waiting: VecDeque::new(),
             blocked: None,
             pending: VecDeque::new(),
@@ -118,6 +126,7 @@ impl Chat {
             && self.flushing == 0
             && self.receipts_at.is_none()
             && !self.sweeping
+            && self.reads == 0
             && self.members.iter().flat_map(|member| &member.devices).all(|d| d.persistent)
     }
 
@@ -133,6 +142,8 @@ impl Chat {
             ChatInput::Fetch { shard, session, feed, from } => {
                 self.fetch(Fetcher { shard, session, feed }, from, cx);
             }
+            ChatInput::History { user, range, ask } => self.history(&user, range, ask, cx),
+            ChatInput::Summarise { user, shard, sync } => self.summarise(&user, shard, sync, cx),
             ChatInput::Progress { device, cursor } => self.progress(&device, cursor, cx),
             ChatInput::Ahead { device, seqs } => self.progress_ahead(&device, &seqs, cx),
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
@@ -290,6 +301,7 @@ impl Chat {
             ops.push(Op::Put { key: id_key(self.id(), &hash), value: row.to_bytes() });
             self.ids.insert(hash, row);
         }
+        self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
         if self.authors & (1 << author) == 0 {
             // Once for each member: the head learns that she writes, and of the chat's beginning.

@@ -11,7 +11,7 @@ use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
 use crate::entry::Entry;
 use crate::rows::{
-    ChatRow, IdHash, IdRow, RowValue, chat_rows, log_key, log_range, split_chat_key,
+    ChatRow, IdHash, IdRow, RowValue, authors_key, chat_rows, log_key, log_range, split_chat_key,
 };
 
 impl Chat {
@@ -34,6 +34,21 @@ impl Chat {
         self.log.floor = floor + count;
         self.log.trim();
         ops.push(self.head_op());
+        self.authors_op(ops);
+    }
+
+    /// What remains of entries that go, in the record that deletes them.
+    fn authors_op(&mut self, ops: &mut Vec<Op>) {
+        let read = self.members.iter().map(|member| member.far.read).min().unwrap_or_default();
+        self.authors_of.forget(read);
+        if let Some(row) = self.authors_of.row(self.log.floor) {
+            let key = authors_key(self.id());
+            ops.push(if row.runs.is_empty() {
+                Op::Delete { key }
+            } else {
+                Op::Put { key, value: row.to_bytes() }
+            });
+        }
     }
 
     /// The chat is in memory now.
@@ -126,6 +141,7 @@ impl Chat {
         let deletes = expired.iter().map(|seq| Op::Delete { key: log_key(self.id(), *seq) });
         let mut ops: Vec<Op> = deletes.collect();
         ops.push(self.head_op());
+        self.authors_op(&mut ops);
         cx.store(ops, false);
         if all {
             self.read_log(cx);

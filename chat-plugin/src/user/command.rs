@@ -16,8 +16,8 @@ use super::outgoing::{message, to_chat};
 use crate::code::Code;
 use crate::json::Digits;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
-use crate::topics::{Command, Place, answered, heard, is_name};
-use crate::view;
+use crate::topics::{Command, Place, answered, heard, in_view, is_name};
+use crate::view::{self, View};
 
 impl UserSide {
     /// A Client has published below one of the roots.
@@ -119,6 +119,18 @@ impl UserSide {
                 self.typing(client.user, peer, state, host);
                 done(&origin, PropertiesBuf::new(), host);
             }
+            Command::History { peer } => {
+                let place = self.place(client.user, peer);
+                self.ask_history(client.user, place, publish, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
+            }
+            Command::Sync => {
+                self.ask_sync(client.user, publish, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
+            }
+            Command::State => {
+                self.set_state(publish.payload, origin, host).map_err(|refusal| (None, refusal))?;
+            }
             Command::Will => done(&origin, PropertiesBuf::new(), host),
         }
         Ok(())
@@ -174,8 +186,9 @@ impl UserSide {
                 let Some(session) = origin.session.filter(hears) else { return };
                 if version == Version::V311 || origin.token.is_none() {
                     let ack = view::Ack { id: id.unwrap_or_default(), seq, time };
-                    let topic = topic("ack");
-                    let ack = message(topic, view::body(&ack), QoS::AtLeastOnce, host);
+                    let view = self.view(session);
+                    let topic = in_view(topic("ack"), view);
+                    let ack = message(topic, view.body(&ack), QoS::AtLeastOnce, host);
                     self.answer_message(session, ack, host);
                 }
             }
@@ -209,18 +222,24 @@ impl UserSide {
             host.answer(token, Answer { reason: refusal.code.reason(), properties });
         }
         let Some(session) = origin.session else { return };
-        let body = view::body(&view::Error {
+        let view = self.view(session);
+        let body = view.body(&view::Error {
             id,
             code: refusal.code,
             text: &refusal.text,
             retry_after: refusal.retry_after,
         });
-        let error = message(topic.into(), body, QoS::AtLeastOnce, host);
+        let error = message(in_view(topic.into(), view), body, QoS::AtLeastOnce, host);
         self.answer_message(session, error, host);
     }
 
+    /// In which view a session hears.
+    fn view(&self, id: SessionId) -> View {
+        self.sessions.get(&id).map(|session| session.view).unwrap_or_default()
+    }
+
     /// Delivers an answer, which waits if the session is full; some are lost if too many wait.
-    fn answer_message(&mut self, id: SessionId, message: Arc<Message>, host: &mut dyn Host) {
+    pub(super) fn answer_message(&mut self, id: SessionId, message: Arc<Message>, host: &mut dyn Host) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.full || matches!(host.deliver(id, &message, None), Err(Refused::Full)) {
             session.full = true;
@@ -231,7 +250,8 @@ impl UserSide {
     }
 }
 
-fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
+/// A command is done.
+pub(super) fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
     if let Some(token) = origin.token {
         let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
         host.answer(token, Answer { reason: ReasonCode::Success, properties });
@@ -240,7 +260,7 @@ fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
 
 /// How many answers wait for a session that is full. Those beyond are lost: with MQTT 5 the
 /// acknowledgement has said the same.
-const ANSWERS_MAX: usize = 64;
+pub(super) const ANSWERS_MAX: usize = 64;
 
 /// The longest Content Type that is kept, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 128;

@@ -16,6 +16,7 @@ use super::person::Later;
 use super::session::Session;
 use crate::peer::{ChatInput, ToUser};
 use crate::topics::{Listening, hears_messages, is_name};
+use crate::view::View;
 
 impl UserSide {
     /// A session has a connection.
@@ -45,6 +46,9 @@ impl UserSide {
                 persistent,
                 resumed,
                 filters: Vec::new(),
+                view: View::default(),
+                batch: false,
+                syncs: Vec::new(),
                 kept: false,
                 watching: BTreeSet::new(),
                 in_flight: in_flight.iter().map(|tag| (*tag, None)).collect(),
@@ -62,6 +66,9 @@ impl UserSide {
         self.tell_progress(host);
         self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
+        for sync in &session.syncs {
+            self.syncs.remove(sync);
+        }
         if let Some(feed) = &session.feed
             && !session.persistent
         {
@@ -117,6 +124,7 @@ impl UserSide {
             Ok(Listening::Own) => {
                 session.filters.retain(|(known, _)| known != filter);
                 session.filters.push((filter.clone(), qos));
+                session.refresh_view();
                 session.kept |= !new && session.resumed && hears_messages(filter);
                 self.refresh(id, host);
             }
@@ -141,6 +149,7 @@ impl UserSide {
             }
             Ok(Listening::Own) => {
                 session.filters.retain(|(known, _)| known != filter);
+                session.refresh_view();
                 self.refresh(id, host);
             }
             Err(_) => {}

@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use tidings_core::codec::QoS;
-use tidings_core::hook::{Host, Refused, SessionId, Tag};
+use tidings_core::hook::{Host, Refused, SessionId};
 use tidings_core::message::Message;
 
 use super::UserSide;
-use super::outgoing::{message, to_chat};
+use super::lane::{PLACES_MAX, tag_of};
+use super::outgoing::{PerView, message, to_chat};
 use super::session::Session;
 use crate::entry::Entry;
 use crate::peer::ChatInput;
-use crate::topics::{Place, heard};
+use crate::topics::{Place, heard, in_view};
 use crate::view::View;
 
 impl UserSide {
@@ -37,7 +38,7 @@ impl UserSide {
             let Some(feed) = &mut session.feed else {
                 if session.hears() == Some(QoS::AtMostOnce) && !session.sent(entry) {
                     // QoS 0: a session that is full goes without.
-                    let message = shown.message(entry, host);
+                    let message = shown.message(entry, session.view, host);
                     let _ = host.deliver(id, &message, None);
                 }
                 continue;
@@ -110,12 +111,29 @@ impl UserSide {
         let name = Arc::clone(&session.user);
         let mut shown = Shown::new(place, &name);
         let mut flow = Flow::On;
-        for entry in entries {
+        let mut rest = entries;
+        let mut together = session.batch;
+        while let Some((entry, others)) = rest.split_first() {
+            if together {
+                match hand_over_together(session, id, rest, &shown, host) {
+                    Together::Taken(behind) => {
+                        rest = behind;
+                        continue;
+                    }
+                    Together::Stop => {
+                        flow = Flow::Stop;
+                        break;
+                    }
+                    Together::No => {}
+                    Together::Never => together = false,
+                }
+            }
             shown.forget();
             flow = hand_over(session, id, entry, &mut shown, host);
             if flow == Flow::Stop {
                 break;
             }
+            rest = others;
         }
         let moved = if let Some(feed) = &mut session.feed {
             if let Some(lane) = feed.lanes.get_mut(&place.id).filter(|_| flow == Flow::On) {
@@ -176,8 +194,8 @@ fn hand_over(
         lane.pass(entry.seq);
         return Flow::On;
     }
-    let tag = Tag { key: chat.to_key(), seq: entry.seq };
-    let message = shown.message(entry, host);
+    let tag = tag_of(chat, entry.seq, entry.seq);
+    let message = shown.message(entry, session.view, host);
     match host.deliver(id, &message, Some(tag)) {
         Ok(QoS::AtMostOnce) => {
             // Another of its filters hears this chat with QoS 0: nobody will say it arrived.
@@ -207,6 +225,76 @@ fn hand_over(
     }
 }
 
+/// Hands over as many of the foremost entries as go into one message, if these are several.
+fn hand_over_together<'a>(
+    session: &mut Session,
+    id: SessionId,
+    entries: &'a [Arc<Entry>],
+    shown: &Shown<'_>,
+    host: &mut dyn Host,
+) -> Together<'a> {
+    let Some(lane) = session.feed.as_ref().and_then(|feed| feed.lanes.get(&shown.place.id)) else {
+        return Together::No;
+    };
+    let (mut chosen, mut passed, mut bytes) = (Vec::new(), 0, 0);
+    for entry in entries {
+        if lane.has(entry.seq) {
+            break;
+        }
+        if entry.seq >= lane.next && !session.sent(entry) && !lane.is_ahead(entry.seq) {
+            if bytes > 0 && bytes + entry.size() > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += entry.size();
+            chosen.push(Arc::clone(entry));
+        }
+        passed += 1;
+    }
+    let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else { return Together::No };
+    if chosen.len() < 2 || last.seq - first.seq >= PLACES_MAX {
+        return Together::No;
+    }
+    let (first, last) = (first.seq, last.seq);
+    let topic = in_view(heard(shown.place.peer(shown.user), "batch"), session.view);
+    let message = message(topic, session.view.batch(&chosen), QoS::AtLeastOnce, host);
+    let delivered = host.deliver(id, &message, Some(tag_of(shown.place.id, first, last)));
+    let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&shown.place.id));
+    let Some(lane) = lane else { return Together::No };
+    match delivered {
+        Ok(QoS::AtMostOnce) => {
+            lane.frozen = true;
+            lane.pass(last);
+        }
+        Ok(_) => lane.hand_over_all(chosen.iter().map(|entry| entry.seq), last),
+        Err(Refused::Full) => {
+            session.full = true;
+            return Together::Stop;
+        }
+        // Each by itself may be small enough, and be subscribed to.
+        Err(Refused::TooLarge | Refused::NotSubscribed) => return Together::Never,
+        Err(Refused::NotConnected) => {
+            lane.attached = false;
+            return Together::Stop;
+        }
+    }
+    Together::Taken(entries.get(passed..).unwrap_or_default())
+}
+
+/// How several entries at once were taken.
+enum Together<'a> {
+    /// They were, and these are left.
+    Taken(&'a [Arc<Entry>]),
+    /// There are no several here.
+    No,
+    /// This session takes no several.
+    Never,
+    /// It takes nothing now.
+    Stop,
+}
+
+/// After how many bytes a batch ends.
+const BATCH_BYTES_MAX: usize = 32 * 1024;
+
 /// Whether a lane can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
@@ -218,25 +306,24 @@ enum Flow {
 struct Shown<'a> {
     place: &'a Arc<Place>,
     user: &'a str,
-    message: Option<Arc<Message>>,
+    messages: PerView,
 }
 
 impl<'a> Shown<'a> {
     fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
-        Self { place, user, message: None }
+        Self { place, user, messages: PerView::default() }
     }
 
     /// The next entry is another one.
     fn forget(&mut self) {
-        self.message = None;
+        self.messages = PerView::default();
     }
 
     /// What a session of the user is given.
-    fn message(&mut self, entry: &Entry, host: &mut dyn Host) -> Arc<Message> {
-        let message = self.message.get_or_insert_with(|| {
-            let topic = heard(self.place.peer(self.user), "message");
-            message(topic, View::Json.entry(entry), QoS::AtLeastOnce, host)
-        });
-        Arc::clone(message)
+    fn message(&mut self, entry: &Entry, view: View, host: &mut dyn Host) -> Arc<Message> {
+        self.messages.in_view(view, || {
+            let topic = in_view(heard(self.place.peer(self.user), "message"), view);
+            message(topic, view.entry(entry), QoS::AtLeastOnce, host)
+        })
     }
 }

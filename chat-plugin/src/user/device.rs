@@ -14,12 +14,15 @@ use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
 use super::feed::Feed;
-use super::lane::Lane;
+use super::lane::{Lane, places_of};
 use super::outgoing::{put, to_chat};
 use super::{Timer, UserSide};
 use crate::peer::{ChatInput, DeviceOf, FeedId};
 use crate::rows::{DeviceRow, RowValue, device_key};
-use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
+use crate::topics::{
+    ChatId, Place, heard, hears_all_messages, hears_messages, in_view, view_of,
+};
+use crate::view::View;
 
 impl UserSide {
     /// Whether an answer is for the present stay of a device, and not for an earlier one.
@@ -50,9 +53,11 @@ impl UserSide {
         let everything = session
             .filters
             .iter()
+            .filter(|(filter, _)| view_of(filter) == session.view)
             .any(|(filter, qos)| *qos > QoS::AtMostOnce && hears_all_messages(filter));
         let known = user.devices.get(&session.client_id).filter(|row| !row.leaving).copied();
         let known = known.filter(|row| session.resumed || row.session == id.0);
+        session.batch |= session.resumed && user.batching.contains(&session.client_id);
         // A subscription from before without a row was made just before a crash: all that is kept
         // is for it.
         let now = if session.kept { Time::default() } else { host.now() };
@@ -91,7 +96,7 @@ impl UserSide {
                 return;
             }
             feed.asked = Some(*chat);
-            if feed.lanes.contains_key(chat) || !covers(&session.filters, place, &session.user) {
+            if feed.lanes.contains_key(chat) || !covers(&session.filters, session.view, &session.user, place) {
                 continue;
             }
             let key = chat.to_key();
@@ -102,13 +107,15 @@ impl UserSide {
             let waiting = in_flight.clone().filter(|(_, reason)| reason.is_none());
             let lane = Lane::new(
                 Arc::clone(place),
-                waiting.map(|(tag, _)| tag.seq),
-                answered.clone().map(|(tag, _)| tag.seq),
+                waiting.flat_map(|(tag, _)| places_of(*tag)),
+                answered.clone().flat_map(|(tag, _)| places_of(*tag)),
             );
             feed.lanes.insert(*chat, lane);
             for (tag, _) in answered.filter(|(_, reason)| reason.is_some_and(|r| r.is_error())) {
-                let failed = ChatInput::Failed { user: Arc::clone(&session.user), seq: tag.seq };
-                to_chat(place, failed, host);
+                for seq in places_of(*tag) {
+                    let failed = ChatInput::Failed { user: Arc::clone(&session.user), seq };
+                    to_chat(place, failed, host);
+                }
             }
             feed.attaching += 1;
             let attach = ChatInput::Attach {
@@ -202,11 +209,11 @@ impl UserSide {
 }
 
 /// Whether a session hears the messages of a chat with QoS 1 or 2.
-fn covers(filters: &[(TopicFilter, QoS)], place: &Place, user: &str) -> bool {
-    let mut acknowledging = filters.iter().filter(|(_, qos)| *qos > QoS::AtMostOnce);
-    acknowledging.any(|(filter, _)| {
-        hears_all_messages(filter)
-            || (hears_messages(filter) && filter.matches(&heard(place.peer(user), "message")))
+fn covers(filters: &[(TopicFilter, QoS)], view: View, user: &str, place: &Place) -> bool {
+    let heard = || in_view(heard(place.peer(user), "message"), view);
+    let acknowledging = filters.iter().filter(|(_, qos)| *qos > QoS::AtMostOnce);
+    acknowledging.filter(|(filter, _)| view_of(filter) == view).any(|(filter, _)| {
+        hears_all_messages(filter) || (hears_messages(filter) && filter.matches(&heard()))
     })
 }
 

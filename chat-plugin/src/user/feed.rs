@@ -3,7 +3,7 @@
 //! A feed lasts one stay, from connect to disconnect. What outlives it is with the chats: cursors.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidings_core::time::Time;
@@ -63,6 +63,11 @@ impl Feed {
     /// Whether a chat was asked.
     pub(super) fn knows(&self, chat: ChatId) -> bool {
         self.lanes.contains_key(&chat)
+    }
+
+    /// Whether it knows where each of these chats is.
+    pub(super) fn is_complete(&self, chats: &BTreeMap<ChatId, Arc<Place>>) -> bool {
+        self.attaching == 0 && self.asked.is_none() && self.lanes.len() == chats.len()
     }
 
     /// Notes that a lane has something to hand over, if it has.

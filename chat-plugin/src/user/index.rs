@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use tidings_core::codec::PropertiesBuf;
 use tidings_core::hook::{Host, SessionId};
 use tidings_core::record::Position;
 use tidings_core::time::Time;
 
 use super::UserSide;
+use super::command::done;
 use super::outgoing::{put, to_chat};
 use crate::peer::{ChatInput, DeviceOf};
 use crate::rows::{RowValue, UserChatRow, user_chat_key};
@@ -53,8 +55,12 @@ impl UserSide {
     /// Records up to `position` are safe.
     pub(crate) fn stored(&mut self, position: Position, host: &mut dyn Host) {
         while self.begins.front().is_some_and(|(at, ..)| *at <= position) {
-            let Some((_, place, begun)) = self.begins.pop_front() else { return };
+            let Some((_, place, begun)) = self.begins.pop_front() else { break };
             to_chat(&place, begun, host);
+        }
+        while self.kept.front().is_some_and(|(at, _)| *at <= position) {
+            let Some((_, origin)) = self.kept.pop_front() else { return };
+            done(&origin, PropertiesBuf::new(), host);
         }
     }
 }

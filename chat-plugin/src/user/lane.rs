@@ -6,11 +6,13 @@
 //! the cursor is.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use tidings_core::hook::Tag;
 use tidings_core::time::Time;
 
-use crate::topics::Place;
+use crate::topics::{ChatId, Place};
 
 /// See the file's own words.
 #[derive(Debug)]
@@ -37,13 +39,14 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// One whose chat has been asked. `in_flight` is what the session sends again, ascending, and
-    /// `ahead` what it sent again and has been acknowledged already.
+    /// One whose chat has been asked. `in_flight` is what the session sends again, and `ahead` what it sent again and has been acknowledged already.
     pub(crate) fn new(
         place: Arc<Place>,
         in_flight: impl Iterator<Item = u64>,
         ahead: impl Iterator<Item = u64>,
     ) -> Self {
+        let mut outstanding: Vec<u64> = in_flight.collect();
+        outstanding.sort_unstable();
         Self {
             place,
             attached: false,
@@ -53,7 +56,7 @@ impl Lane {
             told: 0,
             dirty: false,
             frozen: false,
-            outstanding: in_flight.collect(),
+            outstanding: outstanding.into(),
             ahead: ahead.collect(),
         }
     }
@@ -86,6 +89,22 @@ impl Lane {
             self.outstanding.insert(at, self.next);
         }
         self.pass(self.next);
+    }
+
+    /// Several entries are handed over together, ascending; what lies between them is gone or the
+    /// device's own.
+    pub(crate) fn hand_over_all(&mut self, seqs: impl Iterator<Item = u64>, last: u64) {
+        for seq in seqs {
+            if let Err(at) = self.outstanding.binary_search(&seq) {
+                self.outstanding.insert(at, seq);
+            }
+        }
+        self.pass(last);
+    }
+
+    /// Whether an entry was acknowledged before it was its turn.
+    pub(crate) fn is_ahead(&self, seq: u64) -> bool {
+        self.ahead.contains(&seq)
     }
 
     /// Nothing up to `seq` is to be handed over any more: gone, or the device's own.
@@ -131,6 +150,24 @@ impl Lane {
         first.map_or(handed, |first| first.min(handed)).max(self.told)
     }
 }
+
+/// What a delivery is marked with: the last of its entries, and how many places before that its first
+/// is. For a single one that is the place itself.
+pub(crate) fn tag_of(chat: ChatId, first: u64, last: u64) -> Tag {
+    Tag { key: chat.to_key(), seq: (last - first) << PLACE_BITS | last }
+}
+
+/// The places that are acknowledged with a delivery.
+pub(crate) fn places_of(tag: Tag) -> RangeInclusive<u64> {
+    let last = tag.seq & ((1 << PLACE_BITS) - 1);
+    last.saturating_sub(tag.seq >> PLACE_BITS)..=last
+}
+
+/// How many bits of a mark are the place: enough for a million entries a second over eight years.
+const PLACE_BITS: u32 = 48;
+
+/// How many places one mark reaches over.
+pub(crate) const PLACES_MAX: u64 = 1 << (64 - PLACE_BITS);
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +220,22 @@ mod tests {
         assert_eq!((lane.cursor(), lane.next), (3, 4));
         lane.pass(6);
         assert_eq!((lane.cursor(), lane.next), (7, 8));
+    }
+
+    #[test]
+    fn entries_handed_over_together_are_acknowledged_together() {
+        let chat = lane(&[]).place.id;
+        assert_eq!(tag_of(chat, 7, 7).seq, 7);
+        assert_eq!(places_of(tag_of(chat, 5, 9)), 5..=9);
+        assert_eq!(places_of(tag_of(chat, 1, PLACES_MAX)), 1..=PLACES_MAX);
+        let mut lane = lane(&[]);
+        lane.attach(3, 9, Time::default());
+        lane.hand_over_all([4, 6, 8].into_iter(), 9);
+        assert_eq!((lane.next, lane.cursor()), (10, 3));
+        for seq in 4..=9 {
+            assert_eq!(lane.acknowledge(seq), seq % 2 == 0);
+        }
+        assert_eq!(lane.cursor(), 9);
     }
 
     #[test]

@@ -40,7 +40,9 @@ impl UserSide {
     fn now(&mut self, name: &Arc<str>, later: Later, host: &mut dyn Host) {
         match later {
             Later::Begin { place, since } => self.begin(name, place, since, host),
+            Later::Sync { ask, page } => self.sync(name, *ask, page, host),
             Later::Ended { client_id, session } => {
+                self.forget_state(name, &client_id, host);
                 self.end_device(name, &client_id, session, host);
             }
             Later::Watch { shard, session } => self.watch(name, shard, session, host),

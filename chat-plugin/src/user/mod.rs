@@ -4,6 +4,7 @@
 //! She is in memory while a session of hers is connected or somebody watches her presence. What
 //! needs her rows waits until they are read; sending does not need them.
 
+mod ask;
 mod command;
 mod connect;
 mod deliver;
@@ -20,6 +21,8 @@ mod progress;
 mod rates;
 mod receipt;
 mod session;
+mod state;
+mod sync;
 mod typing;
 
 use std::collections::VecDeque;
@@ -32,11 +35,12 @@ use tidings_core::time::Time;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, ToUser};
+use crate::peer::{ChatInput, Origin, SyncId, ToUser};
 use crate::topics::{ChatId, Place};
 use person::{Later, User};
 use rates::Paces;
 use session::Session;
+use sync::Sync;
 
 /// See the file's own words.
 #[derive(Debug)]
@@ -51,6 +55,11 @@ pub(crate) struct UserSide {
     timers: Deadlines<Timer>,
     /// Chats that begin and wait for the index row to be safe.
     begins: VecDeque<(Position, Arc<Place>, ChatInput)>,
+    /// Commands whose record is to be safe.
+    kept: VecDeque<(Position, Origin)>,
+    /// Pages that are being made.
+    syncs: Map<SyncId, Sync>,
+    next_sync: u64,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -77,6 +86,9 @@ impl UserSide {
             next_feed: 1,
             timers: Deadlines::new(),
             begins: VecDeque::new(),
+            kept: VecDeque::new(),
+            syncs: map(),
+            next_sync: 1,
             dirty: Vec::new(),
         }
     }
@@ -106,6 +118,10 @@ impl UserSide {
                 if self.is_present(session, feed) {
                     self.entries(&place, session, &entries, upto, host);
                 }
+            }
+            ToUser::History { place, ask, part } => self.history_told(&place, &ask, &part, host),
+            ToUser::Summary { place, sync, summary } => {
+                self.summary_told(place, sync, summary, host);
             }
             ToUser::Receipt { place, to, about, tick, except } => {
                 self.receipt(&place, &to, &about, &tick, except.as_deref(), host);

@@ -13,6 +13,7 @@ use tidings_core::record::{Op, Position, Record};
 
 use crate::peer::{ChatInput, Peer, ToChat, ToUser};
 use crate::topics::{Place, user_slot};
+use crate::view::View;
 
 pub(super) fn to_chat(place: &Arc<Place>, what: ChatInput, host: &mut dyn Host) {
     let shard = place.shard(host.shards());
@@ -45,4 +46,25 @@ pub(super) fn message(
         accepted: host.now(),
         expires: None,
     })
+}
+
+/// What several sessions are told, which do not all have the same view: made once for each view.
+#[derive(Debug, Default)]
+pub(super) struct PerView {
+    json: Option<Arc<Message>>,
+    cbor: Option<Arc<Message>>,
+}
+
+impl PerView {
+    pub(super) fn in_view(
+        &mut self,
+        view: View,
+        make: impl FnOnce() -> Arc<Message>,
+    ) -> Arc<Message> {
+        let message = match view {
+            View::Json => &mut self.json,
+            View::Cbor => &mut self.cbor,
+        };
+        Arc::clone(message.get_or_insert_with(make))
+    }
 }

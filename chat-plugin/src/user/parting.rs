@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidings_core::hook::{Host, SessionId, Tag};
 
 use super::UserSide;
+use super::lane::places_of;
 use super::outgoing::to_chat;
 use super::person::Later;
 use crate::peer::{ChatInput, DeviceOf};
@@ -45,7 +46,8 @@ impl UserSide {
         for of_one in tags.chunk_by(|one, next| one.key == next.key) {
             let chat = of_one.first().map(|tag| ChatId::from_key(tag.key));
             let Some(place) = chat.and_then(|chat| user.chats.get(&chat)) else { continue };
-            let seqs = of_one.iter().map(|tag| tag.seq).collect();
+            let mut seqs: Vec<u64> = of_one.iter().flat_map(|tag| places_of(*tag)).collect();
+            seqs.sort_unstable();
             to_chat(place, ChatInput::Ahead { device: device.clone(), seqs }, host);
         }
     }

@@ -12,8 +12,9 @@ use tidings_core::time::Time;
 
 use super::rates::Pace;
 use crate::map::{Map, map};
-use crate::peer::{DeviceOf, Post, PresenceState};
-use crate::rows::{DeviceRow, PresenceRow, RowValue, UserChatRow, UserRow, split_user_key};
+use super::sync::Page;
+use crate::peer::{Ask, DeviceOf, Post, PresenceState};
+use crate::rows::{DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserRow, split_user_key};
 use crate::topics::{ChatId, Place};
 
 /// A user in memory.
@@ -26,6 +27,8 @@ pub(super) struct User {
     pub(super) sessions: Vec<SessionId>,
     /// Persistent ones, by Client Identifier.
     pub(super) devices: BTreeMap<Arc<str>, DeviceRow>,
+    /// Those of them that take several entries in one message.
+    pub(super) batching: BTreeSet<Arc<str>>,
     pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
     /// Places by the peer's name: spares the hash.
     pub(super) places: Map<Box<str>, Arc<Place>>,
@@ -49,6 +52,7 @@ pub(super) enum Later {
     Watch { shard: ShardId, session: SessionId },
     Ahead { device: DeviceOf, tags: Vec<Tag> },
     Send { place: Arc<Place>, post: Box<Post> },
+    Sync { ask: Box<Ask>, page: Page },
 }
 
 impl User {
@@ -59,6 +63,7 @@ impl User {
             loaded: false,
             sessions: Vec::new(),
             devices: BTreeMap::new(),
+            batching: BTreeSet::new(),
             chats: BTreeMap::new(),
             places: map(),
             presence: PresenceState::default(),
@@ -85,6 +90,11 @@ impl User {
             UserRow::Device => {
                 let row = DeviceRow::from_bytes(&row.value).ok()?;
                 self.devices.insert(std::str::from_utf8(rest).ok()?.into(), row);
+            }
+            UserRow::State => {
+                if StateRow::from_bytes(&row.value).ok()?.batch {
+                    self.batching.insert(std::str::from_utf8(rest).ok()?.into());
+                }
             }
             UserRow::Chat => {
                 let chat = UserChatRow::from_bytes(&row.value).ok()?;

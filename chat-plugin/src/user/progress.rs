@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{Host, SessionId, Tag};
 
+use super::lane::places_of;
 use super::outgoing::to_chat;
 use super::{Timer, UserSide};
 use crate::peer::ChatInput;
@@ -31,15 +32,18 @@ impl UserSide {
             }
             return;
         };
-        if !lane.acknowledge(tag.seq) {
-            return;
+        let mut waited_for = false;
+        for seq in places_of(tag) {
+            if lane.acknowledge(seq) {
+                waited_for = true;
+                if reason.is_error() {
+                    let failed = ChatInput::Failed { user: Arc::clone(&session.user), seq };
+                    to_chat(&lane.place, failed, host);
+                }
+            }
         }
-        if reason.is_error() {
-            to_chat(
-                &lane.place,
-                ChatInput::Failed { user: Arc::clone(&session.user), seq: tag.seq },
-                host,
-            );
+        if !waited_for {
+            return;
         }
         if lane.cursor() > lane.told {
             self.progressed(id, chat, host);

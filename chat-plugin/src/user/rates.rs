@@ -161,7 +161,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const PACES_MAX: usize = 16_384;
 
 /// How many sends of one user wait for her rows.
-const SENDS_WAITING_MAX: usize = 1_024;
+pub(super) const SENDS_WAITING_MAX: usize = 1_024;
 
 /// How many chats of one user may be on their way into her index and not be paid for again.
 const BEGUN_MAX: usize = 64;

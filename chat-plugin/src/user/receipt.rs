@@ -9,10 +9,10 @@ use tidings_core::hook::{Host, SessionId};
 use tidings_core::message::Message;
 
 use super::UserSide;
-use super::outgoing::message;
+use super::outgoing::{PerView, message};
 use crate::peer::Tick;
-use crate::topics::{Place, heard};
-use crate::view;
+use crate::topics::{Place, heard, in_view};
+use crate::view::{self, View};
 
 impl UserSide {
     /// Tells the devices of `to` how far `about` is.
@@ -29,9 +29,12 @@ impl UserSide {
         if user.sessions.is_empty() {
             return;
         }
-        let message = receipt_message(place, to, about, tick, host);
+        let mut messages = PerView::default();
         for id in &user.sessions {
             let Some(session) = self.sessions.get(id) else { continue };
+            let view = session.view;
+            let message =
+                messages.in_view(view, || receipt_message(place, to, about, tick, view, host));
             if except != Some(&*session.client_id) {
                 // Lost ones heal: the cursors are told again.
                 let _ = host.deliver(*id, &message, None);
@@ -51,12 +54,13 @@ impl UserSide {
         let Some(session) = self.sessions.get(&id) else { return };
         let name = &session.user;
         if let Some(tick) = peer.filter(|tick| tick.delivered > Some(0)) {
-            let message = receipt_message(place, name, place.peer(name), &tick, host);
+            let message =
+                receipt_message(place, name, place.peer(name), &tick, session.view, host);
             let _ = host.deliver(id, &message, None);
         }
         if own_read > 0 {
             let tick = Tick { read: Some(own_read), ..Tick::default() };
-            let message = receipt_message(place, name, name, &tick, host);
+            let message = receipt_message(place, name, name, &tick, session.view, host);
             let _ = host.deliver(id, &message, None);
         }
     }
@@ -67,13 +71,14 @@ fn receipt_message(
     to: &str,
     about: &str,
     tick: &Tick,
+    view: View,
     host: &mut dyn Host,
 ) -> Arc<Message> {
-    let body = view::body(&view::Receipt {
+    let body = view.body(&view::Receipt {
         user: about,
         delivered: tick.delivered,
         read: tick.read,
         failed: &tick.failed,
     });
-    message(heard(place.peer(to), "receipt"), body, QoS::AtMostOnce, host)
+    message(in_view(heard(place.peer(to), "receipt"), view), body, QoS::AtMostOnce, host)
 }

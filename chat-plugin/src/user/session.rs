@@ -13,8 +13,9 @@ use tidings_core::topic::TopicFilter;
 
 use super::feed::Feed;
 use crate::entry::Entry;
-use crate::peer::DeviceOf;
-use crate::topics::{ChatId, hears_messages};
+use crate::peer::{DeviceOf, SyncId};
+use crate::topics::{ChatId, hears_messages, view_of};
+use crate::view::View;
 
 /// A connected session.
 #[derive(Debug)]
@@ -26,6 +27,12 @@ pub(super) struct Session {
     pub(super) resumed: bool,
     /// What it hears of its own.
     pub(super) filters: Vec<(TopicFilter, QoS)>,
+    /// In which view.
+    pub(super) view: View,
+    /// Whether it asked for several entries in one message.
+    pub(super) batch: bool,
+    /// What it asked for and has not got yet.
+    pub(super) syncs: Vec<SyncId>,
     /// Whether a subscription that hears messages was there before this connection.
     pub(super) kept: bool,
     /// Whose presence it watches.
@@ -44,7 +51,14 @@ impl Session {
     /// The best QoS with which it hears messages.
     pub(super) fn hears(&self) -> Option<QoS> {
         let hearing = self.filters.iter().filter(|(filter, _)| hears_messages(filter));
-        hearing.map(|(_, qos)| *qos).max()
+        hearing.filter(|(filter, _)| view_of(filter) == self.view).map(|(_, qos)| *qos).max()
+    }
+
+    /// Its filters have changed. It hears in one view: where it asked for both, in JSON.
+    pub(super) fn refresh_view(&mut self) {
+        let cbor = |(filter, _): &(TopicFilter, QoS)| view_of(filter) == View::Cbor;
+        let only = !self.filters.is_empty() && self.filters.iter().all(cbor);
+        self.view = if only { View::Cbor } else { View::Json };
     }
 
     pub(super) fn device(&self, id: SessionId) -> DeviceOf {

@@ -7,9 +7,9 @@ use tidings_core::codec::QoS;
 use tidings_core::hook::Host;
 
 use super::UserSide;
-use super::outgoing::{message, to_user};
+use super::outgoing::{PerView, message, to_user};
 use crate::peer::ToUser;
-use crate::topics::heard;
+use crate::topics::{heard, in_view};
 use crate::view;
 
 impl UserSide {
@@ -56,9 +56,13 @@ impl UserSide {
         let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
             return;
         };
-        let body = view::body(&view::Typing { user: from, state });
-        let message = message(heard(from, "typing"), body, QoS::AtMostOnce, host);
+        let mut messages = PerView::default();
         for id in &user.sessions {
+            let Some(view) = self.sessions.get(id).map(|session| session.view) else { continue };
+            let message = messages.in_view(view, || {
+                let body = view.body(&view::Typing { user: from, state });
+                message(in_view(heard(from, "typing"), view), body, QoS::AtMostOnce, host)
+            });
             let _ = host.deliver(*id, &message, None);
         }
     }

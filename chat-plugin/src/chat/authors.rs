@@ -1,0 +1,194 @@
+//! Who wrote what, as runs of places: what remains of entries that are gone but not read.
+//!
+//! How many entries somebody has not read cannot be said from two places alone: her own do not
+//! count, nor does what only changes something. So each chat remembers, from the first place that
+//! somebody has not read, who wrote how many in a row. That is in the log itself as long as the
+//! entries are; when they go, their runs stay in a row of their own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::entry::Entry;
+use crate::rows::AuthorsRow;
+
+/// See the file's own words.
+#[derive(Debug, Default)]
+pub(super) struct Authors {
+    /// Nothing is known of places up to here.
+    base: u64,
+    /// And nothing behind this one, where the runs end.
+    end: u64,
+    runs: VecDeque<Run>,
+    /// Whether the row is not as it should be.
+    stored: bool,
+}
+
+#[derive(Debug)]
+struct Run {
+    count: u64,
+    /// Who wrote them; nobody where they do not count.
+    from: Option<Arc<str>>,
+}
+
+impl Authors {
+    /// What is known of the entries that are gone.
+    pub(super) fn from_row(row: AuthorsRow) -> Self {
+        let names: Vec<Arc<str>> = row.names.iter().map(|name| Arc::from(&**name)).collect();
+        let run = |(count, name): &(u64, u16)| Run {
+            count: *count,
+            from: usize::from(*name).checked_sub(1).and_then(|at| names.get(at)).cloned(),
+        };
+        let end = row.base + row.runs.iter().map(|(count, _)| count).sum::<u64>();
+        Self { base: row.base, end, runs: row.runs.iter().map(run).collect(), stored: true }
+    }
+
+    /// An entry has its place. Where places before it are not known, it begins anew behind them.
+    /// One that is known already is passed over.
+    pub(super) fn push(&mut self, entry: &Entry) {
+        if entry.seq <= self.end {
+            return;
+        }
+        if entry.seq != self.end + 1 {
+            self.base = entry.seq - 1;
+            self.runs.clear();
+        }
+        self.end = entry.seq;
+        let from = entry.counts().then_some(&entry.from);
+        match self.runs.back_mut() {
+            Some(run) if run.from.as_ref() == from => run.count += 1,
+            _ => self.runs.push_back(Run { count: 1, from: from.cloned() }),
+        }
+        if self.runs.len() > RUNS_MAX
+            && let Some(first) = self.runs.pop_front()
+        {
+            self.base += first.count;
+        }
+    }
+
+    /// Forgets what everybody has read.
+    pub(super) fn forget(&mut self, read: u64) {
+        while let Some(first) = self.runs.front_mut() {
+            let known = read.saturating_sub(self.base);
+            if known == 0 {
+                return;
+            }
+            let gone = known.min(first.count);
+            first.count -= gone;
+            self.base += gone;
+            if first.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// How many behind `read` and up to `last` are others' and count. Of places that are not known,
+    /// all do.
+    pub(super) fn unread(&self, user: &str, read: u64, last: u64) -> u64 {
+        let (mut unread, mut seq) = (self.base.min(last).saturating_sub(read), self.base);
+        for run in &self.runs {
+            let end = (seq + run.count).min(last);
+            if run.from.as_ref().is_some_and(|from| **from != *user) {
+                unread += end.saturating_sub(seq.max(read));
+            }
+            seq += run.count;
+        }
+        unread + last.saturating_sub(seq.max(read))
+    }
+
+    /// The row that goes with the entries below `floor` being deleted: none if there is none and
+    /// need not be.
+    pub(super) fn row(&mut self, floor: u64) -> Option<AuthorsRow> {
+        let mut row = AuthorsRow { base: self.base, ..AuthorsRow::default() };
+        let mut left = floor.saturating_sub(1).saturating_sub(self.base);
+        for run in &self.runs {
+            let count = run.count.min(left);
+            if count == 0 {
+                break;
+            }
+            left -= count;
+            let name = run.from.as_ref().map_or(0, |from| {
+                let known = row.names.iter().position(|name| **name == **from);
+                let at = known.unwrap_or_else(|| {
+                    row.names.push(from.to_string());
+                    row.names.len() - 1
+                });
+                u16::try_from(at + 1).unwrap_or_default()
+            });
+            row.runs.push((count, name));
+        }
+        let needed = !row.runs.is_empty();
+        let was = std::mem::replace(&mut self.stored, needed);
+        (needed || was).then_some(row)
+    }
+}
+
+/// How many runs a chat remembers. What is before them counts as unread for all.
+const RUNS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidings_core::time::Time;
+
+    use super::*;
+
+    fn entry(seq: u64, from: &str) -> Arc<Entry> {
+        Arc::new(Entry {
+            seq,
+            time: Time::default(),
+            from: from.into(),
+            device: "d".into(),
+            id: "m".into(),
+            content_type: None,
+            payload: Bytes::new(),
+        })
+    }
+
+    fn authors(from: &str) -> Authors {
+        let mut authors = Authors::default();
+        for (seq, name) in (1..).zip(from.chars()) {
+            authors.push(&entry(seq, if name == 'a' { "alice" } else { "bob" }));
+        }
+        authors
+    }
+
+    #[test]
+    fn own_entries_never_count() {
+        let mut authors = authors("aabaaab");
+        let unread = |authors: &Authors, user, read| authors.unread(user, read, 7);
+        assert_eq!([0, 1, 2, 3, 7].map(|read| unread(&authors, "bob", read)), [5, 4, 3, 3, 0]);
+        assert_eq!([0, 3, 7].map(|read| unread(&authors, "alice", read)), [2, 1, 0]);
+        assert_eq!(authors.unread("bob", 0, 2), 2, "what is not visible is not counted");
+        authors.forget(4);
+        assert_eq!([4, 5, 7].map(|read| unread(&authors, "bob", read)), [2, 1, 0]);
+        assert_eq!(unread(&authors, "bob", 2), 4, "what is not known counts");
+    }
+
+    #[test]
+    fn what_is_gone_from_the_log_is_in_the_row() {
+        let mut before = authors("aabaaab");
+        assert!(before.row(1).is_none());
+        before.forget(1);
+        let row = before.row(5).unwrap();
+        assert_eq!((row.base, &row.runs[..]), (1, &[(1, 1), (1, 2), (1, 1)][..]));
+        let mut after = Authors::from_row(row);
+        for seq in [3, 5, 6] {
+            after.push(&entry(seq, "alice"));
+        }
+        assert_eq!(after.unread("bob", 1, 6), 4);
+        assert_eq!(after.unread("alice", 1, 6), 1);
+        after.forget(6);
+        assert_eq!(after.row(7).map(|row| row.runs), Some(Vec::new()), "the row is emptied");
+        assert!(after.row(7).is_none(), "once");
+    }
+
+    #[test]
+    fn runs_are_bounded() {
+        let long = "ab".repeat(RUNS_MAX);
+        let authors = authors(&long);
+        assert_eq!(authors.runs.len(), RUNS_MAX);
+        let last = 2 * RUNS_MAX as u64;
+        assert_eq!(authors.unread("bob", last - 10, last), 5);
+        assert_eq!(authors.unread("bob", 0, last), 3 * RUNS_MAX as u64 / 2);
+    }
+}

@@ -1,0 +1,185 @@
+//! Parts of the log on request: every range is answered completely.
+//!
+//! What is between the first and the last place of an answer and not among its entries is said to be
+//! gone, so that a device that lacks something always learns what became of it. An answer that would
+//! be too long ends earlier and says where; the asker goes on from there.
+
+use std::sync::Arc;
+
+use tidings_core::record::{Query, Row};
+use tidings_core::slot::ShardId;
+
+use super::cx::{Cx, Reading};
+use super::one::Chat;
+use crate::code::Code;
+use crate::entry::Entry;
+use crate::peer::{Ask, Outcome, Part, Range, Refusal, Summary, SyncId, Tick, ToUser};
+use crate::rows::{log_range, split_chat_key};
+
+/// A part of the log that is being read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    from: u64,
+    to: u64,
+    last: u64,
+    /// Whether it ends at the end where it is too long, and not at its beginning.
+    backwards: bool,
+    ask: Box<Ask>,
+}
+
+impl Chat {
+    /// A member asks for a part of the log.
+    pub(super) fn history(
+        &mut self,
+        user: &str,
+        range: Range,
+        ask: Box<Ask>,
+        cx: &mut Cx<'_>,
+    ) {
+        if self.place.member(user).is_none() || self.created.is_none() {
+            let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
+            return cx.answer(&self.place, ask.origin, None, Outcome::Refused(refusal));
+        }
+        let last = self.log.visible;
+        let to = range.to.unwrap_or(last).min(last);
+        let from = range.from.unwrap_or(1).max(1);
+        let asked = Asked { from, to, last, backwards: range.from.is_none(), ask };
+        let kept_from = from.max(self.log.floor);
+        if kept_from > to {
+            return self.tell_history(asked, Vec::new(), false, cx);
+        }
+        if let Some(entries) = self.log.between(kept_from, to) {
+            let size = |entry: &Arc<Entry>| entry.size();
+            let (entries, more) = if asked.backwards {
+                let (mut entries, more) = bounded(entries.rev(), range.limit, size);
+                entries.reverse();
+                (entries, more)
+            } else {
+                bounded(entries, range.limit, size)
+            };
+            return self.tell_history(asked, entries, more, cx);
+        }
+        let query = Query {
+            range: log_range(self.id(), kept_from, to),
+            rows_max: range.limit,
+            bytes_max: HISTORY_BYTES_MAX,
+            backwards: asked.backwards,
+        };
+        self.reads += 1;
+        cx.read(self.id(), query, Reading::History(Box::new(asked)));
+    }
+
+    /// The rows for it have come.
+    pub(super) fn history_read(
+        &mut self,
+        asked: Asked,
+        rows: &[Row],
+        more: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        self.reads -= 1;
+        let entry = |row: &Row| {
+            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
+            // A row that cannot be read is passed over, as one that is gone.
+            Entry::from_bytes(seq, &row.value).ok().map(Arc::new)
+        };
+        let mut entries: Vec<Arc<Entry>> = rows.iter().filter_map(entry).collect();
+        if asked.backwards {
+            entries.reverse();
+        }
+        self.tell_history(asked, entries, more, cx);
+    }
+
+    fn tell_history(
+        &self,
+        asked: Asked,
+        entries: Vec<Arc<Entry>>,
+        more: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        let Asked { mut from, mut to, last, backwards, ask } = asked;
+        if more && backwards {
+            from = entries.first().map_or(from, |entry| entry.seq);
+        } else if more {
+            to = entries.last().map_or(to, |entry| entry.seq);
+        }
+        let gone = gaps(from, to, entries.iter().map(|entry| entry.seq));
+        let shard = ask.origin.shard;
+        let part = Part { from, to, last, entries, gone };
+        cx.tell_shard(shard, ToUser::History { place: Arc::clone(&self.place), ask, part });
+    }
+
+    /// Says where the chat is.
+    pub(super) fn summarise(&self, user: &str, shard: ShardId, sync: SyncId, cx: &mut Cx<'_>) {
+        let summary = self.summary(user);
+        cx.tell_shard(shard, ToUser::Summary { place: Arc::clone(&self.place), sync, summary });
+    }
+
+    fn summary(&self, user: &str) -> Option<Summary> {
+        let at = self.place.member(user)?;
+        let read = self.members.get(at)?.far.read;
+        let others = self.place.members().iter().zip(&self.members).enumerate();
+        let others = others.filter(|(other, _)| *other != at && self.writes(at));
+        let tick = |safe: crate::rows::MemberRow| Tick {
+            delivered: Some(safe.delivered),
+            read: Some(safe.read),
+            failed: Vec::new(),
+        };
+        self.created.map(|_| Summary {
+            last: self.log.visible,
+            time: self.log.last_time,
+            read,
+            unread: self.authors_of.unread(user, read, self.log.visible),
+            others: others.map(|(_, (name, it))| (Arc::clone(name), tick(it.safe))).collect(),
+        })
+    }
+}
+
+/// As many as one answer holds, and whether there are more.
+fn bounded<T: Clone>(
+    items: impl Iterator<Item = T>,
+    limit: usize,
+    size: impl Fn(&T) -> usize,
+) -> (Vec<T>, bool) {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        if taken.len() >= limit || (bytes > 0 && bytes >= HISTORY_BYTES_MAX) {
+            return (taken, true);
+        }
+        bytes += size(&item);
+        taken.push(item);
+    }
+    (taken, false)
+}
+
+/// What is missing between two places, both included, among those that ascend.
+fn gaps(from: u64, to: u64, present: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+    let (mut gaps, mut next) = (Vec::new(), from);
+    for seq in present {
+        if seq > next {
+            gaps.push((next, seq - 1));
+        }
+        next = seq + 1;
+    }
+    if next <= to {
+        gaps.push((next, to));
+    }
+    gaps
+}
+
+/// After how many bytes of entries an answer ends.
+const HISTORY_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_in_as_few_ranges_as_there_are() {
+        let gaps = |from, to, present: &[u64]| gaps(from, to, present.iter().copied());
+        assert_eq!(gaps(1, 5, &[1, 2, 3, 4, 5]), []);
+        assert_eq!(gaps(1, 9, &[3, 4, 7]), [(1, 2), (5, 6), (8, 9)]);
+        assert_eq!(gaps(4, 9, &[]), [(4, 9)]);
+        assert_eq!(gaps(10, 9, &[]), []);
+    }
+}
