@@ -329,9 +329,7 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
     if family == Some(Family::Chat as u8) {
         let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
         match kind {
-            ChatRow::Head if rest == [AUTHORS] => {
-                AuthorsRow::from_bytes(&row.value).map(|_| ())
-            }
+            ChatRow::Head if rest == [AUTHORS] => AuthorsRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),

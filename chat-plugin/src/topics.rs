@@ -362,7 +362,9 @@ mod tests {
             let filter = TopicFilter::parse(filter).unwrap();
             Listening::parse(&filter).map(|heard| format!("{heard:?}"))
         };
-        for filter in ["me/json/#", "me/json/+/message", "me/json/@bob/#", "me/cbor/#", "presence/bob"] {
+        for filter in
+            ["me/json/#", "me/json/+/message", "me/json/@bob/#", "me/cbor/#", "presence/bob"]
+        {
             assert!(listening(filter).is_ok(), "{filter}");
         }
         for (filter, code) in [

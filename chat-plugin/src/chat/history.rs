@@ -29,13 +29,7 @@ pub(super) struct Asked {
 
 impl Chat {
     /// A member asks for a part of the log.
-    pub(super) fn history(
-        &mut self,
-        user: &str,
-        range: Range,
-        ask: Box<Ask>,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(super) fn history(&mut self, user: &str, range: Range, ask: Box<Ask>, cx: &mut Cx<'_>) {
         if self.place.member(user).is_none() || self.created.is_none() {
             let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
             return cx.answer(&self.place, ask.origin, None, Outcome::Refused(refusal));
@@ -70,13 +64,7 @@ impl Chat {
     }
 
     /// The rows for it have come.
-    pub(super) fn history_read(
-        &mut self,
-        asked: Asked,
-        rows: &[Row],
-        more: bool,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(super) fn history_read(&mut self, asked: Asked, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
         self.reads -= 1;
         let entry = |row: &Row| {
             let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
@@ -90,13 +78,7 @@ impl Chat {
         self.tell_history(asked, entries, more, cx);
     }
 
-    fn tell_history(
-        &self,
-        asked: Asked,
-        entries: Vec<Arc<Entry>>,
-        more: bool,
-        cx: &mut Cx<'_>,
-    ) {
+    fn tell_history(&self, asked: Asked, entries: Vec<Arc<Entry>>, more: bool, cx: &mut Cx<'_>) {
         let Asked { mut from, mut to, last, backwards, ask } = asked;
         if more && backwards {
             from = entries.first().map_or(from, |entry| entry.seq);

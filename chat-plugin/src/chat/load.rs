@@ -19,8 +19,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range, chat_rows,
-    split_chat_key,
+    AuthorsRow, ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range,
+    chat_rows, split_chat_key,
 };
 use crate::topics::Place;
 

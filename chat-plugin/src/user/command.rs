@@ -239,7 +239,12 @@ impl UserSide {
     }
 
     /// Delivers an answer, which waits if the session is full; some are lost if too many wait.
-    pub(super) fn answer_message(&mut self, id: SessionId, message: Arc<Message>, host: &mut dyn Host) {
+    pub(super) fn answer_message(
+        &mut self,
+        id: SessionId,
+        message: Arc<Message>,
+        host: &mut dyn Host,
+    ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.full || matches!(host.deliver(id, &message, None), Err(Refused::Full)) {
             session.full = true;

@@ -19,9 +19,7 @@ use super::outgoing::{put, to_chat};
 use super::{Timer, UserSide};
 use crate::peer::{ChatInput, DeviceOf, FeedId};
 use crate::rows::{DeviceRow, RowValue, device_key};
-use crate::topics::{
-    ChatId, Place, heard, hears_all_messages, hears_messages, in_view, view_of,
-};
+use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages, in_view, view_of};
 use crate::view::View;
 
 impl UserSide {
@@ -96,7 +94,9 @@ impl UserSide {
                 return;
             }
             feed.asked = Some(*chat);
-            if feed.lanes.contains_key(chat) || !covers(&session.filters, session.view, &session.user, place) {
+            if feed.lanes.contains_key(chat)
+                || !covers(&session.filters, session.view, &session.user, place)
+            {
                 continue;
             }
             let key = chat.to_key();

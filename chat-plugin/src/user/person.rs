@@ -11,10 +11,12 @@ use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use super::rates::Pace;
-use crate::map::{Map, map};
 use super::sync::Page;
+use crate::map::{Map, map};
 use crate::peer::{Ask, DeviceOf, Post, PresenceState};
-use crate::rows::{DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserRow, split_user_key};
+use crate::rows::{
+    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserRow, split_user_key,
+};
 use crate::topics::{ChatId, Place};
 
 /// A user in memory.

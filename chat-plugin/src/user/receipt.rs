@@ -54,8 +54,7 @@ impl UserSide {
         let Some(session) = self.sessions.get(&id) else { return };
         let name = &session.user;
         if let Some(tick) = peer.filter(|tick| tick.delivered > Some(0)) {
-            let message =
-                receipt_message(place, name, place.peer(name), &tick, session.view, host);
+            let message = receipt_message(place, name, place.peer(name), &tick, session.view, host);
             let _ = host.deliver(id, &message, None);
         }
         if own_read > 0 {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidings_chat::ChatOptions;
-use tidings_core::codec::ReasonCode;
+use tidings_core::codec::{QoS, ReasonCode};
 use tidings_core::hook::{Disconnection, SessionId};
 
 use crate::harness::{Rng, World, number, text};
@@ -75,6 +75,10 @@ struct Sim {
     world: World,
     rng: Rng,
     ledger: Ledger,
+    /// How many there were: a history without any tests nothing.
+    batches: usize,
+    histories: usize,
+    unread: u64,
 }
 
 impl Sim {
@@ -90,7 +94,12 @@ impl Sim {
         let mut ledger = Ledger::default();
         for user in USERS {
             for client_id in DEVICES {
-                let session = world.device(user, client_id);
+                let session = world.connect(user, client_id);
+                let view = if rng.below(3) == 0 { "me/cbor/#" } else { "me/json/#" };
+                world.subscribe(session, view, QoS::AtLeastOnce);
+                if rng.below(2) == 0 {
+                    world.publish(session, "me/state", br#"{"batch":true}"#);
+                }
                 world.session(session).window = 1 + rng.below(8);
                 world.session(session).queue_max = 1 + rng.below(8);
                 world.session(session).acknowledges = false;
@@ -99,7 +108,7 @@ impl Sim {
             }
         }
         world.settle();
-        Self { world, rng, ledger }
+        Self { world, rng, ledger, batches: 0, histories: 0, unread: 0 }
     }
 
     fn any_device(&mut self) -> DeviceId {
@@ -119,7 +128,8 @@ impl Sim {
             45..=47 => self.disconnect(),
             48..=49 => self.bounce(),
             50..=53 => self.connect(),
-            54..=57 => self.read(),
+            54..=56 => self.read(),
+            57 => self.ask(),
             58..=67 => {
                 let shard = self.rng.below(self.world.shards());
                 let count = self.rng.below(self.world.unsynced(shard) + 1);
@@ -192,11 +202,19 @@ impl Sim {
     }
 
     fn note_acknowledged(&mut self, device: DeviceId, topic: &str, body: &str) {
-        let Some(peer) = peer_of(topic, "message") else { return };
-        let key = (pair(device.0, peer), number(body, "seq").unwrap());
+        let (peer, seqs) = if let Some(peer) = peer_of(topic, "message") {
+            (peer, vec![number(body, "seq").unwrap()])
+        } else if let Some(peer) = peer_of(topic, "batch") {
+            (peer, entries_of(body).into_iter().map(|(seq, _)| seq).collect())
+        } else {
+            return;
+        };
+        let chat = pair(device.0, peer);
         let device = self.ledger.devices.get_mut(&device).unwrap();
-        device.heard.remove(&key);
-        device.acknowledged.insert(key, device.epoch);
+        for seq in seqs {
+            device.heard.remove(&(chat, seq));
+            device.acknowledged.insert((chat, seq), device.epoch);
+        }
     }
 
     fn disconnect(&mut self) {
@@ -248,6 +266,54 @@ impl Sim {
         let read = self.ledger.read.entry((chat, device.0)).or_default();
         *read = (*read).max(seq);
         self.ledger.reads_open.insert(serial, (chat, device.0, seq));
+    }
+
+    /// A device asks for a part of a log.
+    fn ask(&mut self) {
+        let device = self.any_device();
+        let Some(session) = self.connected(device) else { return };
+        let peer = USERS[self.rng.below(USERS.len())];
+        let from = 1 + self.rng.below(40) as u64;
+        let to = from + self.rng.below(60) as u64;
+        let limit = 1 + self.rng.below(80);
+        let what = match self.rng.below(3) {
+            0 => format!(r#"{{"limit":{limit}}}"#),
+            1 => format!(r#"{{"to":{to},"limit":{limit}}}"#),
+            _ => format!(r#"{{"from":{from},"to":{to},"limit":{limit}}}"#),
+        };
+        self.world.publish(session, &format!("chat/@{peer}/history"), what.as_bytes());
+    }
+
+    /// What everybody has not read is as many as the ledger says.
+    fn check_unread(&mut self) {
+        for user_name in USERS {
+            let session = self.ledger.devices[&(user_name, "phone")].session.unwrap();
+            let asked = self.world.publish(session, "me/sync", b"");
+            self.world.session(session).acknowledges = true;
+            self.world.settle();
+            assert_eq!(self.world.answer(asked), Some(ReasonCode::Success));
+            let answer = self.world.take_answer(session, "sync");
+            for of in answer["chats"].as_array().unwrap() {
+                let peer = user(of["chat"].as_str().unwrap().strip_prefix('@').unwrap());
+                let chat = pair(user_name, peer);
+                let others = |read: u64| {
+                    let behind = self.ledger.entries.range((chat, read + 1)..=(chat, u64::MAX));
+                    behind.filter(|(_, (from, ..))| from != user_name).count() as u64
+                };
+                // What was reported and not acknowledged may have been lost.
+                let at = |of: &BTreeMap<(Pair, &str), u64>| {
+                    of.get(&(chat, user_name)).copied().unwrap_or_default()
+                };
+                let (most, least) =
+                    (others(at(&self.ledger.reads_done)), others(at(&self.ledger.read)));
+                let unread = of["unread"].as_u64().unwrap();
+                assert!(
+                    (least..=most).contains(&unread),
+                    "{user_name} has {unread} of {chat:?} unread, expected {least} to {most}"
+                );
+                self.unread += unread;
+            }
+        }
     }
 
     fn crash(&mut self) {
@@ -303,6 +369,22 @@ impl Sim {
                     self.ledger.note_heard(id, chat, seq);
                 }
                 self.ledger.devices.get_mut(&id).unwrap().heard.insert((chat, seq));
+            } else if let Some(peer) = peer_of(&heard.topic, "batch") {
+                let chat = pair(id.0, peer);
+                for entry in entries_of(&heard.body) {
+                    self.ledger.note_entry(chat, entry.0, entry.1);
+                    if !heard.again {
+                        self.ledger.note_heard(id, chat, entry.0);
+                    }
+                    self.ledger.devices.get_mut(&id).unwrap().heard.insert((chat, entry.0));
+                }
+                self.batches += 1;
+            } else if let Some(peer) = peer_of(&heard.topic, "history") {
+                self.ledger.note_history(pair(id.0, peer), &heard.body);
+                self.histories += 1;
+            } else if heard.topic.ends_with("/error") {
+                let code = text(&heard.body, "code").unwrap();
+                assert_eq!(code, "unknown_chat", "{heard:?}");
             } else if let Some(peer) = peer_of(&heard.topic, "receipt") {
                 self.ledger.note_receipt(id, peer, &heard.body);
             } else {
@@ -346,6 +428,7 @@ impl Sim {
         self.world.settle();
         self.check();
         self.ledger.all_have_all();
+        self.check_unread();
     }
 }
 
@@ -382,6 +465,34 @@ impl Ledger {
                 self.entries.get(&(chat, before))
             );
         }
+    }
+
+    /// An answer holds every place of its range, as an entry or as gone; and what is gone, every
+    /// device has.
+    fn note_history(&mut self, chat: Pair, body: &str) {
+        let answer: serde_json::Value = serde_json::from_str(body).unwrap();
+        let mut places = BTreeSet::new();
+        for (seq, entry) in entries_of(&answer["entries"].to_string()) {
+            self.note_entry(chat, seq, entry);
+            assert!(places.insert(seq), "{seq} twice: {body}");
+        }
+        for range in answer["gone"].as_array().unwrap() {
+            for seq in range[0].as_u64().unwrap()..=range[1].as_u64().unwrap() {
+                assert!(places.insert(seq), "{seq} twice: {body}");
+                for name in BTreeSet::from([chat.0, chat.1]) {
+                    for client_id in DEVICES {
+                        let device = &self.devices[&(name, client_id)];
+                        assert!(
+                            device.acknowledged.contains_key(&(chat, seq))
+                                || self.is_own((name, client_id), chat, seq),
+                            "{seq} of {chat:?} is gone, and {name}'s {client_id} lacks it"
+                        );
+                    }
+                }
+            }
+        }
+        let range = answer["from"].as_u64().unwrap()..=answer["to"].as_u64().unwrap();
+        assert_eq!(places, range.collect(), "{body}");
     }
 
     fn note_receipt(&mut self, id: DeviceId, peer: &'static str, body: &str) {
@@ -442,8 +553,20 @@ impl Ledger {
 }
 
 fn peer_of(topic: &str, kind: &str) -> Option<&'static str> {
-    let peer = topic.strip_prefix("me/json/@")?.strip_suffix(kind)?.strip_suffix('/')?;
+    let own = topic.strip_prefix("me/json/@").or_else(|| topic.strip_prefix("me/cbor/@"))?;
+    let peer = own.strip_suffix(kind)?.strip_suffix('/')?;
     Some(user(peer))
+}
+
+/// The entries of a list, each with its place.
+fn entries_of(body: &str) -> Vec<(u64, (String, String, String))> {
+    let list: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+    let field = |entry: &serde_json::Value, name| entry[name].as_str().unwrap().to_string();
+    let of = |entry: &serde_json::Value| {
+        let of = (field(entry, "from"), field(entry, "id"), field(entry, "text"));
+        (entry["seq"].as_u64().unwrap(), of)
+    };
+    list.iter().map(of).collect()
 }
 
 fn history(seed: u64) -> Sim {
@@ -465,14 +588,21 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn promises_are_kept_over_crashes() {
-    let (mut entries, mut ticks) = (0, 0);
+    let (mut entries, mut ticks, mut batches, mut histories, mut unread) = (0, 0, 0, 0, 0);
     for seed in seeds() {
         let result = std::panic::catch_unwind(|| history(seed));
         let Ok(sim) = result else { panic!("replay with SEED={seed}") };
         entries += sim.ledger.entries.len();
         ticks += sim.ledger.ticks.len();
+        batches += sim.batches;
+        histories += sim.histories;
+        unread += sim.unread;
     }
-    println!("{entries} entries, {ticks} pairs heard ticks");
+    println!(
+        "{entries} entries, {ticks} pairs heard ticks, {batches} batches, {histories} answers of \
+         history, {unread} unread"
+    );
+    assert!(batches > 0 && histories > 0 && unread > 0, "the histories test nothing");
     assert!(entries > 0 && ticks > 0, "the histories test nothing");
 }
 
@@ -497,9 +627,9 @@ fn an_acknowledged_read_survives_a_crash() {
             let device = sim.world.connect(author, "phone");
             sim.world.settle();
             sim.world.take_heard(device, "message");
-            let topic = format!("me/json/@{reader}/receipt");
+            let topic = format!("/@{reader}/receipt");
             let session = sim.world.session(device);
-            let ticks = session.heard.iter().filter(|heard| heard.topic == topic);
+            let ticks = session.heard.iter().filter(|heard| heard.topic.ends_with(&topic));
             let last = ticks.filter_map(|heard| number(&heard.body, "read")).max();
             if let Some(last) = last {
                 assert!(last >= seq, "{reader} read {seq}, {author} is told {last}");

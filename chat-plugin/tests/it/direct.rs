@@ -184,7 +184,7 @@ fn what_cannot_be_sent_is_refused_with_its_code() {
         (alice, "chat/@bob/send/m1", &b"12345678901"[..], "size"),
         (alice, "chat/@bob/read", b"yes", "format"),
         (alice, "chat/@bob/read", b"7", "unknown_chat"),
-        (alice, "chat/@bob/history", b"{}", "unavailable"),
+        (alice, "chat/@bob/history", b"{}", "unknown_chat"),
         (alice, "chat/climbing/send", b"x", "unavailable"),
         (alice, "presence/bob", b"x", "forbidden"),
         (nobody, "chat/@bob/send", b"x", "forbidden"),

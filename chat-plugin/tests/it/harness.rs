@@ -78,7 +78,12 @@ pub(crate) struct Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) topic: String,
+    /// As JSON, whatever the view.
     pub(crate) body: String,
+    /// As it came.
+    pub(crate) bytes: Bytes,
+    /// The Correlation Data.
+    pub(crate) correlation: Option<Vec<u8>>,
     pub(crate) again: bool,
 }
 
@@ -284,7 +289,12 @@ impl Session {
     fn hear(&mut self, message: &Message, again: bool) {
         self.heard.push(Heard {
             topic: message.topic.to_string(),
-            body: String::from_utf8(message.payload.to_vec()).unwrap(),
+            body: as_json(message),
+            bytes: message.payload.clone(),
+            correlation: Properties::parse(&message.properties, PacketKind::Publish)
+                .unwrap()
+                .correlation_data()
+                .map(<[u8]>::to_vec),
             again,
         });
     }
@@ -457,6 +467,12 @@ impl World {
         self.event(&user, Event::Subscribed { session: id, filter, qos, new });
     }
 
+    /// Subscribes to what is not the service's: it is not told.
+    pub(crate) fn subscribe_plain(&mut self, id: SessionId, filter: &str) {
+        let filter = TopicFilter::parse(filter).unwrap();
+        self.session(id).filters.push((filter, QoS::AtLeastOnce));
+    }
+
     pub(crate) fn unsubscribe(&mut self, id: SessionId, filter: &str) {
         let filter = TopicFilter::parse(filter).unwrap();
         let session = self.session(id);
@@ -554,10 +570,7 @@ impl World {
 
     /// Topics and bodies of what the client has and has not acknowledged.
     pub(crate) fn in_flight(&mut self, id: SessionId) -> Vec<(String, String)> {
-        let text = |message: &Arc<Message>| {
-            let body = String::from_utf8(message.payload.to_vec()).unwrap();
-            (message.topic.to_string(), body)
-        };
+        let text = |message: &Arc<Message>| (message.topic.to_string(), as_json(message));
         self.session(id).in_flight.iter().map(|(message, _)| text(message)).collect()
     }
 
@@ -861,9 +874,45 @@ impl World {
         taken.into_iter().map(|heard: Heard| heard.body).collect()
     }
 
+    /// What a question was answered with on `kind`: there is one answer.
+    pub(crate) fn take_answer(&mut self, id: SessionId, kind: &str) -> serde_json::Value {
+        let mut heard = self.take_heard(id, kind);
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        serde_json::from_str(&heard.remove(0)).unwrap()
+    }
+
     /// The places of the messages a client heard, and forgets them.
     pub(crate) fn take_seqs(&mut self, id: SessionId) -> Vec<u64> {
         self.take_heard(id, "message").iter().map(|body| number(body, "seq").unwrap()).collect()
+    }
+}
+
+/// A body as JSON: one in CBOR with the names of an entry's keys.
+fn as_json(message: &Message) -> String {
+    if !message.topic.starts_with("me/cbor/") {
+        return String::from_utf8(message.payload.to_vec()).unwrap();
+    }
+    let body = ciborium::from_reader(&message.payload[..]).unwrap();
+    serde_json::to_string(&from_cbor(&body)).unwrap()
+}
+
+fn from_cbor(value: &ciborium::Value) -> serde_json::Value {
+    use ciborium::Value;
+    match value {
+        Value::Integer(number) => u64::try_from(*number).unwrap().into(),
+        Value::Text(text) => text.clone().into(),
+        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into(),
+        Value::Bool(value) => (*value).into(),
+        Value::Array(items) => items.iter().map(from_cbor).collect(),
+        Value::Map(pairs) => {
+            let names = ["seq", "from", "time", "id", "text", "type"];
+            let name = |key: &Value| match key {
+                Value::Text(name) => name.clone(),
+                key => names[usize::try_from(key.as_integer().unwrap()).unwrap()].to_string(),
+            };
+            pairs.iter().map(|(key, value)| (name(key), from_cbor(value))).collect()
+        }
+        other => panic!("unexpected in a body: {other:?}"),
     }
 }
 

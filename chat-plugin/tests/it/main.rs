@@ -10,6 +10,9 @@
 mod crash;
 mod direct;
 mod harness;
+mod history;
 mod presence;
 mod rates;
 mod receipts;
+mod sync;
+mod views;

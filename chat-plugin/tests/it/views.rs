@@ -1,0 +1,229 @@
+//! The compact view, batches, and coming back to many chats.
+
+use serde_json::json;
+use tidings_core::codec::{QoS, ReasonCode};
+use tidings_core::hook::{Disconnection, SessionId};
+
+use crate::harness::{World, number, text};
+
+fn compact(world: &mut World, user: &str, client_id: &str) -> SessionId {
+    let id = world.connect(user, client_id);
+    world.subscribe(id, "me/cbor/#", QoS::AtLeastOnce);
+    id
+}
+
+fn takes_batches(world: &mut World, id: SessionId) {
+    let said = world.publish(id, "me/state", br#"{"batch":true}"#);
+    world.settle();
+    assert_eq!(world.answer(said), Some(ReasonCode::Success));
+}
+
+/// The places in the batches a client heard.
+fn batches(world: &mut World, id: SessionId) -> Vec<Vec<u64>> {
+    let seqs = |body: &String| {
+        let entries: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+        entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect()
+    };
+    world.take_heard(id, "batch").iter().map(seqs).collect()
+}
+
+#[test]
+fn an_entry_in_the_compact_view_has_numbers_for_keys_and_its_payload_as_it_is() {
+    let mut world = World::new(2);
+    let bob = compact(&mut world, "bob", "phone");
+    let alice = world.connect("alice", "laptop");
+    world.settle();
+    world.publish(alice, "chat/@bob/send/m1", &[0xff, 0x00]);
+    world.settle();
+    let heard = world.session(bob).heard.remove(0);
+    assert_eq!(heard.topic, "me/cbor/@alice/message");
+    // Golden: Clients of this view are on people's phones. The time is eight bytes.
+    let begin = b"\xa5\x00\x01\x01\x65alice\x02\x1b";
+    assert_eq!(&heard.bytes[..begin.len()], begin);
+    assert_eq!(&heard.bytes[begin.len() + 8..], b"\x03\x62m1\x04\x42\xff\x00");
+    // Everything else it hears comes in this view as well.
+    world.publish(bob, "chat/@alice/send/b1", b"hi");
+    world.settle();
+    world.publish(alice, "chat/@bob/read", b"2");
+    world.publish(bob, "chat/@alice/sned", b"");
+    world.publish(bob, "chat/@alice/history", b"{\"request\":\"r\"}");
+    world.publish(bob, "me/sync", b"");
+    world.settle();
+    assert!(world.session(bob).heard.iter().all(|heard| heard.topic.starts_with("me/cbor/")));
+    assert_eq!(number(&world.take_heard(bob, "receipt")[0], "read"), Some(2));
+    assert_eq!(text(&world.take_heard(bob, "error")[0], "code").as_deref(), Some("format"));
+    let history = world.take_answer(bob, "history");
+    assert_eq!((&history["last"], &history["request"]), (&json!(2), &json!("r")));
+    assert_eq!(world.take_answer(bob, "sync")["chats"][0]["unread"], 1);
+}
+
+#[test]
+fn each_device_has_its_own_view_and_one_of_both_has_json() {
+    let mut world = World::new(2);
+    let phone = compact(&mut world, "bob", "phone");
+    let laptop = world.device("bob", "laptop");
+    let both = compact(&mut world, "bob", "tablet");
+    world.subscribe(both, "me/json/#", QoS::AtLeastOnce);
+    let alice = world.connect("alice", "laptop");
+    world.settle();
+    world.publish(alice, "chat/@bob/send/m1", b"hello");
+    world.settle();
+    for (id, topic) in [
+        (phone, "me/cbor/@alice/message"),
+        (laptop, "me/json/@alice/message"),
+        (both, "me/json/@alice/message"),
+    ] {
+        let heard: Vec<_> = world.session(id).heard.drain(..).map(|heard| heard.topic).collect();
+        assert_eq!(heard, [topic]);
+    }
+    // Who comes back hears what it missed in its view, without subscribing again.
+    world.disconnect(phone, Disconnection::Clean);
+    world.publish(alice, "chat/@bob/send/m2", b"again");
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    let heard = world.session(phone).heard.remove(0);
+    assert_eq!(heard.topic, "me/cbor/@alice/message");
+    assert_eq!(
+        (number(&heard.body, "seq"), text(&heard.body, "text").unwrap()),
+        (Some(2), "again".into())
+    );
+}
+
+#[test]
+fn a_device_that_asked_catches_up_in_batches_with_one_acknowledgement_each() {
+    let mut world = World::new(3);
+    let bob = world.device("bob", "phone");
+    takes_batches(&mut world, bob);
+    let alice = world.device("alice", "laptop");
+    world.disconnect(bob, Disconnection::Clean);
+    for number in 1..=100 {
+        world.publish(alice, &format!("chat/@bob/send/m{number}"), b"hello");
+    }
+    world.settle();
+    world.session(bob).acknowledges = false;
+    // A crash in between: what a device said is kept with its session.
+    world.crash(true);
+    let alice = world.connect("alice", "laptop");
+    world.connect("bob", "phone");
+    for _ in 0..4 {
+        world.run();
+        world.sync();
+    }
+    let heard = batches(&mut world, bob);
+    assert_eq!(heard.concat(), (1..=100).collect::<Vec<_>>());
+    assert_eq!(heard.len(), 2);
+    assert_eq!(world.take_heard(bob, "message"), [""; 0]);
+    // One acknowledgement is for all of them.
+    assert!(world.acknowledge(bob, ReasonCode::Success));
+    world.settle();
+    let ticks = world.take_heard(alice, "receipt");
+    assert_eq!(number(ticks.last().unwrap(), "delivered"), Some(64));
+    world.session(bob).acknowledges = true;
+    world.settle();
+    let ticks = world.take_heard(alice, "receipt");
+    assert_eq!(number(ticks.last().unwrap(), "delivered"), Some(100));
+    // What is new comes one by one.
+    world.publish(alice, "chat/@bob/send/m101", b"hello");
+    world.settle();
+    assert_eq!(world.take_seqs(bob), [101]);
+}
+
+#[test]
+fn a_batch_that_was_not_acknowledged_comes_again_once_and_a_refused_one_is_told() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    takes_batches(&mut world, bob);
+    let alice = world.device("alice", "laptop");
+    world.disconnect(bob, Disconnection::Clean);
+    for number in 1..=5 {
+        world.publish(alice, &format!("chat/@bob/send/m{number}"), b"hello");
+    }
+    world.settle();
+    world.session(bob).acknowledges = false;
+    world.connect("bob", "phone");
+    world.settle();
+    assert_eq!(batches(&mut world, bob), [[1, 2, 3, 4, 5]]);
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.publish(alice, "chat/@bob/send/m6", b"hello");
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    assert_eq!(batches(&mut world, bob), [[1, 2, 3, 4, 5]], "sent again by the session");
+    assert_eq!(world.take_seqs(bob), [6]);
+    world.take_heard(alice, "receipt");
+    world.acknowledge(bob, ReasonCode::UnspecifiedError);
+    world.acknowledge(bob, ReasonCode::Success);
+    world.settle();
+    let ticks = world.take_heard(alice, "receipt");
+    assert!(ticks.last().unwrap().contains("\"failed\":[1,2,3,4,5]"), "{ticks:?}");
+}
+
+#[test]
+fn a_device_that_hears_no_batches_gets_single_entries() {
+    let mut world = World::new(1);
+    let bob = world.connect("bob", "phone");
+    world.subscribe(bob, "me/json/+/message", QoS::AtLeastOnce);
+    takes_batches(&mut world, bob);
+    let alice = world.connect("alice", "laptop");
+    world.disconnect(bob, Disconnection::Clean);
+    for number in 1..=5 {
+        world.publish(alice, &format!("chat/@bob/send/m{number}"), b"hello");
+    }
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    assert_eq!(world.take_seqs(bob), [1, 2, 3, 4, 5]);
+    let refused = world.publish(bob, "me/state", b"{}");
+    world.settle();
+    assert_eq!(world.property(refused, "code").as_deref(), Some("format"));
+}
+
+#[test]
+fn a_session_that_begins_anew_has_to_ask_again() {
+    let mut world = World::new(1);
+    let bob = world.device("bob", "phone");
+    takes_batches(&mut world, bob);
+    let rows = world.rows().len();
+    world.end_session(bob);
+    world.settle();
+    assert!(world.rows().len() < rows);
+    let alice = world.connect("alice", "laptop");
+    let bob = world.device("bob", "phone");
+    world.settle();
+    world.disconnect(bob, Disconnection::Clean);
+    for number in 1..=3 {
+        world.publish(alice, &format!("chat/@bob/send/m{number}"), b"hello");
+    }
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    assert_eq!(world.take_seqs(bob), [1, 2, 3]);
+}
+
+#[test]
+fn who_comes_back_to_many_chats_hears_the_most_recent_first() {
+    let mut world = World::new(4);
+    let bob = world.device("bob", "phone");
+    takes_batches(&mut world, bob);
+    world.disconnect(bob, Disconnection::Clean);
+    for peer in 0..300 {
+        let from = world.connect(&format!("peer{peer}"), "laptop");
+        for _ in 0..3 {
+            world.publish(from, "chat/@bob/send", b"hello");
+        }
+        world.run();
+        world.sync();
+        world.sync();
+        world.advance(std::time::Duration::from_millis(1));
+        world.sync();
+    }
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    let heard = std::mem::take(&mut world.session(bob).heard);
+    let topics: Vec<String> = heard.into_iter().map(|heard| heard.topic).collect();
+    let expected: Vec<String> =
+        (0..300).rev().map(|peer| format!("me/json/@peer{peer}/batch")).collect();
+    assert_eq!(topics, expected);
+}
