@@ -33,7 +33,7 @@ pub use topics::ROOTS;
 
 use chat::ChatSide;
 use peer::Peer;
-use user::UserSide;
+use user::{Arrival, UserSide};
 
 /// Makes the chat service of each shard.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +79,21 @@ impl Service for ChatShard {
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
             ServiceEvent::Started => {}
-            ServiceEvent::Connected { session, client, persistent, resumed, in_flight } => {
-                self.users.connected(session, &client, persistent, resumed, in_flight, host);
+            ServiceEvent::Connected {
+                session,
+                client,
+                persistent,
+                resumed,
+                in_flight,
+                user_properties,
+            } => {
+                let arrival = Arrival {
+                    persistent,
+                    resumed,
+                    in_flight,
+                    batch: user_properties.user_property("batch").is_some_and(|value| value == "1"),
+                };
+                self.users.connected(session, &client, &arrival, host);
             }
             ServiceEvent::Disconnected { session, client: _, how } => {
                 self.users.disconnected(session, how, host);

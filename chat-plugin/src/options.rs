@@ -16,6 +16,10 @@ pub struct ChatOptions {
     pub send_burst: u32,
     /// How many chats a user may begin within a minute. Beyond it: `limit`.
     pub new_chats_per_minute: u32,
+    /// How many questions a second a user asks: `history` and `sync`. Beyond it: `limit`.
+    pub question_rate: u32,
+    /// How many of them at once.
+    pub question_burst: u32,
     /// How long a user still counts as online after the last connection ended without a word.
     pub presence_grace: Duration,
     /// How long ticks of a direct chat gather before they are told.
@@ -46,6 +50,8 @@ impl Default for ChatOptions {
             send_rate: 2,
             send_burst: 60,
             new_chats_per_minute: 20,
+            question_rate: 1,
+            question_burst: 10,
             presence_grace: Duration::from_secs(5),
             receipt_delay: Duration::from_millis(100),
             cursor_delay: Duration::from_millis(25),

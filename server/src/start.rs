@@ -165,6 +165,8 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.send_rate = count(chat.send_rate);
     options.send_burst = count(chat.send_burst);
     options.new_chats_per_minute = count(chat.new_chats_per_minute);
+    options.question_rate = count(chat.question_rate);
+    options.question_burst = count(chat.question_burst);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{Publish, QoS, ReasonCode, Version};
+use crate::codec::{Properties, Publish, QoS, ReasonCode, Version};
 use crate::message::{Message, MessageId};
 use crate::metric::Metric;
 use crate::record::{Position, Query, Record, Row};
@@ -180,6 +180,8 @@ pub enum ServiceEvent<'a> {
         resumed: bool,
         /// Deliveries of this service that the session sends again by itself.
         in_flight: &'a [Tag],
+        /// The user properties of its CONNECT, and nothing else.
+        user_properties: Properties<'a>,
     },
     /// The session has no Network Connection any more. What was delivered and not acknowledged is
     /// in flight if the session is resumed; what was queued and not sent is forgotten.

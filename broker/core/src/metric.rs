@@ -187,6 +187,7 @@ metrics! {
         LimitStartConnectRate "start_connect_rate";
         LimitChatSends "chat.send_rate";
         LimitNewChats "chat.new_chats_per_minute";
+        LimitChatQuestions "chat.question_rate";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

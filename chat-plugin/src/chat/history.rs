@@ -125,7 +125,7 @@ fn bounded<T: Clone>(
 ) -> (Vec<T>, bool) {
     let (mut taken, mut bytes) = (Vec::new(), 0);
     for item in items {
-        if taken.len() >= limit || (bytes > 0 && bytes >= HISTORY_BYTES_MAX) {
+        if taken.len() >= limit || bytes >= HISTORY_BYTES_MAX {
             return (taken, true);
         }
         bytes += size(&item);

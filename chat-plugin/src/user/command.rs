@@ -120,11 +120,13 @@ impl UserSide {
                 done(&origin, PropertiesBuf::new(), host);
             }
             Command::History { peer } => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
                 let place = self.place(client.user, peer);
                 self.ask_history(client.user, place, publish, origin, host)
                     .map_err(|refusal| (None, refusal))?;
             }
             Command::Sync => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
                 self.ask_sync(client.user, publish, origin, host)
                     .map_err(|refusal| (None, refusal))?;
             }

@@ -18,17 +18,29 @@ use crate::peer::{ChatInput, ToUser};
 use crate::topics::{Listening, hears_messages, is_name};
 use crate::view::View;
 
+/// How a session comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival<'a> {
+    /// Whether it outlives its connection.
+    pub(crate) persistent: bool,
+    /// Whether it was there before.
+    pub(crate) resumed: bool,
+    /// Deliveries that it sends again by itself.
+    pub(crate) in_flight: &'a [Tag],
+    /// Whether it takes several entries in one message.
+    pub(crate) batch: bool,
+}
+
 impl UserSide {
     /// A session has a connection.
     pub(crate) fn connected(
         &mut self,
         id: SessionId,
         client: &Client<'_>,
-        persistent: bool,
-        resumed: bool,
-        in_flight: &[Tag],
+        arrival: &Arrival<'_>,
         host: &mut dyn Host,
     ) {
+        let Arrival { persistent, resumed, in_flight, batch } = *arrival;
         if !is_name(client.user) {
             return;
         }
@@ -47,7 +59,7 @@ impl UserSide {
                 resumed,
                 filters: Vec::new(),
                 view: View::default(),
-                batch: false,
+                batch,
                 syncs: Vec::new(),
                 kept: false,
                 watching: BTreeSet::new(),

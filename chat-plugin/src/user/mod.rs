@@ -37,6 +37,7 @@ use crate::map::{Map, map};
 use crate::options::ChatOptions;
 use crate::peer::{ChatInput, Origin, SyncId, ToUser};
 use crate::topics::{ChatId, Place};
+pub(crate) use connect::Arrival;
 use person::{Later, User};
 use rates::Paces;
 use session::Session;

@@ -1,4 +1,4 @@
-//! How fast a user sends, and begins chats: over all her devices, and from one connection to the next.
+//! How fast a user sends, begins chats, and asks: over all her devices, and from one connection to the next.
 //!
 //! Only where the host holds Clients to rates. Whether a chat is new stands in the user's rows, so what
 //! she sends before they are read waits for them, in order.
@@ -28,6 +28,7 @@ use crate::topics::{ChatId, Place, heard};
 pub(super) struct Pace {
     sends: Bucket,
     begins: Bucket,
+    questions: Bucket,
     /// Chats that were paid for and may not be in her index yet, the last ones.
     begun: VecDeque<ChatId>,
 }
@@ -37,6 +38,7 @@ pub(super) struct Pace {
 pub(super) struct Paces {
     sends: Option<Rate>,
     begins: Option<Rate>,
+    questions: Option<Rate>,
     /// Two halves: when the younger is full the older is forgotten.
     younger: Map<Arc<str>, Pace>,
     older: Map<Arc<str>, Pace>,
@@ -47,6 +49,7 @@ impl Paces {
         Self {
             sends: Rate::per_second(options.send_rate, options.send_burst),
             begins: Rate::new(options.new_chats_per_minute, MINUTE, options.new_chats_per_minute),
+            questions: Rate::per_second(options.question_rate, options.question_burst),
             younger: map(),
             older: map(),
         }
@@ -60,7 +63,7 @@ impl Paces {
 
     /// A user leaves memory.
     pub(super) fn remember(&mut self, name: &Arc<str>, pace: Pace) {
-        if pace.sends == Bucket::default() {
+        if pace.sends == Bucket::default() && pace.questions == Bucket::default() {
             return;
         }
         if self.younger.len() >= PACES_MAX / 2 {
@@ -103,7 +106,22 @@ impl UserSide {
         self.send_to_known(name, &place, post, host)
     }
 
-    /// The same once it is known which chats there are.
+    /// Whether a user may ask something now.
+    ///
+    /// # Errors
+    /// She asks too fast.
+    pub(super) fn may_ask(&mut self, name: &str, host: &mut dyn Host) -> Result<(), Refusal> {
+        let Some(rate) = self.paces.questions.filter(|_| host.rates_apply()) else { return Ok(()) };
+        let Some(user) = self.users.get_mut(name) else { return Ok(()) };
+        let now = host.now();
+        if user.pace.questions.try_take(rate, now) {
+            return Ok(());
+        }
+        host.count(Metric::LimitChatQuestions);
+        Err(too_fast("you ask too fast", user.pace.questions, rate, now))
+    }
+
+    /// A send once it is known which chats there are.
     fn send_to_known(
         &mut self,
         name: &str,

@@ -178,7 +178,7 @@ impl UserSide {
 
 fn shown<'a>(user: &str, place: &Place, at: &'a Summary) -> SyncChat<'a> {
     let other = |(name, tick): &'a (Arc<str>, crate::peer::Tick)| Receipt {
-        user: &**name,
+        user: name,
         delivered: tick.delivered,
         read: tick.read,
         failed: &[],

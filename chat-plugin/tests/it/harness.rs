@@ -62,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) client_id: String,
     pub(crate) version: Version,
     persistent: bool,
+    /// Whether its client says with CONNECT that it takes batches.
+    pub(crate) batch: bool,
     pub(crate) connected: bool,
     filters: Vec<(TopicFilter, QoS)>,
     pub(crate) window: usize,
@@ -394,6 +396,7 @@ impl World {
                 client_id: client_id.into(),
                 version,
                 persistent,
+                batch: false,
                 connected: true,
                 filters: Vec::new(),
                 window: 64,
@@ -695,9 +698,21 @@ impl World {
                 };
                 let client = Client { user: &user, client_id: &client_id, version };
                 let in_flight = &in_flight[..];
+                let mut properties = PropertiesBuf::new();
+                if self.session(session).batch {
+                    properties.push(Property::UserProperty("batch", "1"));
+                }
+                let user_properties = properties.as_properties();
                 self.handle(
                     shard,
-                    ServiceEvent::Connected { session, client, persistent, resumed, in_flight },
+                    ServiceEvent::Connected {
+                        session,
+                        client,
+                        persistent,
+                        resumed,
+                        in_flight,
+                        user_properties,
+                    },
                 );
             }
             Event::Disconnected { session, how } => {

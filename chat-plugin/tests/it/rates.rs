@@ -39,6 +39,26 @@ fn limit() -> Option<String> {
 }
 
 #[test]
+fn questions_have_a_rate_of_their_own() {
+    let mut world = World::new(2);
+    world.outside.rates_apply = true;
+    let alice = world.device("alice", "laptop");
+    world.publish(alice, "chat/@bob/send", b"hello");
+    world.settle();
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(world.publish(alice, "me/sync", b""));
+        asked.push(world.publish(alice, "chat/@bob/history", b""));
+        asked.push(world.publish(alice, "chat/@bob/history", b""));
+    }
+    world.run();
+    let refused: Vec<_> = asked.iter().filter_map(|it| world.property(*it, "code")).collect();
+    assert_eq!(refused, ["limit"; 2]);
+    assert_eq!(world.outside.counted, [Metric::LimitChatQuestions; 2]);
+    assert_eq!(world.property(asked[11], "retry_after").as_deref(), Some("1000"));
+}
+
+#[test]
 fn user_sends_a_burst_and_then_by_the_rate_over_all_devices_and_connections() {
     let mut world = world(options());
     let phone = world.device("alice", "phone");

@@ -130,6 +130,25 @@ fn a_device_that_asked_catches_up_in_batches_with_one_acknowledgement_each() {
 }
 
 #[test]
+fn a_device_can_ask_for_batches_when_it_connects() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    let alice = world.connect("alice", "laptop");
+    for asks in [true, false] {
+        world.disconnect(bob, Disconnection::Clean);
+        for _ in 0..3 {
+            world.publish(alice, "chat/@bob/send", b"hello");
+        }
+        world.settle();
+        world.session(bob).batch = asks;
+        world.connect("bob", "phone");
+        world.settle();
+        assert_eq!(batches(&mut world, bob).concat().len(), if asks { 3 } else { 0 });
+        assert_eq!(world.take_seqs(bob).len(), if asks { 0 } else { 3 });
+    }
+}
+
+#[test]
 fn a_batch_that_was_not_acknowledged_comes_again_once_and_a_refused_one_is_told() {
     let mut world = World::new(2);
     let bob = world.device("bob", "phone");

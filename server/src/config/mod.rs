@@ -458,6 +458,10 @@ section! {
         send_burst: u64 = 60, Kind::Number(1, 1_000_000);
         /// Chats that a user may begin within a minute; 0 is no bound. More: `limit`. A rate as well.
         new_chats_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
+        /// Questions a second that a user asks: `history` and `sync`; 0 is no bound. A rate as well.
+        question_rate: u64 = 1, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        question_burst: u64 = 10, Kind::Number(1, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
@@ -588,8 +592,13 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 3] =
-        ["chat.send_rate", "chat.send_burst", "chat.new_chats_per_minute"];
+    const CHAT_RATES: [&str; 5] = [
+        "chat.send_rate",
+        "chat.send_burst",
+        "chat.new_chats_per_minute",
+        "chat.question_rate",
+        "chat.question_burst",
+    ];
 
     /// The cells of the row of a page that begins with `key`.
     fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod catching_up;
 mod chat;
 mod config;
 mod copies;

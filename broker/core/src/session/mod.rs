@@ -79,6 +79,8 @@ pub(crate) struct Opening {
     pub(crate) reads: u8,
     pub(crate) session_present: bool,
     pub(crate) properties: PropertiesBuf,
+    /// The user properties of CONNECT.
+    pub(crate) said: PropertiesBuf,
 }
 
 /// A [`Client`] that borrows nothing of its session.

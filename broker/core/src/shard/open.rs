@@ -309,7 +309,11 @@ impl Shard {
         if open.connect.version == Version::V5 {
             self.connack_properties(open, expiry, &mut properties);
         }
-        Opening { ready, reads: 0, session_present, properties }
+        let mut said = PropertiesBuf::new();
+        for (name, value) in open.connect.properties.user_properties() {
+            said.push(Property::UserProperty(name, value));
+        }
+        Opening { ready, reads: 0, session_present, properties, said }
     }
 
     fn connack_properties(&self, open: &Open<'_>, expiry: Duration, to: &mut PropertiesBuf) {
@@ -387,11 +391,11 @@ impl Shard {
             let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
             out.outputs.push(Output::Event(Event::Connected { user, client_id }));
         }
-        self.tell_connected(id, opening.session_present, now, out);
+        self.tell_connected(id, &opening, now, out);
         true
     }
 
-    fn tell_connected(&mut self, id: SessionId, resumed: bool, now: Time, out: &mut Outbox) {
+    fn tell_connected(&mut self, id: SessionId, opening: &Opening, now: Time, out: &mut Outbox) {
         for service in self.services.all() {
             let Some(session) = self.sessions.get(&id) else { return };
             let who = session.who();
@@ -407,8 +411,9 @@ impl Shard {
                 session: id,
                 client: who.client(),
                 persistent,
-                resumed,
+                resumed: opening.session_present,
                 in_flight: &in_flight,
+                user_properties: opening.said.as_properties(),
             };
             self.call(service, event, now, out);
             for (filter, qos) in &subscriptions {

@@ -116,7 +116,18 @@ impl Service for Double {
                     }
                 }
             }
-            ServiceEvent::Connected { session, client, persistent, resumed, in_flight } => {
+            ServiceEvent::Connected {
+                session,
+                client,
+                persistent,
+                resumed,
+                in_flight,
+                user_properties,
+            } => {
+                let said = user_properties.user_properties();
+                let said =
+                    said.map(|(name, value)| format!("{} says {name}={value}", client.client_id));
+                book.told.extend(said);
                 book.sessions.push((host.shard(), session));
                 let tags: Vec<u64> = in_flight.iter().map(|tag| tag.seq).collect();
                 let line =
