@@ -11,6 +11,7 @@ use tidings_core::time::Time;
 
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::group::Role;
 
 /// The body of `message`.
 pub(crate) fn entry(entry: &Entry) -> Bytes {
@@ -23,6 +24,7 @@ pub(crate) fn entry(entry: &Entry) -> Bytes {
         text,
         data: text.is_none().then_some(Base64(&entry.payload)),
         content_type: entry.content_type.as_deref(),
+        kind: entry.kind.name(),
     };
     write(&view, 96 + entry.id.len() + entry.payload.len() * 3 / 2)
 }
@@ -39,6 +41,8 @@ struct EntryView<'a> {
     data: Option<Base64<'a>>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
 }
 
 struct Base64<'a>(&'a [u8]);
@@ -82,6 +86,73 @@ pub(crate) struct Receipt<'a> {
     pub(crate) failed: &'a [u64],
 }
 
+/// The body of `invite`: a link.
+#[derive(Debug, Serialize)]
+pub(crate) struct Invite<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uses: Option<u32>,
+}
+
+/// The body of `info`: who is in a chat.
+#[derive(Debug, Serialize)]
+pub(crate) struct Info<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<&'a str>,
+    /// The reader's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
+    /// The newest entry.
+    pub(crate) seq: u64,
+    /// How many members there are.
+    pub(crate) count: usize,
+    pub(crate) members: Vec<InfoMember<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<Invite<'a>>,
+    /// Behind whom the next page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+}
+
+/// A member, in `info`.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoMember<'a> {
+    pub(crate) user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) joined: Option<Time>,
+}
+
+/// The body of `info`: who has an entry.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoSeq<'a, C: Serialize> {
+    #[serde(flatten)]
+    pub(crate) counts: C,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) who: Vec<InfoWho<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+}
+
+/// A member, in the same.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoWho<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) delivered: bool,
+    pub(crate) read: bool,
+}
+
+/// The body of `ended`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ended {
+    /// The last entry there is for the one who hears it.
+    pub(crate) seq: u64,
+}
+
 /// The body of `typing`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Typing<'a> {
@@ -112,6 +183,7 @@ fn write<T: Serialize>(view: &T, room: usize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Kind;
 
     fn text(body: &Bytes) -> &str {
         std::str::from_utf8(body).unwrap()
@@ -127,6 +199,7 @@ mod tests {
             id: "m1".into(),
             content_type: None,
             payload: Bytes::from_static(b"hel\"lo"),
+            kind: Kind::Message,
         };
         assert_eq!(
             text(&entry(&shown)),

@@ -114,6 +114,11 @@ impl Log {
         between.any(|entry| entry.seq <= to && *entry.from == *author)
     }
 
+    /// The visible entries in memory, ascending.
+    pub(crate) fn tail(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> {
+        self.tail.iter().filter(|entry| entry.seq <= self.visible)
+    }
+
     /// An entry in memory.
     pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Entry>> {
         let first = self.tail.front()?.seq;
@@ -151,6 +156,7 @@ mod tests {
             id: "m".into(),
             content_type: None,
             payload: Bytes::from(vec![b'x'; bytes]),
+            kind: crate::entry::Kind::Message,
         })
     }
 

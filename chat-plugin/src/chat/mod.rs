@@ -7,12 +7,17 @@
 mod attach;
 mod cursor;
 mod cx;
+mod group;
 mod ids;
+mod info;
 mod load;
 mod log;
+mod members;
 mod one;
 mod receipt;
 mod retention;
+mod seats;
+mod ticks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +27,7 @@ use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
 use crate::map::{Map, map};
-use crate::options::ChatOptions;
+use crate::options::{ChatOptions, Secret};
 use crate::peer::{Refusal, ToChat};
 use crate::topics::ChatId;
 use cx::{Cx, Reading, Shared, Timer, Waiting};
@@ -45,8 +50,8 @@ enum State {
 }
 
 impl ChatSide {
-    pub(crate) fn new(options: Arc<ChatOptions>) -> Self {
-        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options) }
+    pub(crate) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
+        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options, secret) }
     }
 
     /// When [`ChatSide::timed_out`] is due.
@@ -84,6 +89,7 @@ impl ChatSide {
             self.with(id, host, |chat, cx| match waiting {
                 Waiting::Entry => chat.entry_stored(cx),
                 Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
+                Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
             });
         }
     }
@@ -123,6 +129,7 @@ impl ChatSide {
             Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
+            Reading::Info { user, ask, origin } => chat.info_read(&user, &ask, origin, &rows, cx),
             Reading::Whole | Reading::End => {}
         });
     }
@@ -135,6 +142,8 @@ impl ChatSide {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
+                Timer::Expend => chat.expend(cx),
+                Timer::Readers => chat.keep_readers(cx),
             });
         }
     }

@@ -15,7 +15,7 @@ use super::UserSide;
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
-use crate::topics::{Command, Place, answered, heard, is_name};
+use crate::topics::{Command, Place, answered, is_name};
 use crate::view;
 
 impl UserSide {
@@ -57,7 +57,7 @@ impl UserSide {
         let command = Command::parse(publish.topic)
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
         match command {
-            Command::Send { peer, id } => {
+            Command::Send { chat, id } => {
                 let id = match (id, publish.properties.correlation_data()) {
                     (Some(id), _) => Some(id),
                     (None, None) => None,
@@ -85,7 +85,7 @@ impl UserSide {
                 if host.disk_low() {
                     return Err((id, Refusal::disk_full()));
                 }
-                let place = self.place(client.user, peer);
+                let place = self.place(client.user, chat);
                 let (sender, device) = self.names(client, origin.session);
                 let post = Post {
                     sender,
@@ -93,45 +93,60 @@ impl UserSide {
                     id: id.map(Into::into),
                     content_type: content_type.map(Into::into),
                     payload: Bytes::copy_from_slice(publish.payload),
+                    change: None,
                     origin,
                 };
                 let sent = self.send(client.user, place, Box::new(post), host);
                 sent.map_err(|refusal| (id, refusal))?;
             }
-            Command::Read { peer } => {
+            Command::Read { chat } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
                 let Some(seq) = seq.and_then(|text| text.trim().parse::<u64>().ok()) else {
                     let text = "expected the seq up to which you have read, such as 1839";
                     return refuse(None, Code::Format, text);
                 };
-                let place = self.place(client.user, peer);
+                let place = self.place(client.user, chat);
                 let (user, device) = self.names(client, origin.session);
                 to_chat(&place, ChatInput::Read { user, device, seq, origin }, host);
             }
-            Command::Typing { peer } => {
+            Command::Typing { chat } => {
                 let state = match publish.payload {
                     b"typing" => "typing",
                     b"recording" => "recording",
                     b"stopped" => "stopped",
                     _ => return refuse(None, Code::Format, "known: typing, recording, stopped"),
                 };
-                self.typing(client.user, peer, state, host);
+                self.typing(client.user, chat, state, host);
                 done(&origin, PropertiesBuf::new(), host);
+            }
+            Command::Info { chat } => {
+                let place = self.place(client.user, chat);
+                let asked = self.ask_info(client, &place, publish.payload, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Change { chat, verb } => {
+                let place = self.place(client.user, chat);
+                let asked = self.ask_change(client, place, verb, publish.payload, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Will => done(&origin, PropertiesBuf::new(), host),
         }
         Ok(())
     }
 
-    fn place(&mut self, user: &str, peer: &str) -> Arc<Place> {
+    fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
         match self.users.get_mut(user) {
-            Some(user) => user.place(peer),
-            None => Place::direct(user, peer),
+            Some(user) => user.place(chat),
+            None => Place::of(user, chat),
         }
     }
 
     /// User and Client Identifier, without a copy where they are known.
-    fn names(&self, client: &Client<'_>, session: Option<SessionId>) -> (Arc<str>, Arc<str>) {
+    pub(super) fn names(
+        &self,
+        client: &Client<'_>,
+        session: Option<SessionId>,
+    ) -> (Arc<str>, Arc<str>) {
         let known = session.and_then(|id| self.sessions.get(&id));
         known.map_or_else(
             || (client.user.into(), client.client_id.into()),
@@ -152,7 +167,7 @@ impl UserSide {
         let session = origin.session.and_then(|id| self.sessions.get(&id));
         let version = session.map_or(Version::V5, |session| session.version);
         let user = session.map(|session| Arc::clone(&session.user));
-        let topic = |kind| user.map(|user| heard(place.peer(&user), kind)).unwrap_or_default();
+        let topic = |kind| user.map(|user| place.heard(&user, kind)).unwrap_or_default();
         match outcome {
             Outcome::Done => done(origin, PropertiesBuf::new(), host),
             Outcome::Sent { seq, time } => {
@@ -215,7 +230,12 @@ impl UserSide {
     }
 
     /// Delivers an answer, which waits if the session is full; some are lost if too many wait.
-    fn answer_message(&mut self, id: SessionId, message: Arc<Message>, host: &mut dyn Host) {
+    pub(super) fn answer_message(
+        &mut self,
+        id: SessionId,
+        message: Arc<Message>,
+        host: &mut dyn Host,
+    ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.full || matches!(host.deliver(id, &message, None), Err(Refused::Full)) {
             session.full = true;

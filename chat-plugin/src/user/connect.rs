@@ -62,12 +62,12 @@ impl UserSide {
         self.tell_progress(host);
         self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
-        if let Some(feed) = &session.feed
-            && !session.persistent
-        {
-            for place in feed.places() {
-                let what = ChatInput::Detach { device: session.device(id) };
-                to_chat(place, what, host);
+        for place in session.feed.iter().flat_map(|feed| feed.places()) {
+            let device = session.device(id);
+            if !session.persistent {
+                to_chat(place, ChatInput::Detach { device }, host);
+            } else if place.is_channel() {
+                to_chat(place, ChatInput::Rest { device }, host);
             }
         }
         for watched in &session.watching {

@@ -15,7 +15,7 @@ use super::outgoing::{message, to_chat};
 use super::session::Session;
 use crate::entry::Entry;
 use crate::peer::ChatInput;
-use crate::topics::{Place, heard};
+use crate::topics::Place;
 use crate::view;
 
 impl UserSide {
@@ -27,8 +27,19 @@ impl UserSide {
         entry: &Arc<Entry>,
         host: &mut dyn Host,
     ) {
+        self.deliver_to(name, entry, &mut Shown::new(place, name), host);
+    }
+
+    /// Hands a new entry to the sessions of one user.
+    pub(super) fn deliver_to(
+        &mut self,
+        name: &str,
+        entry: &Arc<Entry>,
+        shown: &mut Shown<'_>,
+        host: &mut dyn Host,
+    ) {
+        let place = shown.place;
         let Some(user) = self.users.get(name) else { return };
-        let mut shown = Shown::new(place, name);
         let mut index = 0;
         let (mut progressed, mut lagging) = (Vec::new(), Vec::new());
         while let Some(id) = user.sessions.get(index).copied() {
@@ -49,7 +60,7 @@ impl UserSide {
             lane.time = entry.time;
             if entry.seq == lane.next && !session.full {
                 let before = lane.cursor();
-                hand_over(session, id, entry, &mut shown, host);
+                hand_over(session, id, entry, shown, host);
                 if session.moved(place.id, before) {
                     progressed.push(id);
                 }
@@ -85,7 +96,8 @@ impl UserSide {
             };
             feed.fetching = Some(chat);
             let (shard, from) = (host.shard(), lane.next);
-            let fetch = ChatInput::Fetch { shard, session: id, feed: feed.id, from };
+            let user = Arc::clone(&session.user);
+            let fetch = ChatInput::Fetch { user, shard, session: id, feed: feed.id, from };
             return to_chat(&lane.place, fetch, host);
         }
     }
@@ -214,15 +226,16 @@ enum Flow {
     Stop,
 }
 
-/// An entry as one user's sessions see it: encoded once, and only if somebody looks.
-struct Shown<'a> {
+/// An entry as one user's sessions see it, or those of all members of a group: encoded once, and only
+/// if somebody looks.
+pub(super) struct Shown<'a> {
     place: &'a Arc<Place>,
     user: &'a str,
     message: Option<Arc<Message>>,
 }
 
 impl<'a> Shown<'a> {
-    fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
+    pub(super) fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
         Self { place, user, message: None }
     }
 
@@ -234,7 +247,7 @@ impl<'a> Shown<'a> {
     /// What a session of the user is given.
     fn message(&mut self, entry: &Entry, host: &mut dyn Host) -> Arc<Message> {
         let message = self.message.get_or_insert_with(|| {
-            let topic = heard(self.place.peer(self.user), "message");
+            let topic = self.place.heard(self.user, "message");
             message(&topic, view::entry(entry), QoS::AtLeastOnce, host)
         });
         Arc::clone(message)

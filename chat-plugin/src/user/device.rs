@@ -19,7 +19,7 @@ use super::outgoing::{put, to_chat};
 use super::{Timer, UserSide};
 use crate::peer::{ChatInput, DeviceOf, FeedId};
 use crate::rows::{DeviceRow, RowValue, device_key};
-use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages};
+use crate::topics::{ChatId, Place, hears_all_messages, hears_messages};
 
 impl UserSide {
     /// Whether an answer is for the present stay of a device, and not for an earlier one.
@@ -44,6 +44,9 @@ impl UserSide {
             if session.feed.take().is_some() {
                 let (user, client_id) = (session.user.clone(), session.client_id.clone());
                 self.end_device(&user, &client_id, id, host);
+            }
+            if let Some(session) = self.sessions.get(&id).filter(|s| s.hears().is_some()) {
+                self.listen(&Arc::clone(&session.user), host);
             }
             return;
         }
@@ -206,7 +209,7 @@ fn covers(filters: &[(TopicFilter, QoS)], place: &Place, user: &str) -> bool {
     let mut acknowledging = filters.iter().filter(|(_, qos)| *qos > QoS::AtMostOnce);
     acknowledging.any(|(filter, _)| {
         hears_all_messages(filter)
-            || (hears_messages(filter) && filter.matches(&heard(place.peer(user), "message")))
+            || (hears_messages(filter) && filter.matches(&place.heard(user, "message")))
     })
 }
 

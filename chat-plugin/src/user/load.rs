@@ -40,6 +40,7 @@ impl UserSide {
     fn now(&mut self, name: &Arc<str>, later: Later, host: &mut dyn Host) {
         match later {
             Later::Begin { place, since } => self.begin(name, place, since, host),
+            Later::Forget { place } => self.forget_group(&place, name, host),
             Later::Ended { client_id, session } => {
                 self.end_device(name, &client_id, session, host);
             }
@@ -99,6 +100,7 @@ impl UserSide {
                 && user.away.is_none()
         });
         if idle && let Some(user) = self.users.remove(name) {
+            self.leave_audiences(name, user.chats.keys().copied());
             self.paces.remember(&user.name, user.pace);
         }
     }

@@ -9,6 +9,7 @@ mod connect;
 mod deliver;
 mod device;
 mod feed;
+mod group;
 mod index;
 mod lane;
 mod load;
@@ -22,7 +23,7 @@ mod receipt;
 mod session;
 mod typing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidings_core::hook::{Host, SessionId};
@@ -51,6 +52,8 @@ pub(crate) struct UserSide {
     timers: Deadlines<Timer>,
     /// Chats that begin and wait for the index row to be safe.
     begins: VecDeque<(Position, Arc<Place>, ChatInput)>,
+    /// Who hears what comes of a group: members with a session here, by the chats' word.
+    audiences: Map<ChatId, BTreeSet<Arc<str>>>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -77,6 +80,7 @@ impl UserSide {
             next_feed: 1,
             timers: Deadlines::new(),
             begins: VecDeque::new(),
+            audiences: map(),
             dirty: Vec::new(),
         }
     }
@@ -95,8 +99,22 @@ impl UserSide {
             ToUser::Answered { place, origin, id, made, outcome } => {
                 self.answered(&place, &origin, id.as_deref(), made, outcome, host);
             }
-            ToUser::Attached { place, session, feed, cursor, head, time, peer, own_read } => {
+            ToUser::Attached {
+                place,
+                session,
+                feed,
+                cursor,
+                head,
+                time,
+                peer,
+                own_read,
+                member,
+            } => {
                 if self.is_present(session, feed) {
+                    let user = self.sessions.get(&session).map(|session| Arc::clone(&session.user));
+                    if let Some(user) = user.filter(|_| member) {
+                        self.joined(&place, &user);
+                    }
                     self.receipts_at_attach(&place, session, peer, own_read, host);
                     self.attached(place.id, session, cursor, head, time, host);
                 }
@@ -126,6 +144,18 @@ impl UserSide {
             ToUser::Presence { user, state, sessions } => {
                 self.presence_changed(&user, state, &sessions, host);
             }
+            ToUser::Broadcast { place, entry } => self.broadcast(&place, &entry, host),
+            ToUser::Joined { place, user } => self.joined(&place, &user),
+            ToUser::Parted { place, user, session, seq } => {
+                self.parted(&place, &user, session, seq, host);
+            }
+            ToUser::Forget { place, user } => {
+                self.later(&user, Later::Forget { place }, host);
+            }
+            ToUser::Answer { place, origin, kind, body } => {
+                self.answer_with(&place, &origin, kind, body, host);
+            }
+            ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
             ToUser::Typing { to, from, state } => self.typing_heard(&to, &from, state, host),
         }
     }

@@ -13,7 +13,10 @@ use tidings_core::time::Time;
 use super::rates::Pace;
 use crate::map::{Map, map};
 use crate::peer::{DeviceOf, Post, PresenceState};
-use crate::rows::{DeviceRow, PresenceRow, RowValue, UserChatRow, UserRow, split_user_key};
+use crate::rows::{
+    DeviceRow, PresenceRow, RowValue, UserChatRow, UserGroupRow, UserRow, is_of_group,
+    split_user_key,
+};
 use crate::topics::{ChatId, Place};
 
 /// A user in memory.
@@ -27,7 +30,7 @@ pub(super) struct User {
     /// Persistent ones, by Client Identifier.
     pub(super) devices: BTreeMap<Arc<str>, DeviceRow>,
     pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
-    /// Places by the peer's name: spares the hash.
+    /// Places by what she calls them: spares the hash.
     pub(super) places: Map<Box<str>, Arc<Place>>,
     pub(super) presence: PresenceState,
     /// When her last session ended, and whether a will may bring the change forward.
@@ -45,6 +48,7 @@ pub(super) struct User {
 #[derive(Debug)]
 pub(super) enum Later {
     Begin { place: Arc<Place>, since: Time },
+    Forget { place: Arc<Place> },
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { shard: ShardId, session: SessionId },
     Ahead { device: DeviceOf, tags: Vec<Tag> },
@@ -87,24 +91,28 @@ impl User {
                 self.devices.insert(std::str::from_utf8(rest).ok()?.into(), row);
             }
             UserRow::Chat => {
-                let chat = UserChatRow::from_bytes(&row.value).ok()?;
-                let place = Place::direct(&self.name, &chat.peer);
+                let place = if is_of_group(&row.value) {
+                    Place::group(&UserGroupRow::from_bytes(&row.value).ok()?.name)
+                } else {
+                    let chat = UserChatRow::from_bytes(&row.value).ok()?;
+                    Place::direct(&self.name, &chat.peer)
+                };
                 self.chats.insert(place.id, place);
             }
         }
         Some(())
     }
 
-    /// The direct chat with `peer`.
-    pub(super) fn place(&mut self, peer: &str) -> Arc<Place> {
-        if let Some(place) = self.places.get(peer) {
+    /// What she calls `chat`.
+    pub(super) fn place(&mut self, chat: &str) -> Arc<Place> {
+        if let Some(place) = self.places.get(chat) {
             return Arc::clone(place);
         }
         if self.places.len() >= PLACES_MAX {
             self.places.clear();
         }
-        let place = Place::direct(&self.name, peer);
-        self.places.insert(peer.into(), Arc::clone(&place));
+        let place = Place::of(&self.name, chat);
+        self.places.insert(chat.into(), Arc::clone(&place));
         place
     }
 }

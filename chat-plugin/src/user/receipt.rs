@@ -11,7 +11,7 @@ use tidings_core::message::Message;
 use super::UserSide;
 use super::outgoing::message;
 use crate::peer::Tick;
-use crate::topics::{Place, heard};
+use crate::topics::Place;
 use crate::view;
 
 impl UserSide {
@@ -75,5 +75,5 @@ fn receipt_message(
         read: tick.read,
         failed: &tick.failed,
     });
-    message(&heard(place.peer(to), "receipt"), body, QoS::AtMostOnce, host)
+    message(&place.heard(to, "receipt"), body, QoS::AtMostOnce, host)
 }

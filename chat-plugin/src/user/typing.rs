@@ -9,7 +9,7 @@ use tidings_core::hook::Host;
 use super::UserSide;
 use super::outgoing::{message, to_user};
 use crate::peer::ToUser;
-use crate::topics::heard;
+use crate::topics::Place;
 use crate::view;
 
 impl UserSide {
@@ -18,13 +18,15 @@ impl UserSide {
     pub(super) fn typing(
         &mut self,
         name: &str,
-        peer: &str,
+        chat: &str,
         state: &'static str,
         host: &mut dyn Host,
     ) {
+        // In groups not built yet.
+        let Some(peer) = chat.strip_prefix('@') else { return };
         let now = host.now();
         let Some(user) = self.users.get_mut(name) else { return };
-        let place = user.place(peer);
+        let place = user.place(chat);
         if !user.chats.contains_key(&place.id) || name == peer {
             return;
         }
@@ -57,7 +59,8 @@ impl UserSide {
             return;
         };
         let body = view::body(&view::Typing { user: from, state });
-        let message = message(&heard(from, "typing"), body, QoS::AtMostOnce, host);
+        let place = Place::direct(to, from);
+        let message = message(&place.heard(to, "typing"), body, QoS::AtMostOnce, host);
         for id in &user.sessions {
             let _ = host.deliver(*id, &message, None);
         }

@@ -9,6 +9,7 @@
 
 mod crash;
 mod direct;
+mod groups;
 mod harness;
 mod presence;
 mod rates;

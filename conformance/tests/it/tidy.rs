@@ -72,7 +72,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "chat-plugin",
         &[
-            "code", "deadline", "entry", "map", "options", "topics", "view", "rows", "peer",
+            "code", "deadline", "entry", "map", "options", "topics", "group", "view", "rows", "peer",
             "chat", "user",
         ],
     ),
