@@ -6,6 +6,7 @@
 
 use tidings_core::record::{Op, Query, Row};
 
+use super::cursor::Member;
 use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
 use crate::entry::Entry;
@@ -14,15 +15,19 @@ use crate::rows::{
 };
 
 impl Chat {
-    /// How many of the oldest entries every device of every member has. Who has no device at all
+    /// How many of the oldest entries every device of every member has. A member without any device
     /// is waited for.
     pub(super) fn expendable(&self) -> u64 {
         if self.members.count() > COUNTED_MAX {
             // Somebody is always away: what so many hear is kept for its time.
             return 0;
         }
-        let present = self.members.iter().filter(|(_, member)| member.is_present());
-        let had = present.map(|(_, member)| member.all_have()).min();
+        // Who was removed still gets what was sent before.
+        let owed = |member: &Member| {
+            member.is_present() || !(member.devices.is_empty() || member.is_through())
+        };
+        let waited = self.members.iter().filter(|(_, member)| owed(member));
+        let had = waited.map(|(_, member)| member.all_have()).min();
         // A group that everybody has left keeps nothing.
         let had = had.unwrap_or(if self.created.is_some() { self.log.visible } else { 0 });
         (had.min(self.log.visible) + 1).saturating_sub(self.log.floor)

@@ -35,7 +35,7 @@ impl Chat {
     pub(super) fn group_receipts(&mut self, cx: &mut Cx<'_>) {
         self.receipts_at = None;
         let (channel, count) = (self.place.is_channel(), self.members.count());
-        let mut more = false;
+        let (mut more, mut again) = (false, Vec::new());
         for user in self.members.take_news() {
             self.tell_own_read(&user, cx);
             if count <= EACH_MAX {
@@ -43,14 +43,17 @@ impl Chat {
             }
             let Some(member) = self.members.get_mut(&user) else { continue };
             member.told = member.safe;
+            if count <= EACH_MAX {
+                let passed = member.safe.delivered;
+                member.failed.retain(|seq| *seq > passed);
+            }
             let lazy = channel && member.role == Role::Reader;
             if member.safe != member.far && !lazy {
-                self.members.note_news(&user);
                 more = true;
-            } else if count <= EACH_MAX {
-                member.failed.clear();
+                again.push(user);
             }
         }
+        again.iter().for_each(|user| self.members.note_news(user));
         if count > EACH_MAX && count <= COUNTS_MAX {
             more |= self.tell_counts(cx);
         }
@@ -66,7 +69,8 @@ impl Chat {
         let mut authors: BTreeMap<&Arc<str>, Vec<u64>> = BTreeMap::new();
         for entry in self.log.tail().filter(|entry| entry.kind == Kind::Message) {
             let news = |from: u64, to: u64| (from + 1..=to).contains(&entry.seq);
-            let failed = member.failed.contains(&entry.seq) && safe == member.far;
+            // Told with the cursor that passes it.
+            let failed = member.failed.contains(&entry.seq) && safe.delivered >= entry.seq;
             if failed || news(told.delivered, safe.delivered) || news(told.read, safe.read) {
                 let of_author = authors.entry(&entry.from).or_default();
                 of_author.extend(failed.then_some(entry.seq));
