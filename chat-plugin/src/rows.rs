@@ -252,7 +252,7 @@ pub(crate) struct LinkRow {
 }
 
 /// A member of a group, or one who was: in the place of [`MemberRow`], as format 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct SeatRow {
     pub(crate) role: Role,
     pub(crate) joined: Time,
@@ -260,6 +260,8 @@ pub(crate) struct SeatRow {
     pub(crate) from: u64,
     /// The last one, if she is no member any more.
     pub(crate) until: Option<u64>,
+    /// What was written while she was away in between: first and last entry, ascending.
+    pub(crate) away: Vec<(u64, u64)>,
     pub(crate) delivered: u64,
     pub(crate) read: u64,
 }
@@ -488,12 +490,13 @@ mod tests {
             joined: time,
             from: 7,
             until: None,
+            away: Vec::new(),
             delivered: 9,
             read: 8,
         };
-        golden(&seat, b"\x02\x02\xe8\x07\x07\x00\x09\x08");
-        let gone = SeatRow { role: Role::Reader, until: Some(12), ..seat };
-        golden(&gone, b"\x02\x00\xe8\x07\x07\x01\x0c\x09\x08");
+        golden(&seat, b"\x02\x02\xe8\x07\x07\x00\x00\x09\x08");
+        let gone = SeatRow { role: Role::Reader, until: Some(12), away: vec![(8, 9)], ..seat };
+        golden(&gone, b"\x02\x00\xe8\x07\x07\x01\x0c\x01\x08\x09\x09\x08");
         let link = LinkRow {
             token: "abc".into(),
             role: Role::Member,

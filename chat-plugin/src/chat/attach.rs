@@ -45,7 +45,7 @@ impl Chat {
                 let cursor = if sole {
                     member.far.delivered
                 } else if begins_later {
-                    kept_from
+                    kept_from.max(member.entered().saturating_sub(1))
                 } else {
                     self.log.before(since)
                 };
@@ -108,8 +108,9 @@ impl Chat {
         let visible = member.map_or(0, |member| member.sees_to(self.log.visible));
         let from = from.max(member.map_or(0, |member| member.from));
         if let Some(mut entries) = self.log.from(from) {
-            entries.retain(|entry| entry.seq <= visible);
-            let upto = entries.last().map_or(visible, |entry| entry.seq);
+            let last = entries.last().map_or(visible, |entry| entry.seq);
+            let upto = last.min(visible);
+            self.keep_seen(user, &mut entries);
             return self.give(to, entries, upto, cx);
         }
         let query = Query {
@@ -118,7 +119,17 @@ impl Chat {
             bytes_max: FETCH_BYTES_MAX,
             backwards: false,
         };
-        cx.read(self.id(), query, Reading::Fetch { to, visible });
+        let user = Arc::from(user);
+        cx.read(self.id(), query, Reading::Fetch { to, user, visible });
+    }
+
+    /// Keeps of entries those that a user may see.
+    fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>) {
+        if let Some(member) = self.members.get(user).filter(|_| self.place.is_group()) {
+            entries.retain(|entry| member.sees(entry.seq));
+        } else if self.place.is_group() {
+            entries.clear();
+        }
     }
 
     fn give(&self, to: Fetcher, entries: Vec<Arc<Entry>>, upto: u64, cx: &mut Cx<'_>) {
@@ -130,6 +141,7 @@ impl Chat {
     pub(super) fn fetched(
         &mut self,
         to: Fetcher,
+        user: &str,
         visible: u64,
         rows: &[Row],
         more: bool,
@@ -141,10 +153,12 @@ impl Chat {
         };
         let last = rows.last().and_then(seq_of).filter(|_| more);
         // A row that cannot be read is passed over, as one that is gone.
-        let entries = rows
+        let mut entries = rows
             .iter()
-            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new));
-        self.give(to, entries.collect(), last.unwrap_or(visible), cx);
+            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new))
+            .collect();
+        self.keep_seen(user, &mut entries);
+        self.give(to, entries, last.unwrap_or(visible), cx);
     }
 
     /// How far the other member of a direct chat is, if this one writes.

@@ -53,6 +53,8 @@ pub(crate) struct Member {
     pub(crate) from: u64,
     /// The last one, if she is in it no more.
     pub(crate) until: Option<u64>,
+    /// What was written while she was away in between.
+    pub(crate) away: Vec<(u64, u64)>,
     /// Whether what comes goes to her shard.
     pub(crate) hears: bool,
     /// Whether her side was told that she has all she will ever have.
@@ -71,15 +73,42 @@ impl Member {
 
     /// As she was stored in a group.
     pub(crate) fn seated(row: SeatRow) -> Self {
-        let SeatRow { role, joined, from, until, delivered, read } = row;
-        Self { role, joined, from, until, ..Self::stored(MemberRow { delivered, read }) }
+        let SeatRow { role, joined, from, until, away, delivered, read } = row;
+        Self { role, joined, from, until, away, ..Self::stored(MemberRow { delivered, read }) }
     }
 
     /// Her row in a group.
     pub(crate) fn seat(&self) -> SeatRow {
         let MemberRow { delivered, read } = self.far;
         let Self { role, joined, from, until, .. } = *self;
-        SeatRow { role, joined, from, until, delivered, read }
+        SeatRow { role, joined, from, until, away: self.away.clone(), delivered, read }
+    }
+
+    /// She is in it, for the first time or again, from the entry `from` on.
+    pub(crate) fn enter(&mut self, from: u64) {
+        match self.until.take() {
+            Some(until) if self.from > 0 && until + 1 < from => {
+                self.away.push((until + 1, from - 1))
+            }
+            Some(_) if self.from > 0 => {}
+            _ => self.from = from,
+        }
+        if self.away.len() > AWAY_MAX {
+            // What was before the first time away is not hers any more.
+            self.from = self.away.remove(0).1 + 1;
+        }
+    }
+
+    /// The first entry she sees since she is in it.
+    pub(crate) fn entered(&self) -> u64 {
+        self.away.last().map_or(self.from, |(_, last)| last + 1)
+    }
+
+    /// Whether she was in it when an entry was written.
+    pub(crate) fn sees(&self, seq: u64) -> bool {
+        seq >= self.from
+            && self.until.is_none_or(|until| seq <= until)
+            && !self.away.iter().any(|(first, last)| (first..=last).contains(&&seq))
     }
 
     pub(crate) fn is_present(&self) -> bool {
@@ -200,6 +229,9 @@ impl Member {
     }
 }
 
+/// How often a member may have been away and still see what was before.
+const AWAY_MAX: usize = 8;
+
 /// How many devices of a member a chat keeps apart.
 const DEVICES_MAX: usize = 64;
 
@@ -230,6 +262,21 @@ mod tests {
         assert!(bob.end_device(&device("phone", 1)));
         assert!(!bob.end_device(&device("laptop", 1)));
         assert_eq!((bob.far.delivered, bob.all_have()), (5, 9));
+    }
+
+    #[test]
+    fn who_was_away_sees_what_was_before_and_after() {
+        let mut bob = Member::default();
+        bob.enter(3);
+        bob.until = Some(5);
+        bob.enter(9);
+        let seen: Vec<u64> = (1..12).filter(|seq| bob.sees(*seq)).collect();
+        assert_eq!((seen, bob.entered()), (vec![3, 4, 5, 9, 10, 11], 9));
+        for stay in 1..=8 {
+            bob.until = Some(10 * stay);
+            bob.enter(10 * stay + 5);
+        }
+        assert_eq!((bob.away.len(), bob.from), (8, 9));
     }
 
     #[test]

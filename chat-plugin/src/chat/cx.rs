@@ -75,7 +75,7 @@ pub(super) enum Reading {
     /// To know whether the foremost send's id is known.
     Id,
     /// For a device: everything up to `visible`.
-    Fetch { to: Fetcher, visible: u64 },
+    Fetch { to: Fetcher, user: Arc<str>, visible: u64 },
     /// To find ids that have expired.
     SweepIds,
     /// To find entries that have expired.

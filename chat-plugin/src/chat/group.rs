@@ -212,6 +212,10 @@ impl Chat {
             let (key, value) = (member_key(self.id(), user), member.seat().to_bytes());
             ops.push(Op::Put { key, value });
         }
+        for (user, _) in &plan.joins {
+            // With the rest: a device that a crash made unknown would not be waited for.
+            self.members.cursor_ops(self.place.id, user, &mut ops);
+        }
         if plan.create {
             ops.push(self.head_op());
         }
@@ -248,21 +252,14 @@ impl Chat {
         self.members.change(user, |member| {
             member.role = role;
             member.joined = now;
-            member.from = from;
-            member.until = None;
+            member.enter(from);
             member.failed.clear();
-            for device in &mut member.devices {
-                device.cursor = device.cursor.max(from - 1);
-                device.dirty = device.persistent;
-            }
             for device in begun {
                 if member.device(&device.client_id).is_none() {
                     member.begin_device(&device, from - 1);
                 }
             }
         });
-        // The rows of her devices follow; without one, a device begins where she does.
-        self.members.note_behind(user);
     }
 
     fn plan(&self, post: &Post, change: Change, cx: &mut Cx<'_>) -> Result<Option<Plan>, Refusal> {

@@ -102,7 +102,7 @@ impl Chat {
         let limit = ask.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
         let page = self.members.page(ask.after.as_deref());
         let mut page =
-            page.filter(|(name, member)| ***name != *author && member.from <= seq).peekable();
+            page.filter(|(name, member)| ***name != *author && member.sees(seq)).peekable();
         let shown: Vec<_> = page.by_ref().take(limit).collect();
         let next = page.peek().and(shown.last()).map(|(name, _)| &***name);
         let who = shown.iter().map(|(name, member)| view::InfoWho {

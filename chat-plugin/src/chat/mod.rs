@@ -126,7 +126,9 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
-            Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
+            Reading::Fetch { to, user, visible } => {
+                chat.fetched(to, &user, visible, &rows, more, cx)
+            }
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
             Reading::Info { user, ask, origin } => chat.info_read(&user, &ask, origin, &rows, cx),

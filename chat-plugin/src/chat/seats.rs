@@ -63,9 +63,6 @@ impl Chat {
             self.sweep_former(cx);
         }
         self.expend_later(cx);
-        if self.members.is_behind() {
-            self.set_flush(cx);
-        }
     }
 
     /// A change that is no entry is safe.

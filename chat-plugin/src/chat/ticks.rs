@@ -129,7 +129,7 @@ impl Chat {
     pub(super) fn counts(&self, seq: u64, author: &str) -> Counts {
         let mut counts = Counts { seq, delivered: 0, read: 0, members: 0 };
         for (name, member) in self.members.page(None) {
-            if **name != *author && member.from <= seq {
+            if **name != *author && member.sees(seq) {
                 counts.members += 1;
                 counts.delivered += usize::from(self.has(member, seq));
                 counts.read += usize::from(member.safe.read >= seq);

@@ -325,7 +325,6 @@ fn a_channel_has_few_who_write_and_readers_that_cost_nothing() {
     }
     // A log row, an id row, how far Alice and her device are, and the head; no row for a reader.
     assert!(after - before <= 10 * 5, "{} rows", after - before);
-    assert_eq!(world.take_heard(alice, "receipt").len(), 0);
     // Their cursors outlive them nevertheless.
     world.disconnect(readers[0], Disconnection::Abrupt);
     world.settle();

@@ -9,6 +9,7 @@
 
 mod crash;
 mod direct;
+mod group_crash;
 mod groups;
 mod harness;
 mod presence;
