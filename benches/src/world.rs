@@ -11,7 +11,7 @@
     reason = "what goes wrong here ends the bench that has it wrong"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub struct World {
     told: u64,
     reads: Vec<(u64, Query)>,
     clients: Vec<Option<Client>>,
-    /// What Clients owe, so that memory is used again.
-    answers: Vec<(ConnectionId, Vec<u8>)>,
+    /// What Clients owe, in the order in which it came [MQTT-4.6.0-2], and memory to use again.
+    answers: VecDeque<(ConnectionId, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
     deliveries: u64,
 }
@@ -77,7 +77,7 @@ impl World {
             told: 0,
             reads: Vec::new(),
             clients: Vec::new(),
-            answers: Vec::new(),
+            answers: VecDeque::new(),
             spare: Vec::new(),
             deliveries: 0,
         };
@@ -194,7 +194,7 @@ impl World {
                         let whole = [head, payload].concat();
                         self.deliveries += received(client, &whole, &mut answer);
                     }
-                    self.answers.push((connection, answer));
+                    self.answers.push_back((connection, answer));
                 }
                 Output::Store(record) => {
                     self.stored += 1;
@@ -221,7 +221,7 @@ impl World {
             } else if let Some((token, query)) = self.reads.pop() {
                 let (rows, more) = self.look_up(&query);
                 self.handle(Input::Rows { token, rows, more });
-            } else if let Some((connection, answer)) = self.answers.pop() {
+            } else if let Some((connection, answer)) = self.answers.pop_front() {
                 if !answer.is_empty() {
                     self.take(connection, Version::V311, &answer);
                 }

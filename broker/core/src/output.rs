@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::{Malformed, Packet, PublishParts, ReasonCode, Version};
+use crate::codec::{Malformed, Packet, PublishParts, QoS, ReasonCode, Version};
 use crate::hook::Event;
 use crate::message::Message;
 use crate::peer::PeerMessage;
@@ -120,6 +120,18 @@ pub struct Frame {
     payload: Option<Arc<Message>>,
 }
 
+/// What a PUBLISH was encoded to, for others who get the same message in the same form.
+#[derive(Debug)]
+pub(crate) struct PublishBytes {
+    version: Version,
+    qos: QoS,
+    retain: bool,
+    subscription_id: Option<u32>,
+    range: Range<usize>,
+    /// Where the Packet Identifier is in it.
+    packet_id_at: Option<usize>,
+}
+
 /// The caller's buffer for [`Output`]s. Clear it and use it again.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -202,6 +214,43 @@ impl Outbox {
         true
     }
 
+    /// Encodes a PUBLISH with a small payload for `connection`, or copies what `bytes` has of it. Both
+    /// are of one message, since this was cleared.
+    pub(crate) fn send_brief(
+        &mut self,
+        connection: ConnectionId,
+        version: Version,
+        parts: &PublishParts<'_>,
+        payload: &[u8],
+        bytes: &mut Option<PublishBytes>,
+    ) {
+        let start = self.arena.len();
+        let PublishParts { qos, retain, .. } = *parts;
+        let subscription_id = parts.subscription_ids.first().copied();
+        let same = bytes.as_ref().filter(|it| {
+            (it.version, it.qos, it.retain, it.subscription_id)
+                == (version, qos, retain, subscription_id)
+        });
+        if let Some(same) = same {
+            self.arena.extend_from_within(same.range.clone());
+            if let (Some(at), Some(id)) = (same.packet_id_at, parts.packet_id)
+                && let Some(place) = self.arena.get_mut(start + at..start + at + 2)
+            {
+                place.copy_from_slice(&id.get().to_be_bytes());
+            }
+        } else {
+            // Topic and payload came in a packet, so they fit into one.
+            let Ok(packet_id_at) = parts.encode_head(version, &mut self.arena) else {
+                return self.arena.truncate(start);
+            };
+            self.arena.extend_from_slice(payload);
+            let range = start..self.arena.len();
+            *bytes =
+                Some(PublishBytes { version, qos, retain, subscription_id, range, packet_id_at });
+        }
+        self.push_frame(connection, start, None);
+    }
+
     /// Frames that follow one another to one connection become one.
     fn push_frame(
         &mut self,
@@ -226,7 +275,7 @@ impl Outbox {
 
 /// Payloads up to this many bytes are copied behind their header: cheaper than another slice to
 /// write.
-const PAYLOAD_COPIED_MAX: usize = 2 * 1024;
+pub(crate) const PAYLOAD_COPIED_MAX: usize = 2 * 1024;
 
 /// What an arena keeps over a [`Outbox::clear`].
 const ARENA_KEPT_BYTES: usize = 1024 * 1024;

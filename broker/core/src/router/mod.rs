@@ -24,6 +24,20 @@ pub(crate) struct Router {
     pub(crate) retained: Retained,
 }
 
+/// What of a message decides who gets which copies.
+#[derive(Debug, Clone, std::marker::Copy)]
+pub(crate) struct Heading<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+impl<'a> From<&'a Message> for Heading<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self { topic: &message.topic, qos: message.qos, retain: message.retain }
+    }
+}
+
 /// One copy for one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
@@ -43,6 +57,11 @@ impl Router {
             groups: Groups::new(seed),
             retained: Retained::new(),
         }
+    }
+
+    /// Whether messages go to sessions of this shard alone, and not by groups.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.interests.is_empty() && self.groups.is_empty()
     }
 
     /// Whether the shard hears what this filter (of a shared one: its filter part) matches.
@@ -117,12 +136,12 @@ impl Router {
     /// [MQTT-3.3.4-5]: clients in wide use cannot read two in one packet.
     pub(crate) fn copies(
         &self,
-        message: &Message,
+        message: Heading<'_>,
         publisher: Option<SessionId>,
         copies: &mut Vec<Copy>,
     ) {
         copies.clear();
-        self.subscriptions.matching(&message.topic, &mut |session, subscription| {
+        self.subscriptions.matching(message.topic, &mut |session, subscription| {
             if subscription.no_local && publisher == Some(*session) {
                 return; // [MQTT-3.8.3-3]
             }
@@ -147,7 +166,11 @@ impl Router {
 
 impl Copy {
     /// The copy that a subscription gives its session.
-    pub(crate) fn new(message: &Message, session: SessionId, subscription: &Subscription) -> Self {
+    pub(crate) fn new(
+        message: Heading<'_>,
+        session: SessionId,
+        subscription: &Subscription,
+    ) -> Self {
         Self {
             session,
             qos: message.qos.min(subscription.qos), // [MQTT-3.8.4-8]
@@ -179,7 +202,7 @@ mod tests {
         let message =
             Message::new(MessageId(1), "a/b", Bytes::new(), QoS::ExactlyOnce, Time::from_millis(0));
         let mut copies = Vec::new();
-        router.copies(&message, Some(SessionId(9)), &mut copies);
+        router.copies((&message).into(), Some(SessionId(9)), &mut copies);
         copies.iter().map(|copy| (copy.session.0, copy.qos, copy.subscription_id)).collect()
     }
 

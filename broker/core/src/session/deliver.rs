@@ -180,7 +180,7 @@ impl Session {
                     // Its turn passes with an identifier: those behind it get the ones they would
                     // have got, and a gap tells where something expired.
                     let window = &self.sending.window;
-                    self.sending.ids.next(|id| window.is_in_use(id));
+                    self.sending.ids.next(|| window.ids());
                     cx.counters.add(Metric::DroppedExpired, 1);
                     self.forget(&mut expired, None, cx);
                 }
@@ -250,7 +250,7 @@ impl Session {
     /// Puts a message that has its permit into the window and sends it; `false` if that has to wait.
     fn send_new(&mut self, queued: Queued, cx: &mut Cx<'_>) -> bool {
         let window = &self.sending.window;
-        let Some(packet_id) = self.sending.ids.next(|id| window.is_in_use(id)) else {
+        let Some(packet_id) = self.sending.ids.next(|| window.ids()) else {
             // The window is smaller than the space of identifiers, so one is always free.
             self.sending.push(queued);
             return false;
@@ -324,15 +324,20 @@ impl Session {
         if length > self.link.packet_bytes_max {
             return false;
         }
+        self.count_sent(length, message.payload.len(), cx);
+        cx.out.send_publish(self.link.connection, self.link.version, &parts, message)
+    }
+
+    /// Counts a PUBLISH of so many bytes, and so many of payload.
+    pub(super) fn count_sent(&mut self, length: usize, payload: usize, cx: &mut Cx<'_>) {
         cx.counters.add(Metric::PublishSent, 1);
-        cx.counters.add(Metric::PublishBytesSent, message.payload.len() as u64);
+        cx.counters.add(Metric::PublishBytesSent, payload as u64);
         self.link.burst += length;
         if self.link.burst > self.link.burst_max && !self.link.throttled {
             self.link.throttled = true;
             let connection = self.link.connection;
             cx.out.outputs.push(Output::Throttled { connection });
         }
-        cx.out.send_publish(self.link.connection, self.link.version, &parts, message)
     }
 
     /// Sends PUBREL.
@@ -367,7 +372,11 @@ impl Session {
         packet_id: PacketId,
         cx: &mut Cx<'_>,
     ) -> Result<bool, ProtocolError> {
-        let Some(entry) = self.sending.window.get(packet_id) else { return Ok(false) };
+        let window = &self.sending.window;
+        let Some(entry) = window.get(packet_id) else {
+            let brief = window.is_brief(packet_id);
+            return if brief { Err(ProtocolError::OutOfTurn(packet_id)) } else { Ok(false) };
+        };
         if entry.queued.qos != QoS::ExactlyOnce || (!entry.sent && entry.state == State::Publish) {
             return Err(ProtocolError::OutOfTurn(packet_id));
         }

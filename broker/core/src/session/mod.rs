@@ -6,6 +6,7 @@
 //! `sending` (what waits) into `window` (what is unacknowledged).
 
 mod alias;
+mod brief;
 mod deliver;
 mod packet_id;
 mod quota;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use brief::Brief;
 pub(crate) use deliver::{Done, Offered, Pumped};
 pub(crate) use receive::Received;
 pub(crate) use receiving::{Note, Receiving, ReplyKind, worse};

@@ -6,22 +6,31 @@ use crate::codec::PacketId;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PacketIds {
     last: u16,
+    /// So many behind `last` are free for certain: those in use are looked through only when it is 0.
+    free: u16,
 }
 
 impl PacketIds {
     /// Begins with 1.
     pub(crate) fn new() -> Self {
-        Self { last: 0 }
+        Self { last: 0, free: 0 }
     }
 
-    /// The next identifier for which `in_use` is false; `None` if all 65,535 are in use.
-    pub(crate) fn next(&mut self, in_use: impl Fn(PacketId) -> bool) -> Option<PacketId> {
+    /// The next identifier that is not among those that `in_use` gives; `None` if all 65,535 are in
+    /// use. Whoever gets one takes it into use, or leaves it free.
+    pub(crate) fn next<I>(&mut self, in_use: impl Fn() -> I) -> Option<PacketId>
+    where
+        I: Iterator<Item = PacketId>,
+    {
         for _ in 0..=u16::MAX {
+            if self.free == 0 {
+                let nearest = in_use().map(|id| distance(self.last, id)).min();
+                self.free = nearest.map_or(u16::MAX, |distance| distance - 1);
+            }
             self.last = self.last.checked_add(1).unwrap_or(1);
-            if let Some(id) = PacketId::new(self.last)
-                && !in_use(id)
-            {
-                return Some(id);
+            if self.free > 0 {
+                self.free -= 1;
+                return PacketId::new(self.last);
             }
         }
         None
@@ -29,24 +38,57 @@ impl PacketIds {
 
     /// Goes on behind `id`, which a resumed session still uses.
     pub(crate) fn resume_after(&mut self, id: PacketId) {
-        self.last = id.get();
+        *self = Self { last: id.get(), free: 0 };
     }
+}
+
+/// How many identifiers on from `last` this one is: 1 to 65,535.
+fn distance(last: u16, id: PacketId) -> u16 {
+    let id = id.get();
+    if id > last { id - last } else { u16::MAX - last + id }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[test]
     fn wrap_around_skips_zero_and_what_is_in_use() {
-        let mut ids = PacketIds { last: u16::MAX - 1 };
-        let free = |id: PacketId| ![1, 2].contains(&id.get());
-        let mut next = || ids.next(|id| !free(id)).map(PacketId::get);
+        let mut ids = PacketIds { last: u16::MAX - 1, free: 0 };
+        let used = [1, 2].map(|id| PacketId::new(id).unwrap());
+        let mut next = || ids.next(|| used.into_iter()).map(PacketId::get);
         assert_eq!([next(), next(), next()], [Some(u16::MAX), Some(3), Some(4)]);
     }
 
     #[test]
+    fn none_is_given_that_is_in_use_whatever_is_given_back_when() {
+        let mut ids = PacketIds::new();
+        let mut used = VecDeque::new();
+        let mut random = 1_u32;
+        for round in 0..200_000_u32 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let id = ids.next(|| used.iter().copied()).unwrap();
+            if round % 1_000 == 0 {
+                assert!(!used.contains(&id), "{id:?} is in use");
+            }
+            // Some stay for long, so that those behind them come round.
+            used.push_back(id);
+            if used.len() > 300 {
+                let index = usize::try_from(random >> 24).unwrap();
+                used.remove(index + 20);
+            }
+        }
+        let mut sorted: Vec<u16> = used.iter().map(|id| id.get()).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), used.len());
+    }
+
+    #[test]
     fn exhausted_identifiers_give_none() {
-        assert_eq!(PacketIds::new().next(|_| true), None);
+        let all = || (1..=u16::MAX).filter_map(PacketId::new);
+        assert_eq!(PacketIds::new().next(all), None);
     }
 }

@@ -3,6 +3,9 @@
 //! An entry stays until PUBACK or PUBCOMP (or a refusal), over as many connections as that takes.
 //! On a new connection every entry is sent again, in the old order, with its old Packet Identifier
 //! [MQTT-4.4.0-1]; `sent` says whether that has happened on the present one.
+//!
+//! A session that ends with its connection sends nothing again: of most of its QoS 1 messages nothing
+//! is kept but the identifier, which is one of `brief`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -84,9 +87,36 @@ pub(crate) struct Window {
     /// it is given and when it is acknowledged.
     ids: VecDeque<PacketId>,
     unsent: usize,
+    /// QoS 1 messages that were sent, and of which nothing is to be known but that.
+    brief: VecDeque<PacketId>,
 }
 
 impl Window {
+    /// A message was sent of which nothing has to be kept.
+    pub(crate) fn push_brief(&mut self, id: PacketId) {
+        self.brief.push_back(id);
+    }
+
+    /// A PUBACK: whether it ends one of those of which nothing was kept.
+    pub(crate) fn finish_brief(&mut self, id: PacketId) -> bool {
+        if self.brief.front() == Some(&id) {
+            self.brief.pop_front();
+            return true;
+        }
+        let index = self.brief.iter().position(|it| *it == id);
+        index.and_then(|index| self.brief.remove(index)).is_some()
+    }
+
+    /// Whether the Client was sent something that it has still to acknowledge.
+    pub(crate) fn awaits_acknowledgement(&self) -> bool {
+        !self.brief.is_empty() || self.entries.iter().any(|entry| entry.sent)
+    }
+
+    /// Whether an acknowledgement other than PUBACK would be for one of which nothing was kept.
+    pub(crate) fn is_brief(&self, id: PacketId) -> bool {
+        self.brief.contains(&id)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &InFlight> {
         self.entries.iter()
     }
@@ -95,8 +125,9 @@ impl Window {
         self.entries.iter_mut()
     }
 
-    pub(crate) fn is_in_use(&self, id: PacketId) -> bool {
-        self.ids.contains(&id)
+    /// The Packet Identifiers that are in use.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.ids.iter().chain(&self.brief).copied()
     }
 
     /// Where an identifier is. Acknowledgements come in order, so it is the first as a rule.
@@ -159,7 +190,9 @@ impl Window {
         qos: QoS,
         state: State,
     ) -> Option<Result<InFlight, NotDue>> {
-        let index = self.index(id)?;
+        let Some(index) = self.index(id) else {
+            return self.is_brief(id).then_some(Err(NotDue));
+        };
         let entry = self.entries.get(index)?;
         if entry.queued.qos != qos || entry.state != state || !entry.sent {
             return Some(Err(NotDue));
@@ -192,6 +225,7 @@ impl Window {
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = InFlight> {
         self.unsent = 0;
+        self.brief.clear();
         self.ids.clear();
         self.entries.drain(..)
     }

@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod close;
+mod express;
 mod input;
 mod load;
 mod marks;

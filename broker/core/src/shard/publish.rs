@@ -71,12 +71,16 @@ impl Shard {
             self.publish_to_service(id, service, publish, now, out);
             return Ok(());
         }
+        let found = self.may_be_express(publish);
+        if found && self.express(id, publish, now, out) {
+            return Ok(());
+        }
         let message = match self.intercepted(id, publish, now, out) {
             Ok(message) => Arc::new(message),
             Err(reason) => return self.answer_publish(id, publish, Err(reason), now, out),
         };
         self.observe_published(&message, out);
-        self.distribute(id, publish, &message, reached, now, out)
+        self.distribute(id, publish, &message, reached, found, now, out)
     }
 
     /// Whom the message of a QoS 2 PUBLISH has reached, if it comes again behind a crash: `known` of
@@ -180,12 +184,15 @@ impl Shard {
     }
 
     /// Hands a message to everybody who gets it, and arranges for the answer to the publisher.
+    /// `found`: it is known who they are.
+    #[expect(clippy::too_many_arguments, reason = "one call, behind the checks of `publish`")]
     fn distribute(
         &mut self,
         id: SessionId,
         publish: &Publish<'_>,
         message: &Arc<Message>,
         reached: Option<Arc<Reach>>,
+        found: bool,
         now: Time,
         out: &mut Outbox,
     ) -> Result<(), CloseCause> {
@@ -193,7 +200,11 @@ impl Shard {
         self.router.interested(&message.topic, &mut others);
         let own_retain = message.retain && self.owns(&message.topic);
         let remote_retain = message.retain && !own_retain;
-        self.find(message, Some(id), reached.as_deref());
+        if found {
+            self.hands.clear();
+        } else {
+            self.find(message, Some(id), reached.as_deref());
+        }
         let hands = self.hands.len();
         let waits = others.len() + hands + usize::from(remote_retain);
         if others.is_empty() && hands == 0 && self.is_full(message) {
@@ -288,14 +299,19 @@ impl Shard {
     }
 
     /// Whether a PUBLISH of QoS 1, safe at `ready`, may be answered without waiting for anything.
-    fn answers_at_once(&self, id: SessionId, publish: &Publish<'_>, ready: Position) -> bool {
+    pub(super) fn answers_at_once(
+        &self,
+        id: SessionId,
+        publish: &Publish<'_>,
+        ready: Position,
+    ) -> bool {
         publish.qos == QoS::AtLeastOnce
             && self.ledger.is_stored(ready)
             && self.sessions.get(&id).is_some_and(|it| !it.receiving.is_answering())
     }
 
     /// Sends the answer to a PUBLISH `at_once`, or whatever answers are due.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         id: SessionId,
         publish: &Publish<'_>,

@@ -26,6 +26,11 @@ impl Shard {
         let version = session.link.version;
         match packet {
             Packet::Publish(publish) => return self.publish(id, &publish, now, out),
+            Packet::Puback(ack) if session.finish_brief(ack.packet_id) => {
+                if !session.is_at_rest() || session.is_followed() {
+                    self.advance(id, now, out);
+                }
+            }
             Packet::Puback(ack) => {
                 let due = (QoS::AtLeastOnce, State::Publish);
                 self.finish(id, &ack, due, ack.reason, now, out)?;

@@ -79,7 +79,7 @@ impl Shard {
         publisher: Option<SessionId>,
         reached: Option<&Reach>,
     ) {
-        self.router.copies(message, publisher, &mut self.copies);
+        self.router.copies(message.into(), publisher, &mut self.copies);
         if let Some(reached) = reached {
             self.skip_reached(reached);
         }
@@ -93,7 +93,7 @@ impl Shard {
     pub(super) fn is_full(&self, message: &Message) -> bool {
         match &self.copies[..] {
             [copy] if copy.qos > QoS::AtMostOnce => {
-                let bound = self.full_by(copy, message);
+                let bound = self.full_by(copy, message.size());
                 if let Some(bound) = bound {
                     self.counters.add(bound, 1);
                 }
@@ -204,7 +204,7 @@ impl Shard {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call each in route and in retained replay")]
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         copy: Copy,
         number: u64,

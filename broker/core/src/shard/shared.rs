@@ -171,7 +171,7 @@ impl Shard {
             &all.find(|(its, _)| its == filter)?.1
         };
         let share = Some(filter.clone());
-        Some(Copy { share, ..Copy::new(message, id, subscription) })
+        Some(Copy { share, ..Copy::new(message.into(), id, subscription) })
     }
 
     /// Hands a message to the shards of the members that [`Shard::find`] found elsewhere.
