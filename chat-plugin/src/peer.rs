@@ -104,6 +104,8 @@ pub(crate) enum ChatInput {
     Rest { device: DeviceOf },
     /// A user listens with QoS 0 and has no device there.
     Listen { user: Arc<str> },
+    /// A member types.
+    Typing { user: Arc<str>, state: &'static str },
     /// A member asks who is in the chat, or how far all are with one entry.
     Info { user: Arc<str>, ask: Box<Ask>, origin: Origin },
     /// A member has the chat in her index now, or (`false`) has no room for it.
@@ -231,6 +233,8 @@ pub(crate) enum ToUser {
     Forget { place: Arc<Place>, user: Arc<str> },
     /// A new entry of a group, for all its members on the shard.
     Broadcast { place: Arc<Place>, entry: Arc<Entry> },
+    /// A member of a group types, for all others on the shard.
+    TypingAll { place: Arc<Place>, from: Arc<str>, state: &'static str },
     /// What a command brought, for the asking session.
     Answer { place: Arc<Place>, origin: Origin, kind: &'static str, body: Bytes },
     /// News of how many have an entry of a group, for its author.

@@ -165,6 +165,8 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.send_rate = count(chat.send_rate);
     options.send_burst = count(chat.send_burst);
     options.new_chats_per_minute = count(chat.new_chats_per_minute);
+    options.group_members_max = size(chat.group_members_max);
+    options.channel_members_max = size(chat.channel_members_max);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);

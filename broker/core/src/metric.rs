@@ -187,6 +187,8 @@ metrics! {
         LimitStartConnectRate "start_connect_rate";
         LimitChatSends "chat.send_rate";
         LimitNewChats "chat.new_chats_per_minute";
+        LimitGroupMembers "chat.group_members_max";
+        LimitChannelMembers "chat.channel_members_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

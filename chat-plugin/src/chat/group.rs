@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_core::metric::Metric;
 use tidings_core::record::Op;
 use tidings_core::time::Time;
 
@@ -388,7 +389,7 @@ impl Chat {
         sender: &Arc<str>,
         title: Option<String>,
         mut users: Vec<Arc<str>>,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
     ) -> Result<Option<Plan>, Refusal> {
         if self.created.is_some() {
             return match self.role(sender) {
@@ -413,7 +414,7 @@ impl Chat {
         &self,
         sender: &Arc<str>,
         token: &str,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
     ) -> Result<Option<Plan>, Refusal> {
         if self.members.present(sender).is_some() {
             return Ok(None);
@@ -446,7 +447,7 @@ impl Chat {
         own: Role,
         user: Arc<str>,
         role: Role,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
     ) -> Result<Option<Plan>, Refusal> {
         let Some(member) = self.members.present(&user) else {
             let text = format!("{user} is not in this group");
@@ -471,20 +472,26 @@ impl Chat {
         Ok(Some(Plan { roles: vec![(user, role)], told, ..Plan::default() }))
     }
 
-    fn room_for(&self, joins: &[(Arc<str>, Role)], cx: &Cx<'_>) -> Result<(), Refusal> {
+    fn room_for(&self, joins: &[(Arc<str>, Role)], cx: &mut Cx<'_>) -> Result<(), Refusal> {
         let options = cx.options();
         let channel = self.place.is_channel();
         let max = if channel { options.channel_members_max } else { options.group_members_max };
         if self.members.count() + joins.len() > max {
+            cx.host.count(if channel {
+                Metric::LimitChannelMembers
+            } else {
+                Metric::LimitGroupMembers
+            });
             let text = format!("at most {max} members");
             return Err(Refusal::new(Code::Limit, &text));
         }
         self.room_for_writers(joins.iter().filter(|(_, role)| *role > Role::Reader).count(), cx)
     }
 
-    fn room_for_writers(&self, more: usize, cx: &Cx<'_>) -> Result<(), Refusal> {
+    fn room_for_writers(&self, more: usize, cx: &mut Cx<'_>) -> Result<(), Refusal> {
         let max = cx.options().group_members_max;
         if more > 0 && self.members.writers() + more > max {
+            cx.host.count(Metric::LimitGroupMembers);
             let text = format!("at most {max} members who may write");
             return Err(Refusal::new(Code::Limit, &text));
         }

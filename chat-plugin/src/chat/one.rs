@@ -172,6 +172,7 @@ impl Chat {
             ChatInput::Begun { user, taken, devices } => self.begun(&user, taken, devices, cx),
             ChatInput::Rest { device } => self.rest(&device, cx),
             ChatInput::Listen { user } => self.listen(&user, cx),
+            ChatInput::Typing { user, state } => self.typing(&user, state, cx),
             ChatInput::Info { user, ask, origin } => self.info(&user, *ask, origin, cx),
         }
     }

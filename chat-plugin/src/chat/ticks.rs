@@ -145,6 +145,17 @@ impl Chat {
         row.read >= seq || (row.delivered >= seq && !member.failed.contains(&seq))
     }
 
+    /// A member types: passed on at once, unless there are too many to hear it.
+    pub(super) fn typing(&self, user: &Arc<str>, state: &'static str, cx: &mut Cx<'_>) {
+        let writes = self.members.present(user).is_some_and(Member::may_write);
+        if writes && self.members.count() <= COUNTS_MAX {
+            for shard in self.members.shards() {
+                let (place, from) = (Arc::clone(&self.place), Arc::clone(user));
+                cx.tell_shard(shard, ToUser::TypingAll { place, from, state });
+            }
+        }
+    }
+
     /// A device of an author has come back: what it missed is told again.
     pub(super) fn receipts_at_attach(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) {
         let count = self.members.count();
@@ -171,7 +182,7 @@ impl Chat {
 const EACH_MAX: usize = 32;
 
 /// Up to how many they hear how many it are.
-pub(super) const COUNTS_MAX: usize = 256;
+const COUNTS_MAX: usize = 256;
 
 /// How long ticks gather where authors hear of each member.
 const EACH_DELAY: Duration = Duration::from_secs(1);

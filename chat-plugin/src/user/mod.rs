@@ -145,6 +145,7 @@ impl UserSide {
                 self.presence_changed(&user, state, &sessions, host);
             }
             ToUser::Broadcast { place, entry } => self.broadcast(&place, &entry, host),
+            ToUser::TypingAll { place, from, state } => self.typing_all(&place, &from, state, host),
             ToUser::Joined { place, user } => self.joined(&place, &user),
             ToUser::Parted { place, user, session, seq } => {
                 self.parted(&place, &user, session, seq, host);

@@ -7,8 +7,8 @@ use tidings_core::codec::QoS;
 use tidings_core::hook::Host;
 
 use super::UserSide;
-use super::outgoing::{message, to_user};
-use crate::peer::ToUser;
+use super::outgoing::{message, to_chat, to_user};
+use crate::peer::{ChatInput, ToUser};
 use crate::topics::Place;
 use crate::view;
 
@@ -22,12 +22,10 @@ impl UserSide {
         state: &'static str,
         host: &mut dyn Host,
     ) {
-        // In groups not built yet.
-        let Some(peer) = chat.strip_prefix('@') else { return };
         let now = host.now();
         let Some(user) = self.users.get_mut(name) else { return };
         let place = user.place(chat);
-        if !user.chats.contains_key(&place.id) || name == peer {
+        if !user.chats.contains_key(&place.id) || place.members().len() == 1 {
             return;
         }
         let last = user.typing.get(&place.id).copied();
@@ -44,8 +42,30 @@ impl UserSide {
                 user.typing.insert(place.id, now);
             }
         }
-        let (to, from) = (Arc::from(peer), Arc::clone(&user.name));
-        to_user(peer, ToUser::Typing { to, from, state }, host);
+        let from = Arc::clone(&user.name);
+        if place.is_group() {
+            return to_chat(&place, ChatInput::Typing { user: from, state }, host);
+        }
+        let to = Arc::clone(place.peer(name));
+        to_user(&Arc::clone(&to), ToUser::Typing { to, from, state }, host);
+    }
+
+    /// A member of a group types: all others hear it.
+    pub(super) fn typing_all(
+        &self,
+        place: &Place,
+        from: &str,
+        state: &'static str,
+        host: &mut dyn Host,
+    ) {
+        let Some(audience) = self.audiences.get(&place.id) else { return };
+        let body = view::body(&view::Typing { user: from, state });
+        let message = message(&place.heard("", "typing"), body, QoS::AtMostOnce, host);
+        for name in audience.iter().filter(|name| ***name != *from) {
+            for id in self.users.get(name).iter().flat_map(|user| &user.sessions) {
+                let _ = host.deliver(*id, &message, None);
+            }
+        }
     }
 
     pub(super) fn typing_heard(

@@ -645,3 +645,24 @@ fn what_everybody_has_goes_and_what_somebody_lacks_stays() {
     world.settle();
     assert_eq!(seats(&world), 2);
 }
+
+#[test]
+fn who_types_is_heard_by_the_others() {
+    let mut world = World::new(3);
+    let (alice, ids) = climbing(&mut world, &["bob", "carol"]);
+    world.publish_qos0(ids[0], "chat/climbing/typing", b"typing");
+    world.publish_qos0(ids[0], "chat/climbing/typing", b"typing");
+    world.settle();
+    for id in [alice, ids[1]] {
+        let heard = world.take_heard(id, "typing");
+        assert_eq!(heard, [r#"{"user":"bob","state":"typing"}"#]);
+    }
+    assert_eq!(world.take_heard(ids[0], "typing"), Vec::<String>::new());
+    done(&mut world, alice, "chat/climbing/remove", &users(&["carol"]));
+    world.publish_qos0(alice, "chat/climbing/typing", b"recording");
+    world.publish_qos0(ids[1], "chat/climbing/typing", b"typing");
+    world.settle();
+    assert_eq!(world.take_heard(ids[0], "typing").len(), 1);
+    assert_eq!(world.take_heard(ids[1], "typing"), Vec::<String>::new());
+    assert_eq!(world.take_heard(alice, "typing"), Vec::<String>::new());
+}

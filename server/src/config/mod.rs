@@ -458,6 +458,10 @@ section! {
         send_burst: u64 = 60, Kind::Number(1, 1_000_000);
         /// Chats that a user may begin within a minute; 0 is no bound. More: `limit`. A rate as well.
         new_chats_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
+        /// Members of a group, and those of a channel who may write. More: `limit`.
+        group_members_max: u64 = 1024, Kind::Number(1, 100_000);
+        /// Members of a channel, readers included. More: `limit`.
+        channel_members_max: u64 = 100_000, Kind::Number(1, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
@@ -588,8 +592,13 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 3] =
-        ["chat.send_rate", "chat.send_burst", "chat.new_chats_per_minute"];
+    const CHAT_RATES: [&str; 5] = [
+        "chat.send_rate",
+        "chat.send_burst",
+        "chat.new_chats_per_minute",
+        "chat.group_members_max",
+        "chat.channel_members_max",
+    ];
 
     /// The cells of the row of a page that begins with `key`.
     fn row<'a>(page: &'a str, key: &str) -> Vec<&'a str> {
@@ -622,7 +631,7 @@ mod tests {
         // And none that is gone.
         let all = page.lines().filter(|line| line.starts_with("| `"));
         assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
-        // The rates of chat have a table of their own.
+        // The bounds of chat have tables of their own.
         for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
             let cells = row(page, key.name);
             let default = print::value(&Config::default(), key.name).unwrap().to_string();
