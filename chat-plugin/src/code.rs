@@ -16,6 +16,8 @@ pub(crate) enum Code {
     Size,
     Format,
     Conflict,
+    Ended,
+    Late,
     Unavailable,
 }
 
@@ -27,7 +29,7 @@ impl Code {
             Self::UnknownChat => ReasonCode::TopicNameInvalid,
             Self::Limit | Self::Size => ReasonCode::QuotaExceeded,
             Self::Format => ReasonCode::PayloadFormatInvalid,
-            Self::Conflict => ReasonCode::ImplementationSpecificError,
+            Self::Conflict | Self::Ended | Self::Late => ReasonCode::ImplementationSpecificError,
             Self::Unavailable => ReasonCode::UnspecifiedError,
         }
     }
@@ -41,6 +43,8 @@ impl Code {
             Self::Size => "size",
             Self::Format => "format",
             Self::Conflict => "conflict",
+            Self::Ended => "ended",
+            Self::Late => "late",
             Self::Unavailable => "unavailable",
         }
     }
@@ -59,6 +63,8 @@ mod tests {
             Code::Size,
             Code::Format,
             Code::Conflict,
+            Code::Ended,
+            Code::Late,
             Code::Unavailable,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.name());

@@ -25,13 +25,41 @@ pub(crate) struct Entry {
     pub(crate) content_type: Option<Box<str>>,
     /// What was sent.
     pub(crate) payload: Bytes,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
+
+/// What an entry is. On disk by these numbers; a message has none there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// What a member wrote.
+    Message = 0,
+    /// What changed: members, roles, the title.
+    System = 1,
+}
+
+impl Kind {
+    pub(crate) const fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::System),
+            _ => None,
+        }
+    }
+
+    /// Its name in views; a message has none.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Message => None,
+            Self::System => Some("system"),
+        }
+    }
 }
 
 impl Entry {
     /// Whether it is unread until it was read: what changes something else is not.
-    #[expect(clippy::unused_self, reason = "all there is so far are messages")]
     pub(crate) const fn counts(&self) -> bool {
-        true
+        matches!(self.kind, Kind::Message)
     }
 
     /// Roughly the memory it takes, in bytes.

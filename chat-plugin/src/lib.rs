@@ -1,4 +1,4 @@
-//! Chat over plain MQTT: direct chats with ticks, store and forward, presence.
+//! Chat over plain MQTT: direct chats and groups with ticks, store and forward, presence.
 //!
 //! [`Chat`] makes a service for every shard of the broker. Each has two sides that talk by
 //! messages only, also within one shard: the side of the users, where sessions are, and the side
@@ -10,6 +10,7 @@ mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod group;
 mod json;
 mod map;
 mod options;
@@ -32,19 +33,34 @@ pub use rows::verify;
 pub use topics::ROOTS;
 
 use chat::ChatSide;
+use options::Secret;
 use peer::Peer;
 use user::{Arrival, UserSide};
 
 /// Makes the chat service of each shard.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Chat {
     options: Arc<ChatOptions>,
+    secret: Option<Secret>,
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        Self::new(ChatOptions::default())
+    }
 }
 
 impl Chat {
     /// Chat with these bounds and delays.
     pub fn new(options: ChatOptions) -> Self {
-        Self { options: Arc::new(options) }
+        Self { options: Arc::new(options), secret: Secret::of_the_system() }
+    }
+
+    /// The same, with what makes the links of groups unguessable in place of the system's randomness:
+    /// for simulations that are to repeat themselves.
+    #[must_use]
+    pub fn with_secret(self, secret: [u8; 32]) -> Self {
+        Self { secret: Some(Secret(secret)), ..self }
     }
 }
 
@@ -52,7 +68,7 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options)),
+            chats: ChatSide::new(Arc::clone(&self.options), self.secret),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Every bound and delay of chat, with its default.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What can be set. The defaults suit a server of any size; no field may be zero, but for the rates,
@@ -38,6 +39,13 @@ pub struct ChatOptions {
     pub chat_waiting_max: usize,
     /// How many chats one user may begin or be drawn into. Beyond it: `limit`.
     pub user_chats_max: usize,
+    /// How many members a group has at the most, and how many of a channel may write. Beyond it:
+    /// `limit`.
+    pub group_members_max: usize,
+    /// How many members a channel has at the most, readers included. Beyond it: `limit`.
+    pub channel_members_max: usize,
+    /// How long a reader's cursors in a channel gather before they are stored, if the device stays.
+    pub reader_delay: Duration,
     /// How many sessions may watch one user's presence. Those beyond hear the value at once, and
     /// no changes.
     pub watchers_max: usize,
@@ -61,8 +69,29 @@ impl Default for ChatOptions {
             chats_loaded_max: 100_000,
             chat_waiting_max: 1_024,
             user_chats_max: 10_000,
+            group_members_max: 1_024,
+            channel_members_max: 100_000,
+            reader_delay: Duration::from_secs(5 * 60),
             watchers_max: 10_000,
         }
+    }
+}
+
+/// What makes the links of groups unguessable.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl Secret {
+    /// One of the system's making, or none if it cannot.
+    pub(crate) fn of_the_system() -> Option<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).is_ok().then_some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
     }
 }
 

@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::group::Change;
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
 
@@ -36,7 +38,7 @@ pub(crate) struct Origin {
 
 /// A question, and how its answer is to be addressed.
 #[derive(Debug)]
-pub(crate) struct Ask {
+pub(crate) struct Question {
     pub(crate) origin: Origin,
     /// The Response Topic (§4.10), if one was given.
     pub(crate) topic: Option<Box<str>>,
@@ -92,6 +94,9 @@ pub(crate) struct Post {
     pub(crate) id: Option<Box<str>>,
     pub(crate) content_type: Option<Box<str>>,
     pub(crate) payload: Bytes,
+    /// What is to be changed in a group; then there is no id and no payload. It takes its turn among
+    /// the sends, so that what is sent behind it finds it done.
+    pub(crate) change: Option<Box<Change>>,
     pub(crate) origin: Origin,
 }
 
@@ -136,9 +141,9 @@ pub(crate) enum ChatInput {
         resumed: bool,
     },
     /// A device wants entries from `from` on.
-    Fetch { shard: ShardId, session: SessionId, feed: FeedId, from: u64 },
+    Fetch { user: Arc<str>, shard: ShardId, session: SessionId, feed: FeedId, from: u64 },
     /// A member asks for a part of the log.
-    History { user: Arc<str>, range: Range, ask: Box<Ask> },
+    History { user: Arc<str>, range: Range, ask: Box<Question> },
     /// A member's side asks where the chat is.
     Summarise { user: Arc<str>, shard: ShardId, sync: SyncId },
     /// A device has acknowledged everything up to `cursor`.
@@ -149,8 +154,28 @@ pub(crate) enum ChatInput {
     Failed { user: Arc<str>, seq: u64 },
     /// A device is no more.
     Detach { device: DeviceOf },
+    /// A device has gone for a while: what the chat only remembers of it is to be kept.
+    Rest { device: DeviceOf },
+    /// A user listens with QoS 0 and has no device there.
+    Listen { user: Arc<str> },
+    /// A member types.
+    Typing { user: Arc<str>, state: &'static str },
+    /// A member asks who is in the chat, or how far all are with one entry.
+    Info { user: Arc<str>, ask: Box<Ask>, origin: Origin },
     /// A member has the chat in her index now, or (`false`) has no room for it.
     Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
+}
+
+/// What is asked of `info`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ask {
+    /// The entry it is about; none: the chat.
+    pub(crate) seq: Option<u64>,
+    /// The member behind whom the answer begins.
+    pub(crate) after: Option<String>,
+    /// How many members it holds.
+    pub(crate) limit: Option<usize>,
 }
 
 /// How a command ended.
@@ -204,6 +229,16 @@ pub(crate) struct Tick {
     pub(crate) failed: Vec<u64>,
 }
 
+/// How many have one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) seq: u64,
+    pub(crate) delivered: usize,
+    pub(crate) read: usize,
+    /// How many others there are.
+    pub(crate) members: usize,
+}
+
 /// The presence of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PresenceState {
@@ -241,7 +276,23 @@ pub(crate) enum ToUser {
         peer: Option<Tick>,
         /// What the device's own user has read.
         own_read: u64,
+        /// Whether she is in it, and hears what comes.
+        member: bool,
     },
+    /// A user is in a group: she hears what comes from now on.
+    Joined { place: Arc<Place>, user: Arc<str> },
+    /// A user is in a group no more; `session`: only that one is to be told.
+    Parted { place: Arc<Place>, user: Arc<str>, session: Option<SessionId>, seq: u64 },
+    /// A user has all she will ever have of a group.
+    Forget { place: Arc<Place>, user: Arc<str> },
+    /// A new entry of a group, for all its members on the shard.
+    Broadcast { place: Arc<Place>, entry: Arc<Entry> },
+    /// A member of a group types, for all others on the shard.
+    TypingAll { place: Arc<Place>, from: Arc<str>, state: &'static str },
+    /// What a command brought, for the asking session.
+    Answer { place: Arc<Place>, origin: Origin, kind: &'static str, body: Bytes },
+    /// News of how many have an entry of a group, for its author.
+    Counts { place: Arc<Place>, to: Arc<str>, counts: Counts },
     /// A new entry.
     Deliver { place: Arc<Place>, user: Arc<str>, entry: Arc<Entry> },
     /// The answer to a fetch: everything there is from what was asked for to `upto`.
@@ -253,7 +304,7 @@ pub(crate) enum ToUser {
         upto: u64,
     },
     /// The answer to a question for a part of the log.
-    History { place: Arc<Place>, ask: Box<Ask>, part: Part },
+    History { place: Arc<Place>, ask: Box<Question>, part: Part },
     /// Where a chat is; nothing if it cannot be said.
     Summary { place: Arc<Place>, sync: SyncId, summary: Option<Summary> },
     /// News of how far `about` is, for the devices of `to` but `except`.

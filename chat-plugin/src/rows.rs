@@ -11,7 +11,8 @@ use tidings_core::message::{BadRow, pack, unpack};
 use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
 use tidings_core::time::Time;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
+use crate::group::Role;
 use crate::topics::{ChatId, user_slot};
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
@@ -26,6 +27,7 @@ enum Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum ChatRow {
+    Group = 0,
     Head = 1,
     Member = 2,
     Device = 3,
@@ -74,6 +76,10 @@ pub(crate) fn authors_key(chat: ChatId) -> Bytes {
 }
 
 const AUTHORS: u8 = 1;
+
+pub(crate) fn group_key(chat: ChatId) -> Bytes {
+    chat_key(chat, ChatRow::Group).build()
+}
 
 pub(crate) fn member_key(chat: ChatId, user: &str) -> Bytes {
     chat_key(chat, ChatRow::Member).raw(user.as_bytes()).build()
@@ -128,8 +134,7 @@ pub(crate) fn user_chat_key(user: &str, chat: ChatId) -> Bytes {
 /// What a key of a chat's row says besides the chat: the sort of row, and the rest.
 pub(crate) fn split_chat_key(key: &[u8]) -> Option<(ChatRow, &[u8])> {
     let (row, rest) = key.get(CHAT_PREFIX_BYTES..)?.split_first()?;
-    let rows = [ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Id, ChatRow::Log];
-    Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
+    Some((CHAT_ROWS.into_iter().find(|known| *known as u8 == *row)?, rest))
 }
 
 /// The same for a user's row.
@@ -138,6 +143,9 @@ pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, 
     let rows = [UserRow::Presence, UserRow::Device, UserRow::Chat, UserRow::State];
     Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
 }
+
+const CHAT_ROWS: [ChatRow; 6] =
+    [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Id, ChatRow::Log];
 
 /// Slot, kind, family and chat id.
 const CHAT_PREFIX_BYTES: usize = 3 + 16;
@@ -178,7 +186,10 @@ impl Entry {
             content_type: self.content_type.as_deref(),
         };
         let mut bytes = Vec::with_capacity(64 + self.size() - size_of::<Self>());
-        bytes.push(FORMAT);
+        match self.kind {
+            Kind::Message => bytes.push(FORMAT),
+            kind => bytes.extend([FORMAT_KIND, kind as u8]),
+        }
         // Writing into a `Vec` cannot fail, and every field here can be serialised.
         let mut bytes = postcard::to_extend(&fields, bytes).unwrap_or_default();
         bytes.extend_from_slice(&self.payload);
@@ -187,10 +198,12 @@ impl Entry {
 
     /// Reads what [`Entry::to_bytes`] wrote.
     pub(crate) fn from_bytes(seq: u64, bytes: &Bytes) -> Result<Self, BadRow> {
-        let (&found, rest) = bytes.split_first().ok_or(BadRow::Content)?;
-        if found != FORMAT {
-            return Err(BadRow::Format { found, expected: FORMAT });
-        }
+        let (kind, rest) = match &bytes[..] {
+            [FORMAT, rest @ ..] => (Kind::Message, rest),
+            [FORMAT_KIND, kind, rest @ ..] => (Kind::of(*kind).ok_or(BadRow::Content)?, rest),
+            [found, ..] => return Err(BadRow::Format { found: *found, expected: FORMAT }),
+            [] => return Err(BadRow::Content),
+        };
         let (row, payload) =
             postcard::take_from_bytes::<EntryRow<'_>>(rest).map_err(|_| BadRow::Content)?;
         Ok(Self {
@@ -201,6 +214,7 @@ impl Entry {
             id: row.id.into(),
             content_type: row.content_type.map(Into::into),
             payload: bytes.slice_ref(payload),
+            kind,
         })
     }
 }
@@ -238,6 +252,40 @@ pub(crate) struct AuthorsRow {
     pub(crate) names: Vec<String>,
     /// How many in a row, and by whom: a number from 1 in `names`; 0 where they do not count.
     pub(crate) runs: Vec<(u64, u16)>,
+}
+
+/// What a group is, beside its log and its members.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct GroupRow {
+    pub(crate) title: Option<String>,
+    pub(crate) links: Vec<LinkRow>,
+}
+
+/// A link by which users join a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkRow {
+    pub(crate) token: String,
+    pub(crate) role: Role,
+    /// Who made it.
+    pub(crate) by: String,
+    pub(crate) expires: Option<Time>,
+    /// How often it can still be used.
+    pub(crate) uses: Option<u32>,
+}
+
+/// A member of a group, or one who was: in the place of [`MemberRow`], as format 2.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct SeatRow {
+    pub(crate) role: Role,
+    pub(crate) joined: Time,
+    /// The first entry she sees.
+    pub(crate) from: u64,
+    /// The last one, if she is no member any more.
+    pub(crate) until: Option<u64>,
+    /// What was written while she was away in between: first and last entry, ascending.
+    pub(crate) away: Vec<(u64, u64)>,
+    pub(crate) delivered: u64,
+    pub(crate) read: u64,
 }
 
 /// How far a member is.
@@ -297,17 +345,37 @@ pub(crate) struct UserChatRow {
     pub(crate) since: Time,
 }
 
+/// A group in a user's index: in the place of [`UserChatRow`], as format 2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserGroupRow {
+    pub(crate) name: String,
+    pub(crate) since: Time,
+}
+
 /// A value of a row with nothing to borrow from it.
 pub(crate) trait RowValue: Serialize + for<'a> Deserialize<'a> {
+    /// Its first byte.
+    const FORMAT: u8 = FORMAT;
+
     /// The row's value.
     fn to_bytes(&self) -> Bytes {
-        pack(FORMAT, self)
+        pack(Self::FORMAT, self)
     }
 
     /// Reads what [`RowValue::to_bytes`] wrote.
     fn from_bytes(bytes: &[u8]) -> Result<Self, BadRow> {
-        unpack(FORMAT, bytes)
+        unpack(Self::FORMAT, bytes)
     }
+}
+
+impl RowValue for GroupRow {}
+
+impl RowValue for SeatRow {
+    const FORMAT: u8 = FORMAT_GROUP;
+}
+
+impl RowValue for UserGroupRow {
+    const FORMAT: u8 = FORMAT_GROUP;
 }
 
 impl RowValue for HeadRow {}
@@ -330,6 +398,10 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
         let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
         match kind {
             ChatRow::Head if rest == [AUTHORS] => AuthorsRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Group => GroupRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Member if is_of_group(&row.value) => {
+                SeatRow::from_bytes(&row.value).map(|_| ())
+            }
             ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
@@ -349,6 +421,9 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             UserRow::Presence => PresenceRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Device => DeviceRow::from_bytes(&row.value).map(|_| ()),
             UserRow::State => StateRow::from_bytes(&row.value).map(|_| ()),
+            UserRow::Chat if is_of_group(&row.value) => {
+                UserGroupRow::from_bytes(&row.value).map(|_| ())
+            }
             UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
         }
     } else {
@@ -356,8 +431,19 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
     }
 }
 
+/// Whether a member's or an index' row is of a group.
+pub(crate) fn is_of_group(value: &[u8]) -> bool {
+    value.first() == Some(&FORMAT_GROUP)
+}
+
 /// The format of every value here; one that changes gets a number of its own.
 const FORMAT: u8 = 1;
+
+/// An entry that is no message: its kind follows.
+const FORMAT_KIND: u8 = 2;
+
+/// What groups have in the place of a direct chat's row.
+const FORMAT_GROUP: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -375,6 +461,7 @@ mod tests {
             id: "m1".into(),
             content_type: Some("a/b".into()),
             payload: Bytes::from_static(b"hello"),
+            kind: Kind::Message,
         }
     }
 
@@ -384,6 +471,10 @@ mod tests {
         assert_eq!(Entry::from_bytes(7, &bytes), Ok(entry()));
         // Golden: rows of this format are on people's disks.
         assert_eq!(&bytes[..], b"\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
+        let system = Entry { kind: Kind::System, ..entry() };
+        let bytes = system.to_bytes();
+        assert_eq!(Entry::from_bytes(7, &bytes), Ok(system));
+        assert_eq!(&bytes[..], b"\x02\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
     }
 
     #[test]
@@ -391,7 +482,8 @@ mod tests {
         let bad = |bytes: &'static [u8]| Entry::from_bytes(1, &Bytes::from_static(bytes));
         assert_eq!(bad(b""), Err(BadRow::Content));
         assert_eq!(bad(b"\x01\xe8"), Err(BadRow::Content));
-        assert_eq!(bad(b"\x02\xe8"), Err(BadRow::Format { found: 2, expected: 1 }));
+        assert_eq!(bad(b"\x02\xe8"), Err(BadRow::Content));
+        assert_eq!(bad(b"\x03\xe8"), Err(BadRow::Format { found: 3, expected: 1 }));
     }
 
     fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {
@@ -430,6 +522,30 @@ mod tests {
         );
         golden(&StateRow { batch: true }, b"\x01\x01");
         golden(&UserChatRow { peer: "bob".into(), since: time }, b"\x01\x03bob\xe8\x07");
+        golden(&UserGroupRow { name: "!news".into(), since: time }, b"\x02\x05!news\xe8\x07");
+        let seat = SeatRow {
+            role: Role::Admin,
+            joined: time,
+            from: 7,
+            until: None,
+            away: Vec::new(),
+            delivered: 9,
+            read: 8,
+        };
+        golden(&seat, b"\x02\x02\xe8\x07\x07\x00\x00\x09\x08");
+        let gone = SeatRow { role: Role::Reader, until: Some(12), away: vec![(8, 9)], ..seat };
+        golden(&gone, b"\x02\x00\xe8\x07\x07\x01\x0c\x01\x08\x09\x09\x08");
+        let link = LinkRow {
+            token: "abc".into(),
+            role: Role::Member,
+            by: "bob".into(),
+            expires: Some(time),
+            uses: None,
+        };
+        golden(
+            &GroupRow { title: Some("Hi".into()), links: vec![link] },
+            b"\x01\x01\x02Hi\x01\x03abc\x01\x03bob\x01\xe8\x07\x00",
+        );
     }
 
     #[test]
@@ -437,6 +553,7 @@ mod tests {
         let chat = ChatId([0x32; 16]);
         let prefix = [&[0x32, 64, 1][..], &[0x32; 16]].concat();
         let key = |rest: &[u8]| [&prefix[..], rest].concat();
+        assert_eq!(group_key(chat), key(b"\0"));
         assert_eq!(head_key(chat), key(b"\x01"));
         assert_eq!(authors_key(chat), key(b"\x01\x01"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));

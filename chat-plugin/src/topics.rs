@@ -1,7 +1,7 @@
 //! The topic scheme, in one place: what Clients publish, and where they hear.
 //!
 //! A direct chat has two names: each side calls it `@` and the other's name. What both sides share
-//! is the [`Place`], whose id is made from both names in order.
+//! is the [`Place`], whose id is made from both names in order. A group has one name for all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +12,24 @@ use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
 use crate::code::Code;
-use crate::view::View;
 
 /// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChatId(pub(crate) [u8; 16]);
 
 impl ChatId {
+    fn of(name: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for part in name {
+            hash.update(part.as_bytes());
+        }
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(hash.finalize()) {
+            *to = from;
+        }
+        Self(id)
+    }
+
     /// The slot its rows are in.
     pub(crate) const fn slot(self) -> Slot {
         let [first, ..] = self.0;
@@ -42,41 +53,74 @@ impl fmt::Debug for ChatId {
     }
 }
 
-/// A direct chat: who is in it, and its id.
+/// Where a chat is: its id, and who is in it or what it is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) id: ChatId,
-    /// Both names, the lower one first; once where it is notes to self.
+    /// Of a direct chat: both names, the lower one first; once where it is notes to self. Who is in a
+    /// group stands in its rows.
     members: Vec<Arc<str>>,
+    /// What a group is called, with the `!` of a channel.
+    group: Option<Arc<str>>,
 }
 
 impl Place {
     /// The chat of two users, or of one with herself.
     pub(crate) fn direct(one: &str, other: &str) -> Arc<Self> {
         let (low, high) = if one <= other { (one, other) } else { (other, one) };
-        let mut hash = Sha256::new();
-        for part in ["@", low, ":@", high] {
-            hash.update(part.as_bytes());
-        }
-        let mut id = [0; 16];
-        for (to, from) in id.iter_mut().zip(hash.finalize()) {
-            *to = from;
-        }
         let mut members = vec![Arc::from(low)];
         if low != high {
             members.push(Arc::from(high));
         }
-        Arc::new(Self { id: ChatId(id), members })
+        Arc::new(Self { id: ChatId::of(&["@", low, ":@", high]), members, group: None })
     }
 
-    /// Everybody in it, once.
+    /// A group, or a channel.
+    pub(crate) fn group(name: &str) -> Arc<Self> {
+        Arc::new(Self { id: ChatId::of(&[name]), members: Vec::new(), group: Some(name.into()) })
+    }
+
+    /// What `user` calls `chat`: `@` and a name, or a group's name.
+    pub(crate) fn of(user: &str, chat: &str) -> Arc<Self> {
+        match chat.strip_prefix('@') {
+            Some(peer) => Self::direct(user, peer),
+            None => Self::group(chat),
+        }
+    }
+
+    /// What it is called, if it is a group.
+    pub(crate) fn group_name(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    pub(crate) fn is_group(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Whether few write and many read.
+    pub(crate) fn is_channel(&self) -> bool {
+        self.group.as_ref().is_some_and(|name| name.starts_with('!'))
+    }
+
+    /// What `user` calls it.
+    pub(crate) fn name_for(&self, user: &str) -> String {
+        match &self.group {
+            Some(name) => name.to_string(),
+            None => ["@", self.peer(user)].concat(),
+        }
+    }
+
+    /// The topic of what `user` hears of it.
+    pub(crate) fn heard(&self, user: &str, kind: &str) -> String {
+        match &self.group {
+            Some(name) => heard("", name, kind),
+            None => heard("@", self.peer(user), kind),
+        }
+    }
+
+    /// The members of a direct chat, once.
     pub(crate) fn members(&self) -> &[Arc<str>] {
         &self.members
-    }
-
-    /// Which of the members this is.
-    pub(crate) fn member(&self, user: &str) -> Option<usize> {
-        self.members.iter().position(|member| **member == *user)
     }
 
     /// Whom `user` talks to here: herself in notes to self.
@@ -112,14 +156,18 @@ pub const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
 /// What a Client asks for by publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command<'a> {
-    /// `chat/@peer/send[/id]`
-    Send { peer: &'a str, id: Option<&'a str> },
-    /// `chat/@peer/read`
-    Read { peer: &'a str },
-    /// `chat/@peer/typing`
-    Typing { peer: &'a str },
-    /// `chat/@peer/history`
-    History { peer: &'a str },
+    /// `chat/{chat}/send[/id]`
+    Send { chat: &'a str, id: Option<&'a str> },
+    /// `chat/{chat}/read`
+    Read { chat: &'a str },
+    /// `chat/{chat}/typing`
+    Typing { chat: &'a str },
+    /// `chat/{chat}/history`
+    History { chat: &'a str },
+    /// `chat/{chat}/info`
+    Info { chat: &'a str },
+    /// `chat/{group}/{verb}`: one of [`VERBS`].
+    Change { chat: &'a str, verb: &'a str },
     /// `me/sync`
     Sync,
     /// `me/state`
@@ -127,6 +175,10 @@ pub(crate) enum Command<'a> {
     /// Any will below `me/`, by custom `me/will`.
     Will,
 }
+
+/// The commands of a group that change it.
+pub(crate) const VERBS: [&str; 8] =
+    ["create", "add", "remove", "leave", "role", "title", "invite", "join"];
 
 /// Why a topic is no command that can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,18 +216,16 @@ impl<'a> Command<'a> {
     fn parse_chat(topic: &str, mut levels: std::str::Split<'a, char>) -> Result<Self, BadCommand> {
         let chat = levels.next().unwrap_or_default();
         let verb = levels.next().unwrap_or_default();
-        let peer = match chat.strip_prefix('@') {
-            Some(peer) if is_name(peer) => peer,
-            Some(_) => return Err(format("expected @ and a user's name [A-Za-z0-9._-]{1,64}")),
-            None if chat.starts_with('~') => return Err(unavailable("rooms are not built yet")),
-            None if chat.starts_with('!') => return Err(unavailable("channels are not built yet")),
-            None if is_name(chat) => return Err(unavailable("groups are not built yet")),
-            None => {
-                return Err(format(
-                    "expected chat/{chat}/{command}, where a direct chat is @ and a user's name",
-                ));
-            }
-        };
+        let direct = chat.starts_with('@');
+        if chat.starts_with('~') {
+            return Err(unavailable("rooms are not built yet"));
+        }
+        if !is_name(chat.strip_prefix(['@', '!']).unwrap_or(chat)) {
+            return Err(format(
+                "expected chat/{chat}/{command}: a chat is @ and a user, a group or ! and a channel, \
+                 each [A-Za-z0-9._-]{1,64}",
+            ));
+        }
         let argument = levels.next();
         if levels.next().is_some() && !matches!(verb, "edit" | "react") {
             return Err(format(&format!("too many levels in {}", shortened(topic))));
@@ -184,19 +234,28 @@ impl<'a> Command<'a> {
             ("send", Some(id)) if !is_name(id) => {
                 Err(format("a message id is [A-Za-z0-9._-]{1,64}"))
             }
-            ("send", id) => Ok(Self::Send { peer, id }),
-            ("read", None) => Ok(Self::Read { peer }),
-            ("typing", None) => Ok(Self::Typing { peer }),
-            ("history", None) => Ok(Self::History { peer }),
-            ("edit" | "react" | "delete" | "info" | "end", _) => {
+            ("send", id) => Ok(Self::Send { chat, id }),
+            ("read", None) => Ok(Self::Read { chat }),
+            ("typing", None) => Ok(Self::Typing { chat }),
+            ("history", None) => Ok(Self::History { chat }),
+            ("info", None) => Ok(Self::Info { chat }),
+            ("edit" | "react" | "delete" | "end" | "timer" | "retention", _) => {
                 Err(unavailable(&format!("{verb} is not built yet")))
             }
-            (
-                "create" | "add" | "remove" | "leave" | "role" | "title" | "timer" | "retention"
-                | "invite" | "join",
-                _,
-            ) => Err(format(&format!("{verb} is for groups, and @{peer} is a direct chat"))),
-            _ => Err(format("known in a direct chat: send, read, typing, history")),
+            (verb, None) if VERBS.contains(&verb) => {
+                if direct {
+                    let text = format!("{verb} is for groups, and {chat} is a direct chat");
+                    return Err(format(&text));
+                }
+                Ok(Self::Change { chat, verb })
+            }
+            _ if direct => Err(format("known in a direct chat: send, read, typing, history, info")),
+            _ => {
+                let known = VERBS.join(", ");
+                Err(format(&format!(
+                    "known in a group: send, read, typing, history, info, {known}"
+                )))
+            }
         }
     }
 }
@@ -236,6 +295,16 @@ impl<'a> Listening<'a> {
     }
 }
 
+/// In which form a session hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum View {
+    /// `me/json/…`
+    #[default]
+    Json,
+    /// `me/cbor/…`
+    Cbor,
+}
+
 /// In which view `filter` hears.
 pub(crate) fn view_of(filter: &TopicFilter) -> View {
     if filter.as_str().starts_with(VIEW_CBOR) { View::Cbor } else { View::Json }
@@ -266,12 +335,12 @@ pub(crate) fn hears_messages(filter: &TopicFilter) -> bool {
     }
 }
 
-/// The topic of what a user hears of the direct chat with `peer`.
-pub(crate) fn heard(peer: &str, kind: &str) -> String {
-    let mut topic = String::with_capacity(VIEW.len() + peer.len() + kind.len() + 2);
+/// The topic of what a user hears of a chat.
+fn heard(sigil: &str, name: &str, kind: &str) -> String {
+    let mut topic = String::with_capacity(VIEW.len() + name.len() + kind.len() + 2);
     topic.push_str(VIEW);
-    topic.push('@');
-    topic.push_str(peer);
+    topic.push_str(sigil);
+    topic.push_str(name);
     topic.push('/');
     topic.push_str(kind);
     topic
@@ -314,7 +383,7 @@ mod tests {
         let place = Place::direct("alice", "bob");
         assert_eq!(place, Place::direct("bob", "alice"));
         assert_eq!((&**place.peer("alice"), &**place.peer("bob")), ("bob", "alice"));
-        assert_eq!(place.member("bob"), Some(1));
+        assert_eq!(place.heard("bob", "message"), "me/json/@alice/message");
         let notes = Place::direct("alice", "alice");
         assert_eq!((notes.members().len(), &**notes.peer("alice")), (1, "alice"));
         // Golden: SHA-256 of "@alice:@bob". Rows of this chat are on people's disks.
@@ -323,11 +392,23 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_one_name_for_all() {
+        let (group, channel) = (Place::of("alice", "climbing"), Place::of("bob", "!climbing"));
+        assert_eq!(group.heard("anybody", "message"), "me/json/climbing/message");
+        assert!(channel.is_channel() && !group.is_channel() && group.id != channel.id);
+        // Golden: SHA-256 of "climbing".
+        assert_eq!(format!("{:?}", group.id), "ChatId(df7da510a6fe1ab64a57e49687b9b1d2)");
+    }
+
+    #[test]
     fn commands_are_read_and_the_rest_is_told_what_is_known() {
-        let send = |peer, id| Ok(Command::Send { peer, id });
-        assert_eq!(Command::parse("chat/@bob/send"), send("bob", None));
-        assert_eq!(Command::parse("chat/@bob/send/m1"), send("bob", Some("m1")));
-        assert_eq!(Command::parse("chat/@bob/read"), Ok(Command::Read { peer: "bob" }));
+        let send = |chat, id| Ok(Command::Send { chat, id });
+        assert_eq!(Command::parse("chat/@bob/send"), send("@bob", None));
+        assert_eq!(Command::parse("chat/@bob/send/m1"), send("@bob", Some("m1")));
+        assert_eq!(Command::parse("chat/climbing/send"), send("climbing", None));
+        assert_eq!(Command::parse("chat/!news/read"), Ok(Command::Read { chat: "!news" }));
+        let add = Command::Change { chat: "climbing", verb: "add" };
+        assert_eq!(Command::parse("chat/climbing/add"), Ok(add));
         assert_eq!(Command::parse("me/will"), Ok(Command::Will));
         for (topic, code) in [
             ("chat/@bob/send/", Code::Format),
@@ -341,7 +422,11 @@ mod tests {
             ("me", Code::Format),
             ("me/json/@bob/message", Code::Format),
             ("chat/@bob/edit/7/m1", Code::Unavailable),
-            ("chat/climbing/send", Code::Unavailable),
+            ("chat/climbing/add/x", Code::Format),
+            ("chat/climbing/sned", Code::Format),
+            ("chat/!/send", Code::Format),
+            ("chat/!@bob/send", Code::Format),
+            ("chat/climbing/timer", Code::Unavailable),
             ("chat/~9Zk1/send", Code::Unavailable),
             ("me/keys", Code::Unavailable),
             ("me/sync/x", Code::Format),
@@ -402,11 +487,11 @@ mod tests {
 
     #[test]
     fn answers_go_where_the_command_came_from() {
-        assert_eq!(heard("bob", "message"), "me/json/@bob/message");
+        assert_eq!(heard("@", "bob", "message"), "me/json/@bob/message");
         assert_eq!(answered("chat/@bob/send/m1", "ack"), "me/json/@bob/ack");
         assert_eq!(answered("me/sync", "error"), "me/json/-/error");
         assert_eq!(answered("chat", "error"), "me/json/-/error");
-        assert_eq!(in_view(heard("bob", "message"), View::Cbor), "me/cbor/@bob/message");
-        assert_eq!(in_view(heard("bob", "message"), View::Json), "me/json/@bob/message");
+        assert_eq!(in_view(heard("@", "bob", "message"), View::Cbor), "me/cbor/@bob/message");
+        assert_eq!(in_view(heard("@", "bob", "message"), View::Json), "me/json/@bob/message");
     }
 }

@@ -14,17 +14,9 @@ use tidings_core::time::Time;
 use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::group::Role;
 use crate::json;
-
-/// In which form a session hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum View {
-    /// `me/json/…`
-    #[default]
-    Json,
-    /// `me/cbor/…`
-    Cbor,
-}
+use crate::topics::View;
 
 impl View {
     /// The body of a `message`.
@@ -96,6 +88,14 @@ impl View {
         Bytes::from(body)
     }
 
+    /// A body that was made in JSON.
+    pub(crate) fn of_json(self, body: Bytes) -> Bytes {
+        match (self, serde_json::from_slice::<serde_json::Value>(&body)) {
+            (Self::Cbor, Ok(value)) => self.body(&value),
+            _ => body,
+        }
+    }
+
     fn write_entries(self, body: &mut Vec<u8>, entries: &[Arc<Entry>]) {
         match self {
             Self::Json => {
@@ -157,11 +157,17 @@ fn write_json(body: &mut Vec<u8>, entry: &Entry) {
         body.extend_from_slice(b",\"type\":");
         json::text(body, content_type);
     }
+    if let Some(kind) = entry.kind.name() {
+        body.extend_from_slice(b",\"kind\":");
+        json::text(body, kind);
+    }
     body.push(b'}');
 }
 
 fn write_cbor(body: &mut Vec<u8>, entry: &Entry) {
-    cbor::map(body, 5 + usize::from(entry.content_type.is_some()));
+    let kind = entry.kind.name();
+    let optional = usize::from(entry.content_type.is_some()) + usize::from(kind.is_some());
+    cbor::map(body, 5 + optional);
     cbor::number(body, Key::Seq as u64);
     cbor::number(body, entry.seq);
     cbor::number(body, Key::From as u64);
@@ -176,10 +182,14 @@ fn write_cbor(body: &mut Vec<u8>, entry: &Entry) {
         cbor::number(body, Key::Type as u64);
         cbor::text(body, content_type);
     }
+    if let Some(kind) = kind {
+        cbor::number(body, Key::Kind as u64);
+        cbor::text(body, kind);
+    }
 }
 
-/// The keys of an entry in CBOR. They keep their meaning for ever. 6, 7 and 8 are set aside for
-/// `kind`, `ref` and `expires`.
+/// The keys of an entry in CBOR. They keep their meaning for ever. 7 and 8 are set aside for
+/// `ref` and `expires`.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Key {
@@ -189,6 +199,7 @@ enum Key {
     Id = 3,
     Payload = 4,
     Type = 5,
+    Kind = 6,
 }
 
 /// How much room an entry wants, where little of it has to be escaped.
@@ -282,6 +293,73 @@ pub(crate) struct Receipt<'a> {
     pub(crate) failed: &'a [u64],
 }
 
+/// The body of `invite`: a link.
+#[derive(Debug, Serialize)]
+pub(crate) struct Invite<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uses: Option<u32>,
+}
+
+/// The body of `info`: who is in a chat.
+#[derive(Debug, Serialize)]
+pub(crate) struct Info<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<&'a str>,
+    /// The reader's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
+    /// The newest entry.
+    pub(crate) seq: u64,
+    /// How many members there are.
+    pub(crate) count: usize,
+    pub(crate) members: Vec<InfoMember<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<Invite<'a>>,
+    /// Behind whom the next page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+}
+
+/// A member, in `info`.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoMember<'a> {
+    pub(crate) user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) joined: Option<Time>,
+}
+
+/// The body of `info`: who has an entry.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoSeq<'a, C: Serialize> {
+    #[serde(flatten)]
+    pub(crate) counts: C,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) who: Vec<InfoWho<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+}
+
+/// A member, in the same.
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoWho<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) delivered: bool,
+    pub(crate) read: bool,
+}
+
+/// The body of `ended`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ended {
+    /// The last entry there is for the one who hears it.
+    pub(crate) seq: u64,
+}
+
 /// The body of `typing`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Typing<'a> {
@@ -300,6 +378,7 @@ pub(crate) struct Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Kind;
 
     fn text(body: &Bytes) -> &str {
         std::str::from_utf8(body).unwrap()
@@ -315,6 +394,7 @@ mod tests {
             id: "m1".into(),
             content_type: None,
             payload: Bytes::from_static(b"hel\"lo"),
+            kind: Kind::Message,
         };
         assert_eq!(
             text(&View::Json.entry(&shown)),

@@ -167,6 +167,8 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.new_chats_per_minute = count(chat.new_chats_per_minute);
     options.question_rate = count(chat.question_rate);
     options.question_burst = count(chat.question_burst);
+    options.group_members_max = size(chat.group_members_max);
+    options.channel_members_max = size(chat.channel_members_max);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);

@@ -188,6 +188,8 @@ metrics! {
         LimitChatSends "chat.send_rate";
         LimitNewChats "chat.new_chats_per_minute";
         LimitChatQuestions "chat.question_rate";
+        LimitGroupMembers "chat.group_members_max";
+        LimitChannelMembers "chat.channel_members_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

@@ -26,10 +26,13 @@ impl Chat {
         resumed: bool,
         cx: &mut Cx<'_>,
     ) {
-        let Some(at) = self.place.member(&of.user) else { return };
-        let kept_from = self.log.floor.saturating_sub(1);
-        let begins_later = self.created.is_none_or(|created| created >= since);
-        let Some(member) = self.members.get_mut(at) else { return };
+        let group = self.place.is_group();
+        let Some(member) = self.members.get_mut(&of.user) else {
+            return self.attach_nobody(of, feed, cx);
+        };
+        let begins = if group { Some(member.joined) } else { self.created };
+        let begins_later = begins.is_none_or(|begins| begins >= since);
+        let kept_from = self.log.floor.saturating_sub(1).max(member.from.saturating_sub(1));
         let cursor = match member.device(&of.client_id) {
             Some(device) if resumed || device.session == of.session => {
                 device.dirty |= device.session != of.session || device.persistent != of.persistent;
@@ -42,7 +45,7 @@ impl Chat {
                 let cursor = if sole {
                     member.far.delivered
                 } else if begins_later {
-                    kept_from
+                    kept_from.max(member.entered().saturating_sub(1))
                 } else {
                     self.log.before(since)
                 };
@@ -55,32 +58,59 @@ impl Chat {
             session: of.session,
             feed,
             cursor: cursor.max(kept_from),
-            head: self.log.visible,
+            head: member.sees_to(self.log.visible),
             time: self.log.last_time,
-            peer: self.tick_for(at),
-            own_read: self.members.get(at).map_or(0, |member| member.safe.read),
+            own_read: member.safe.read,
+            member: member.hears,
+            peer: self.tick_for(&of.user),
         };
         cx.tell_user(&of.user, attached);
-        self.flush_later(cx);
+        self.flush_later(&of.user, cx);
+        if group {
+            self.attached_to_group(of, cx);
+        }
+    }
+
+    /// A device of somebody who is not in the group, and never was or it is long ago.
+    fn attach_nobody(&mut self, of: &DeviceOf, feed: FeedId, cx: &mut Cx<'_>) {
+        let (place, user) = (Arc::clone(&self.place), Arc::clone(&of.user));
+        let attached = ToUser::Attached {
+            place: Arc::clone(&place),
+            session: of.session,
+            feed,
+            cursor: 0,
+            head: 0,
+            time: Time::default(),
+            own_read: 0,
+            member: false,
+            peer: None,
+        };
+        cx.tell_user(&of.user, attached);
+        let (session, seq) = (Some(of.session), 0);
+        let parted = ToUser::Parted { place, user, session, seq };
+        cx.tell_user(&of.user, parted);
+        self.forget_index(&of.user, cx);
     }
 
     pub(super) fn detach(&mut self, of: &DeviceOf, cx: &mut Cx<'_>) {
-        let Some(at) = self.place.member(&of.user) else { return };
-        let Some(member) = self.members.get_mut(at) else { return };
+        let Some(member) = self.members.get_mut(&of.user) else { return };
         if member.end_device(of) {
             let key = cursor_key(self.id(), &of.user, &of.client_id);
             cx.store(vec![Op::Delete { key }], false);
         }
         // What only this device lacked can go.
-        if self.expendable() > 0 {
-            self.set_flush(cx);
-        }
+        self.expend_later(cx);
+        self.retire(&of.user, cx);
     }
 
-    pub(super) fn fetch(&mut self, to: Fetcher, from: u64, cx: &mut Cx<'_>) {
-        let visible = self.log.visible;
-        if let Some(entries) = self.log.from(from) {
-            let upto = entries.last().map_or(visible, |entry| entry.seq);
+    pub(super) fn fetch(&mut self, to: Fetcher, user: &str, from: u64, cx: &mut Cx<'_>) {
+        let member = self.members.get(user);
+        let visible = member.map_or(0, |member| member.sees_to(self.log.visible));
+        let from = from.max(member.map_or(0, |member| member.from));
+        if let Some(mut entries) = self.log.from(from) {
+            let last = entries.last().map_or(visible, |entry| entry.seq);
+            let upto = last.min(visible);
+            self.keep_seen(user, &mut entries);
             return self.give(to, entries, upto, cx);
         }
         let query = Query {
@@ -90,7 +120,17 @@ impl Chat {
             backwards: false,
         };
         self.reads += 1;
-        cx.read(self.id(), query, Reading::Fetch { to, visible });
+        let user = Arc::from(user);
+        cx.read(self.id(), query, Reading::Fetch { to, user, visible });
+    }
+
+    /// Keeps of entries those that a user may see.
+    pub(super) fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>) {
+        if let Some(member) = self.members.get(user).filter(|_| self.place.is_group()) {
+            entries.retain(|entry| member.sees(entry.seq));
+        } else if self.place.is_group() {
+            entries.clear();
+        }
     }
 
     fn give(&self, to: Fetcher, entries: Vec<Arc<Entry>>, upto: u64, cx: &mut Cx<'_>) {
@@ -102,6 +142,7 @@ impl Chat {
     pub(super) fn fetched(
         &mut self,
         to: Fetcher,
+        user: &str,
         visible: u64,
         rows: &[Row],
         more: bool,
@@ -114,16 +155,19 @@ impl Chat {
         };
         let last = rows.last().and_then(seq_of).filter(|_| more);
         // A row that cannot be read is passed over, as one that is gone.
-        let entries = rows
+        let mut entries = rows
             .iter()
-            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new));
-        self.give(to, entries.collect(), last.unwrap_or(visible), cx);
+            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new))
+            .collect();
+        self.keep_seen(user, &mut entries);
+        self.give(to, entries, last.unwrap_or(visible), cx);
     }
 
-    /// How far the other member is, if this one writes.
-    fn tick_for(&self, member: usize) -> Option<Tick> {
-        let other = self.members.iter().enumerate().find(|(at, _)| *at != member)?.1;
-        self.writes(member).then(|| Tick {
+    /// How far the other member of a direct chat is, if this one writes.
+    fn tick_for(&self, user: &str) -> Option<Tick> {
+        let other = self.place.members().iter().find(|other| ***other != *user)?;
+        let other = self.members.get(other)?;
+        self.members.get(user)?.writes.then(|| Tick {
             delivered: Some(other.safe.delivered),
             read: Some(other.safe.read),
             failed: Vec::new(),

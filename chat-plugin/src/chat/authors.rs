@@ -141,6 +141,7 @@ mod tests {
             id: "m".into(),
             content_type: None,
             payload: Bytes::new(),
+            kind: crate::entry::Kind::Message,
         })
     }
 

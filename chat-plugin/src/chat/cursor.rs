@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use tidings_core::hook::SessionId;
+use tidings_core::time::Time;
 
+use crate::group::Role;
 use crate::peer::DeviceOf;
-use crate::rows::{CursorRow, MemberRow};
+use crate::rows::{CursorRow, MemberRow, SeatRow};
 
 /// One device of a member.
 #[derive(Debug)]
@@ -21,9 +23,11 @@ pub(crate) struct Device {
     pub(crate) persistent: bool,
     /// Whether the row is behind.
     pub(crate) dirty: bool,
+    /// What the row says.
+    pub(crate) kept: u64,
 }
 
-/// A member of a chat.
+/// A member of a chat, or of a group one who was.
 #[derive(Debug, Default)]
 pub(crate) struct Member {
     /// How far she is.
@@ -41,12 +45,89 @@ pub(crate) struct Member {
     /// Whether her row is behind.
     pub(crate) dirty: bool,
     pub(crate) devices: Vec<Device>,
+    /// What she may do in a group.
+    pub(crate) role: Role,
+    /// Since when she is in it; or when she went.
+    pub(crate) joined: Time,
+    /// The first entry she sees.
+    pub(crate) from: u64,
+    /// The last one, if she is in it no more.
+    pub(crate) until: Option<u64>,
+    /// What was written while she was away in between.
+    pub(crate) away: Vec<(u64, u64)>,
+    /// Whether what comes goes to her shard.
+    pub(crate) hears: bool,
+    /// Whether her side was told that she has all she will ever have.
+    pub(crate) retired: bool,
+    /// Whether she has written something; for direct chats only.
+    pub(crate) writes: bool,
+    pub(super) listed_behind: bool,
+    pub(super) listed_news: bool,
 }
 
 impl Member {
     /// As she was stored.
     pub(crate) fn stored(row: MemberRow) -> Self {
         Self { far: row, safe: row, told: row, own_told: row.read, ..Self::default() }
+    }
+
+    /// As she was stored in a group.
+    pub(crate) fn seated(row: SeatRow) -> Self {
+        let SeatRow { role, joined, from, until, away, delivered, read } = row;
+        Self { role, joined, from, until, away, ..Self::stored(MemberRow { delivered, read }) }
+    }
+
+    /// Her row in a group.
+    pub(crate) fn seat(&self) -> SeatRow {
+        let MemberRow { delivered, read } = self.far;
+        let Self { role, joined, from, until, .. } = *self;
+        SeatRow { role, joined, from, until, away: self.away.clone(), delivered, read }
+    }
+
+    /// She is in it, for the first time or again, from the entry `from` on.
+    pub(crate) fn enter(&mut self, from: u64) {
+        match self.until.take() {
+            Some(until) if self.from > 0 && until + 1 < from => {
+                self.away.push((until + 1, from - 1))
+            }
+            Some(_) if self.from > 0 => {}
+            _ => self.from = from,
+        }
+        if self.away.len() > AWAY_MAX {
+            // What was before the first time away is not hers any more.
+            self.from = self.away.remove(0).1 + 1;
+        }
+    }
+
+    /// The first entry she sees since she is in it.
+    pub(crate) fn entered(&self) -> u64 {
+        self.away.last().map_or(self.from, |(_, last)| last + 1)
+    }
+
+    /// Whether she was in it when an entry was written.
+    pub(crate) fn sees(&self, seq: u64) -> bool {
+        seq >= self.from
+            && self.until.is_none_or(|until| seq <= until)
+            && !self.away.iter().any(|(first, last)| (first..=last).contains(&&seq))
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// Whether she may send.
+    pub(crate) fn may_write(&self) -> bool {
+        self.is_present() && self.role > Role::Reader
+    }
+
+    /// The last entry she sees.
+    pub(crate) fn sees_to(&self, visible: u64) -> u64 {
+        self.until.map_or(visible, |until| until.min(visible))
+    }
+
+    /// Whether each of her devices has all that she will ever see.
+    pub(crate) fn is_through(&self) -> bool {
+        self.until.is_some_and(|until| !self.devices.is_empty() && self.all_have() >= until)
     }
 
     pub(crate) fn add_stored_device(&mut self, client_id: &str, row: CursorRow) {
@@ -56,6 +137,7 @@ impl Member {
             cursor: row.cursor,
             persistent: true,
             dirty: false,
+            kept: row.cursor,
         });
     }
 
@@ -76,11 +158,12 @@ impl Member {
             cursor,
             persistent: of.persistent,
             dirty: of.persistent,
+            kept: 0,
         });
     }
 
-    /// A device is as far as `cursor`. Returns whether that is news.
-    pub(crate) fn progress(&mut self, of: &DeviceOf, cursor: u64) -> bool {
+    /// A device is as far as `cursor`. Returns whether that is news. `lazy`: not worth a row yet.
+    pub(crate) fn progress(&mut self, of: &DeviceOf, cursor: u64, lazy: bool) -> bool {
         if self.device(&of.client_id).is_none() {
             // Its chat was unloaded meanwhile, and it has no row.
             self.begin_device(of, cursor);
@@ -91,11 +174,11 @@ impl Member {
         }
         if cursor > device.cursor {
             device.cursor = cursor;
-            device.dirty = device.persistent;
+            device.dirty |= device.persistent && !lazy;
         }
         if cursor > self.far.delivered {
             self.far.delivered = cursor;
-            self.dirty = true;
+            self.dirty |= !lazy;
         }
         true
     }
@@ -127,7 +210,17 @@ impl Member {
 
     /// What every device of hers has; nothing is had by all of none.
     pub(crate) fn all_have(&self) -> u64 {
-        self.devices.iter().map(|device| device.cursor).min().unwrap_or_default()
+        let had = self.devices.iter().map(|device| device.cursor).min().unwrap_or_default();
+        had.max(self.from.saturating_sub(1))
+    }
+
+    /// What is only remembered of her is worth a row now. Returns whether there is any.
+    pub(crate) fn keep(&mut self) -> bool {
+        for device in &mut self.devices {
+            device.dirty |= device.persistent && device.cursor > device.kept;
+        }
+        self.dirty |= self.far != self.safe;
+        self.is_dirty()
     }
 
     /// Whether a row of hers or of a device is behind.
@@ -135,6 +228,9 @@ impl Member {
         self.dirty || self.devices.iter().any(|device| device.dirty)
     }
 }
+
+/// How often a member may have been away and still see what was before.
+const AWAY_MAX: usize = 8;
 
 /// How many devices of a member a chat keeps apart.
 const DEVICES_MAX: usize = 64;
@@ -159,13 +255,28 @@ mod tests {
         bob.begin_device(&device("phone", 1), 0);
         bob.begin_device(&device("laptop", 2), 9);
         assert_eq!(bob.far.delivered, 0, "where a device begins is no delivery");
-        assert!(bob.progress(&device("phone", 1), 5));
-        assert!(bob.progress(&device("phone", 1), 3));
+        assert!(bob.progress(&device("phone", 1), 5, false));
+        assert!(bob.progress(&device("phone", 1), 3, false));
         assert_eq!((bob.far.delivered, bob.all_have()), (5, 5));
-        assert!(!bob.progress(&device("phone", 7), 8), "another session of that name");
+        assert!(!bob.progress(&device("phone", 7), 8, false), "another session of that name");
         assert!(bob.end_device(&device("phone", 1)));
         assert!(!bob.end_device(&device("laptop", 1)));
         assert_eq!((bob.far.delivered, bob.all_have()), (5, 9));
+    }
+
+    #[test]
+    fn who_was_away_sees_what_was_before_and_after() {
+        let mut bob = Member::default();
+        bob.enter(3);
+        bob.until = Some(5);
+        bob.enter(9);
+        let seen: Vec<u64> = (1..12).filter(|seq| bob.sees(*seq)).collect();
+        assert_eq!((seen, bob.entered()), (vec![3, 4, 5, 9, 10, 11], 9));
+        for stay in 1..=8 {
+            bob.until = Some(10 * stay);
+            bob.enter(10 * stay + 5);
+        }
+        assert_eq!((bob.away.len(), bob.from), (8, 9));
     }
 
     #[test]

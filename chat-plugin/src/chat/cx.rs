@@ -6,16 +6,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
 use tidings_core::hook::{Host, SessionId};
 use tidings_core::record::{Op, Position, Query, Record};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use super::group::Effect;
 use super::history::Asked;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
-use crate::options::ChatOptions;
-use crate::peer::{ChatInput, FeedId, Origin, Outcome, Peer, Refusal, ToUser};
+use crate::options::{ChatOptions, Secret};
+use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Refusal, ToUser};
 use crate::rows::MemberRow;
 use crate::topics::{ChatId, Place, user_slot};
 
@@ -27,14 +31,17 @@ pub(super) struct Shared {
     pub(super) reads: Map<u64, (ChatId, Reading)>,
     pub(super) next_read: u64,
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
+    /// What makes links unguessable; none where the system had no randomness to give.
+    secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
     pub(super) tail_bytes: usize,
 }
 
 impl Shared {
-    pub(super) fn new(options: Arc<ChatOptions>) -> Self {
+    pub(super) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         Self {
             options,
+            secret,
             timers: Deadlines::new(),
             reads: map(),
             next_read: 0,
@@ -53,6 +60,10 @@ pub(super) enum Timer {
     Receipts,
     /// Delete what has expired.
     Sweep,
+    /// Look what all members of a group have.
+    Expend,
+    /// Store the cursors of a channel's readers.
+    Readers,
 }
 
 /// What a chat reads rows for.
@@ -65,13 +76,15 @@ pub(super) enum Reading {
     /// To know whether the foremost send's id is known.
     Id,
     /// For a device: everything up to `visible`.
-    Fetch { to: Fetcher, visible: u64 },
+    Fetch { to: Fetcher, user: Arc<str>, visible: u64 },
     /// For a member who asked for a part of the log.
     History(Box<Asked>),
     /// To find ids that have expired.
     SweepIds,
     /// To find entries that have expired.
     SweepLog,
+    /// To know who wrote an entry whose receipts somebody asks for.
+    Info { user: Arc<str>, ask: Ask, origin: Origin },
 }
 
 /// The device that fetches.
@@ -88,7 +101,9 @@ pub(super) enum Waiting {
     /// The foremost pending entry.
     Entry,
     /// How far the members were, and who waits to hear that it is stored.
-    Flush { members: Vec<MemberRow>, readers: Vec<Origin> },
+    Flush { members: Vec<(Arc<str>, MemberRow)>, readers: Vec<Origin> },
+    /// A change of a channel that is no entry.
+    Silent { effect: Box<Effect>, seq: u64 },
 }
 
 /// What a chat acts through.
@@ -104,6 +119,17 @@ impl Cx<'_> {
 
     pub(super) fn options(&self) -> &ChatOptions {
         &self.shared.options
+    }
+
+    /// A word that nobody guesses: the host's random numbers are for everybody to see in message ids,
+    /// and what comes next could be told from them.
+    pub(super) fn token(&mut self, chat: ChatId) -> Option<String> {
+        let random = self.host.random().to_be_bytes();
+        let now = self.now().as_millis().to_be_bytes();
+        let secret = self.shared.secret.as_ref()?;
+        let hash = Sha256::new().chain_update(secret.0).chain_update(chat.0);
+        let hash = hash.chain_update(random).chain_update(now).finalize();
+        Some(URL_SAFE_NO_PAD.encode(hash.get(..TOKEN_BYTES)?))
     }
 
     pub(super) fn set_timer(&mut self, at: Time, chat: ChatId, timer: Timer) {
@@ -161,7 +187,9 @@ impl Cx<'_> {
                 let id = post.id.map(|id| (id, false));
                 self.answer(place, post.origin, id, outcome);
             }
-            ChatInput::Read { origin, .. } => self.answer(place, origin, None, outcome),
+            ChatInput::Read { origin, .. } | ChatInput::Info { origin, .. } => {
+                self.answer(place, origin, None, outcome);
+            }
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
             ChatInput::Summarise { shard, sync, .. } => {
                 let place = Arc::clone(place);
@@ -171,6 +199,9 @@ impl Cx<'_> {
         }
     }
 }
+
+/// How many bytes of a hash a link's token stands for.
+const TOKEN_BYTES: usize = 16;
 
 /// Read tokens of this side are even, those of the users' side odd.
 const READ_STEP: u64 = 2;

@@ -13,8 +13,8 @@ use super::cx::{Cx, Reading};
 use super::one::Chat;
 use crate::code::Code;
 use crate::entry::Entry;
-use crate::peer::{Ask, Outcome, Part, Range, Refusal, Summary, SyncId, Tick, ToUser};
-use crate::rows::{log_range, split_chat_key};
+use crate::peer::{Outcome, Part, Question, Range, Refusal, Summary, SyncId, Tick, ToUser};
+use crate::rows::{MemberRow, log_range, split_chat_key};
 
 /// A part of the log that is being read.
 #[derive(Debug)]
@@ -22,22 +22,31 @@ pub(super) struct Asked {
     from: u64,
     to: u64,
     last: u64,
+    user: Arc<str>,
     /// Whether it ends at the end where it is too long, and not at its beginning.
     backwards: bool,
-    ask: Box<Ask>,
+    ask: Box<Question>,
 }
 
 impl Chat {
     /// A member asks for a part of the log.
-    pub(super) fn history(&mut self, user: &str, range: Range, ask: Box<Ask>, cx: &mut Cx<'_>) {
-        if self.place.member(user).is_none() || self.created.is_none() {
+    pub(super) fn history(
+        &mut self,
+        user: &Arc<str>,
+        range: Range,
+        ask: Box<Question>,
+        cx: &mut Cx<'_>,
+    ) {
+        let member = self.members.get(user);
+        let Some(member) = member.filter(|_| self.created.is_some()) else {
             let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
             return cx.answer(&self.place, ask.origin, None, Outcome::Refused(refusal));
-        }
-        let last = self.log.visible;
+        };
+        let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
         let to = range.to.unwrap_or(last).min(last);
         let from = range.from.unwrap_or(1).max(1);
-        let asked = Asked { from, to, last, backwards: range.from.is_none(), ask };
+        let user = Arc::clone(user);
+        let asked = Asked { from, to, last, backwards: range.from.is_none(), user, ask };
         let kept_from = from.max(self.log.floor);
         if kept_from > to {
             return self.tell_history(asked, Vec::new(), false, cx);
@@ -78,13 +87,20 @@ impl Chat {
         self.tell_history(asked, entries, more, cx);
     }
 
-    fn tell_history(&self, asked: Asked, entries: Vec<Arc<Entry>>, more: bool, cx: &mut Cx<'_>) {
-        let Asked { mut from, mut to, last, backwards, ask } = asked;
+    fn tell_history(
+        &self,
+        asked: Asked,
+        mut entries: Vec<Arc<Entry>>,
+        more: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        let Asked { mut from, mut to, last, backwards, user, ask } = asked;
         if more && backwards {
             from = entries.first().map_or(from, |entry| entry.seq);
         } else if more {
             to = entries.last().map_or(to, |entry| entry.seq);
         }
+        self.keep_seen(&user, &mut entries);
         let gone = gaps(from, to, entries.iter().map(|entry| entry.seq));
         let shard = ask.origin.shard;
         let part = Part { from, to, last, entries, gone };
@@ -98,24 +114,33 @@ impl Chat {
     }
 
     fn summary(&self, user: &str) -> Option<Summary> {
-        let at = self.place.member(user)?;
-        let read = self.members.get(at)?.far.read;
-        let others = self.place.members().iter().zip(&self.members).enumerate();
-        let others = others.filter(|(other, _)| *other != at && self.writes(at));
-        let tick = |safe: crate::rows::MemberRow| Tick {
+        let member = self.members.get(user)?;
+        self.created?;
+        let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
+        let read = member.far.read.min(last);
+        let begun = read.max(member.from.saturating_sub(1));
+        let tick = |safe: MemberRow| Tick {
             delivered: Some(safe.delivered),
             read: Some(safe.read),
             failed: Vec::new(),
         };
-        self.created.map(|_| Summary {
-            last: self.log.visible,
+        let mut others = Vec::new();
+        if member.writes && self.members.count() <= OTHERS_MAX {
+            let known = self.members.page(None).filter(|(name, _)| ***name != *user);
+            others.extend(known.map(|(name, it)| (Arc::clone(name), tick(it.safe))));
+        }
+        Some(Summary {
+            last,
             time: self.log.last_time,
             read,
-            unread: self.authors_of.unread(user, read, self.log.visible),
-            others: others.map(|(_, (name, it))| (Arc::clone(name), tick(it.safe))).collect(),
+            unread: self.authors_of.unread(user, begun, last),
+            others,
         })
     }
 }
+
+/// In how large a group a summary tells how far each member is; in a larger one `info` does.
+const OTHERS_MAX: usize = 32;
 
 /// As many as one answer holds, and whether there are more.
 fn bounded<T: Clone>(

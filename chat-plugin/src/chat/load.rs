@@ -14,13 +14,14 @@ use super::cursor::Member;
 use super::cx::{Cx, Reading};
 use super::ids::Ids;
 use super::log::{Log, TAIL_ENTRIES_MAX};
+use super::members::Members;
 use super::one::Chat;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, chat_range,
-    chat_rows, split_chat_key,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, SeatRow,
+    chat_range, chat_rows, split_chat_key,
 };
 use crate::topics::Place;
 
@@ -31,7 +32,8 @@ pub(super) struct Loading {
     waiting: VecDeque<ChatInput>,
     sends: usize,
     head: Option<HeadRow>,
-    members: Vec<Member>,
+    members: Members,
+    group: GroupRow,
     ids: Vec<(IdHash, IdRow)>,
     ids_complete: bool,
     authors: Authors,
@@ -47,13 +49,14 @@ pub(super) enum Load {
 
 impl Loading {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        let members = place.members().iter().map(|_| Member::default()).collect();
+        let members = Members::of(&place);
         Self {
             place,
             waiting: VecDeque::new(),
             sends: 0,
             head: None,
             members,
+            group: GroupRow::default(),
             ids: Vec::new(),
             ids_complete: true,
             authors: Authors::default(),
@@ -69,7 +72,7 @@ impl Loading {
 
     /// Keeps what came for later. Sends are bounded; all else is by the members' devices.
     pub(super) fn queue(&mut self, what: ChatInput, cx: &mut Cx<'_>) {
-        if matches!(what, ChatInput::Send(_) | ChatInput::Read { .. }) {
+        if matches!(what, ChatInput::Send(_) | ChatInput::Read { .. } | ChatInput::Info { .. }) {
             if self.sends >= cx.options().chat_waiting_max {
                 return cx.refuse(&self.place, what, Refusal::busy("the chat is being read"));
             }
@@ -137,19 +140,29 @@ impl Loading {
             ChatRow::Head if !rest.is_empty() => {
                 self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
             }
+            ChatRow::Group => self.group = GroupRow::from_bytes(&row.value).ok()?,
             ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
             ChatRow::Member => {
-                let at = self.place.member(std::str::from_utf8(rest).ok()?)?;
-                let stored = MemberRow::from_bytes(&row.value).ok()?;
-                *self.members.get_mut(at)? = Member::stored(stored);
+                let user = std::str::from_utf8(rest).ok()?;
+                if self.place.is_group() {
+                    let seat = SeatRow::from_bytes(&row.value).ok()?;
+                    self.members.put(&user.into(), Member::seated(seat));
+                } else {
+                    let stored = MemberRow::from_bytes(&row.value).ok()?;
+                    *self.members.get_mut(user)? = Member::stored(stored);
+                }
             }
             ChatRow::Device => {
                 let end = rest.iter().position(|byte| *byte == 0)?;
                 let (user, client_id) = rest.split_at_checked(end)?;
-                let at = self.place.member(std::str::from_utf8(user).ok()?)?;
                 let client_id = std::str::from_utf8(client_id.get(1..)?).ok()?;
                 let cursor = CursorRow::from_bytes(&row.value).ok()?;
-                self.members.get_mut(at)?.add_stored_device(client_id, cursor);
+                let member = self.members.get_mut(std::str::from_utf8(user).ok()?);
+                if member.is_none() && self.place.is_group() {
+                    // Of somebody long gone.
+                    return Some(());
+                }
+                member?.add_stored_device(client_id, cursor);
             }
             ChatRow::Id => {
                 self.ids.push((rest.try_into().ok()?, IdRow::from_bytes(&row.value).ok()?));
@@ -187,7 +200,9 @@ impl Loading {
         log.tail().for_each(|entry| authors.push(entry));
         let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
         let members = std::mem::take(&mut self.members);
-        let chat = Chat::new(Arc::clone(&self.place), self.head.take(), log, ids, authors, members);
+        let group = std::mem::take(&mut self.group);
+        let place = Arc::clone(&self.place);
+        let chat = Chat::new(place, self.head.take(), log, ids, authors, members, group);
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
 }

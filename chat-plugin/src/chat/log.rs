@@ -107,11 +107,6 @@ impl Log {
         Some(self.tail.range(skip.min(end)..end).cloned())
     }
 
-    /// All entries in memory.
-    pub(crate) fn tail(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.tail.iter()
-    }
-
     /// The last visible place whose entry is older than `time`, as far back as memory goes.
     pub(crate) fn before(&self, time: Time) -> u64 {
         let newer = |entry: &&Arc<Entry>| entry.seq <= self.visible && entry.time >= time;
@@ -130,6 +125,11 @@ impl Log {
         }
         let mut between = self.tail.iter().skip_while(|e| e.seq <= after);
         between.any(|entry| entry.seq <= to && *entry.from == *author)
+    }
+
+    /// The visible entries in memory, ascending.
+    pub(crate) fn tail(&self) -> impl DoubleEndedIterator<Item = &Arc<Entry>> {
+        self.tail.iter().filter(|entry| entry.seq <= self.visible)
     }
 
     /// An entry in memory.
@@ -169,6 +169,7 @@ mod tests {
             id: "m".into(),
             content_type: None,
             payload: Bytes::from(vec![b'x'; bytes]),
+            kind: crate::entry::Kind::Message,
         })
     }
 

@@ -8,13 +8,18 @@ mod attach;
 mod authors;
 mod cursor;
 mod cx;
+mod group;
 mod history;
 mod ids;
+mod info;
 mod load;
 mod log;
+mod members;
 mod one;
 mod receipt;
 mod retention;
+mod seats;
+mod ticks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +29,7 @@ use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
 use crate::map::{Map, map};
-use crate::options::ChatOptions;
+use crate::options::{ChatOptions, Secret};
 use crate::peer::{Refusal, ToChat};
 use crate::topics::ChatId;
 use cx::{Cx, Reading, Shared, Timer, Waiting};
@@ -47,8 +52,8 @@ enum State {
 }
 
 impl ChatSide {
-    pub(crate) fn new(options: Arc<ChatOptions>) -> Self {
-        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options) }
+    pub(crate) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
+        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options, secret) }
     }
 
     /// When [`ChatSide::timed_out`] is due.
@@ -86,6 +91,7 @@ impl ChatSide {
             self.with(id, host, |chat, cx| match waiting {
                 Waiting::Entry => chat.entry_stored(cx),
                 Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
+                Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
             });
         }
     }
@@ -122,10 +128,13 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
-            Reading::Fetch { to, visible } => chat.fetched(to, visible, &rows, more, cx),
+            Reading::Fetch { to, user, visible } => {
+                chat.fetched(to, &user, visible, &rows, more, cx);
+            }
             Reading::History(asked) => chat.history_read(*asked, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
+            Reading::Info { user, ask, origin } => chat.info_read(&user, &ask, origin, &rows, cx),
             Reading::Whole | Reading::End => {}
         });
     }
@@ -138,6 +147,8 @@ impl ChatSide {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
+                Timer::Expend => chat.expend(cx),
+                Timer::Readers => chat.keep_readers(cx),
             });
         }
     }

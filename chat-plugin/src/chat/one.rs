@@ -2,25 +2,27 @@
 //!
 //! A send passes four gates, in order of arrival: the chat exists (both members have it in their
 //! index), its id is new, its record is stored, and only then it is acknowledged and delivered. A
-//! retry that overtakes the storing waits for the same record.
+//! retry that overtakes the storing waits for the same record. What changes a group stands in the
+//! same line, so that whoever is added or removed is so for the next send: `group.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tidings_core::record::{Op, Query, Row};
 use tidings_core::time::Time;
 
 use super::authors::Authors;
-use super::cursor::Member;
 use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
+use super::group::{Effect, Joining};
 use super::ids::Ids;
 use super::log::Log;
+use super::members::Members;
 use crate::code::Code;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{
-    CursorRow, HeadRow, IdHash, IdRow, RowValue, cursor_key, hash_content, hash_id, head_key,
-    id_key, log_key, only,
+    GroupRow, HeadRow, IdHash, IdRow, RowValue, hash_content, hash_id, head_key, id_key, log_key,
+    only,
 };
 use crate::topics::{ChatId, Place};
 
@@ -30,24 +32,33 @@ pub(super) struct Chat {
     pub(super) place: Arc<Place>,
     /// When it began; nothing while it has not.
     pub(super) created: Option<Time>,
-    /// Which members have written something: a bit for each.
-    authors: u64,
     pub(super) log: Log,
     pub(super) ids: Ids,
     /// Who wrote what somebody has not read.
     pub(super) authors_of: Authors,
-    /// In the order of the place's.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Members,
+    /// What it is besides, if it is a group.
+    pub(super) group: GroupRow,
     /// Sends that have no place in the log yet.
-    waiting: VecDeque<Box<Post>>,
-    blocked: Option<Blocked>,
+    pub(super) waiting: VecDeque<Box<Post>>,
+    pub(super) blocked: Option<Blocked>,
     /// Entries that are not visible yet, in order.
-    pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<Pending>,
+    /// What came of users who are just being added.
+    pub(super) parked: Vec<ChatInput>,
     /// Reports of having read that wait for the next flush.
     pub(super) readers: Vec<Origin>,
     pub(super) flush_set: bool,
     pub(super) flushing: usize,
     pub(super) receipts_at: Option<Time>,
+    /// What authors in a group were told of their entries.
+    pub(super) told: BTreeMap<u64, (usize, usize)>,
+    /// Whether it is to be looked before long what has been had by all.
+    pub(super) expend_set: bool,
+    /// Whether the next flush does.
+    pub(super) expend_due: bool,
+    /// Whether cursors of readers gather.
+    pub(super) readers_set: bool,
     pub(super) sweep_at: Time,
     pub(super) sweeping: bool,
     /// How many reads for others are on their way.
@@ -58,9 +69,11 @@ pub(super) struct Chat {
 
 /// Why the foremost send waits.
 #[derive(Debug)]
-enum Blocked {
+pub(super) enum Blocked {
     /// For members to have the chat in their index: a bit for each that is missing.
     Begin(u64),
+    /// For users to have the group in their index who are to be added.
+    Joining(Box<Joining>),
     /// For the store to say whether its id is known.
     Id,
     /// For earlier entries to be stored.
@@ -68,10 +81,12 @@ enum Blocked {
 }
 
 #[derive(Debug)]
-struct Pending {
-    entry: Arc<Entry>,
-    made: bool,
-    waiters: Vec<Origin>,
+pub(super) struct Pending {
+    pub(super) entry: Arc<Entry>,
+    pub(super) made: bool,
+    pub(super) waiters: Vec<Origin>,
+    /// What follows from it for members of a group.
+    pub(super) effect: Option<Box<Effect>>,
 }
 
 impl Chat {
@@ -81,24 +96,36 @@ impl Chat {
         log: Log,
         ids: Ids,
         authors_of: Authors,
-        members: Vec<Member>,
+        mut members: Members,
+        group: GroupRow,
     ) -> Self {
+        let authors = head.as_ref().map_or(0, |head| head.authors);
+        for (at, user) in place.members().iter().enumerate() {
+            if let Some(member) = members.get_mut(user) {
+                member.writes = authors & (1 << at) != 0;
+            }
+        }
         Self {
             place,
             created: head.as_ref().map(|head| head.created),
-            authors: head.map_or(0, |head| head.authors),
             log,
             ids,
             authors_of,
             members,
             reads: 0,
+            group,
             waiting: VecDeque::new(),
             blocked: None,
             pending: VecDeque::new(),
+            parked: Vec::new(),
             readers: Vec::new(),
             flush_set: false,
             flushing: 0,
             receipts_at: None,
+            told: BTreeMap::new(),
+            expend_set: false,
+            expend_due: false,
+            readers_set: false,
             sweep_at: Time::NEVER,
             sweeping: false,
             touched: true,
@@ -125,12 +152,17 @@ impl Chat {
             && !self.flush_set
             && self.flushing == 0
             && self.receipts_at.is_none()
+            && !self.expend_set
+            && !self.readers_set
             && !self.sweeping
             && self.reads == 0
-            && self.members.iter().flat_map(|member| &member.devices).all(|d| d.persistent)
+            && self.members.iter().flat_map(|(_, member)| &member.devices).all(|d| d.persistent)
     }
 
     pub(super) fn handle(&mut self, what: ChatInput, cx: &mut Cx<'_>) {
+        if self.is_early(&what) {
+            return self.parked.push(what);
+        }
         match what {
             ChatInput::Send(post) => self.send(post, cx),
             ChatInput::Read { user, device, seq, origin } => {
@@ -139,8 +171,8 @@ impl Chat {
             ChatInput::Attach { device, feed, since, sole, resumed } => {
                 self.attach(&device, feed, since, sole, resumed, cx);
             }
-            ChatInput::Fetch { shard, session, feed, from } => {
-                self.fetch(Fetcher { shard, session, feed }, from, cx);
+            ChatInput::Fetch { user, shard, session, feed, from } => {
+                self.fetch(Fetcher { shard, session, feed }, &user, from, cx);
             }
             ChatInput::History { user, range, ask } => self.history(&user, range, ask, cx),
             ChatInput::Summarise { user, shard, sync } => self.summarise(&user, shard, sync, cx),
@@ -149,6 +181,10 @@ impl Chat {
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
             ChatInput::Detach { device } => self.detach(&device, cx),
             ChatInput::Begun { user, taken, devices } => self.begun(&user, taken, devices, cx),
+            ChatInput::Rest { device } => self.rest(&device, cx),
+            ChatInput::Listen { user } => self.listen(&user, cx),
+            ChatInput::Typing { user, state } => self.typing(&user, state, cx),
+            ChatInput::Info { user, ask, origin } => self.info(&user, *ask, origin, cx),
         }
     }
 
@@ -162,20 +198,28 @@ impl Chat {
     }
 
     /// Lets sends pass as far as they can.
-    fn work(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn work(&mut self, cx: &mut Cx<'_>) {
         while self.blocked.is_none() {
             let Some(post) = self.waiting.front() else { return };
-            if self.created.is_none() {
+            if self.created.is_none() && !self.place.is_group() {
                 return self.begin(cx);
             }
             if self.pending.len() >= PENDING_MAX {
                 self.blocked = Some(Blocked::Full);
                 return;
             }
+            if post.change.is_some() {
+                self.change(cx);
+                continue;
+            }
             let hash = post.id.as_ref().map(|id| hash_id(&post.sender, id));
             if let Some(hash) = &hash {
                 if let Some(known) = self.ids.get(hash).copied() {
                     self.retried(known, cx);
+                    continue;
+                }
+                // Who is no member any more still learns what became of her send.
+                if !self.may_send(cx) {
                     continue;
                 }
                 if !self.ids.complete {
@@ -185,6 +229,8 @@ impl Chat {
                         Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
                     return cx.read(self.id(), query, Reading::Id);
                 }
+            } else if !self.may_send(cx) {
+                continue;
             }
             self.append(hash, cx);
         }
@@ -204,8 +250,11 @@ impl Chat {
     }
 
     fn begun(&mut self, user: &str, taken: bool, devices: Vec<DeviceOf>, cx: &mut Cx<'_>) {
+        if self.place.is_group() {
+            return self.joining_begun(user, taken, devices, cx);
+        }
         let Some(Blocked::Begin(missing)) = &mut self.blocked else { return };
-        let Some(at) = self.place.member(user) else { return };
+        let Some(at) = self.place.members().iter().position(|name| **name == *user) else { return };
         if !taken {
             self.blocked = None;
             for post in std::mem::take(&mut self.waiting) {
@@ -216,7 +265,7 @@ impl Chat {
         }
         *missing &= !(1 << at);
         let all = *missing == 0;
-        if let Some(member) = self.members.get_mut(at) {
+        if let Some(member) = self.members.get_mut(user) {
             for device in devices {
                 if member.device(&device.client_id).is_none() {
                     member.begin_device(&device, 0);
@@ -280,7 +329,6 @@ impl Chat {
     fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
         let post = *post;
-        let Some(author) = self.place.member(&post.sender) else { return };
         let (seq, time) = self.log.next(cx.now());
         let made = post.id.is_none();
         let id = post.id.unwrap_or_else(|| made_id(cx.host.random()));
@@ -292,6 +340,7 @@ impl Chat {
             id,
             content_type: post.content_type,
             payload: post.payload,
+            kind: Kind::Message,
         });
         let mut ops = Vec::with_capacity(2);
         ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
@@ -303,24 +352,34 @@ impl Chat {
         }
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
-        if self.authors & (1 << author) == 0 {
+        let author = self.members.get_mut(&entry.from).filter(|_| !self.place.is_group());
+        if author.is_some_and(|author| !std::mem::replace(&mut author.writes, true)) {
             // Once for each member: the head learns that she writes, and of the chat's beginning.
-            self.authors |= 1 << author;
             ops.push(self.head_op());
-            self.cursor_ops(&mut ops);
+            let members = self.place.members();
+            members.iter().for_each(|user| self.members.cursor_ops(self.place.id, user, &mut ops));
         }
-        self.pending.push_back(Pending { entry, made, waiters: vec![post.origin] });
+        let waiters = vec![post.origin];
+        self.pending.push_back(Pending { entry, made, waiters, effect: None });
         cx.store_and_wait(self.id(), ops, true, Waiting::Entry);
     }
 
     /// The foremost pending entry is safe: now it counts.
     pub(super) fn entry_stored(&mut self, cx: &mut Cx<'_>) {
-        let Some(Pending { entry, made, waiters }) = self.pending.pop_front() else { return };
+        let Some(Pending { entry, made, waiters, effect }) = self.pending.pop_front() else {
+            return;
+        };
         self.log.visible = entry.seq;
         for origin in waiters {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
         }
+        self.before(effect.as_deref(), cx);
+        for shard in self.members.shards() {
+            let (place, entry) = (Arc::clone(&self.place), Arc::clone(&entry));
+            cx.tell_shard(shard, ToUser::Broadcast { place, entry });
+        }
+        self.after(effect, entry.seq, cx);
         for user in self.place.members() {
             let deliver = ToUser::Deliver {
                 place: Arc::clone(&self.place),
@@ -335,39 +394,24 @@ impl Chat {
         }
     }
 
-    pub(super) fn writes(&self, member: usize) -> bool {
-        self.authors & (1 << member) != 0
-    }
-
     /// The head's row as it is now. Every record that deletes the newest entry holds it.
     pub(super) fn head_op(&self) -> Op {
+        let names = self.place.members().iter().enumerate();
+        let writes = names.filter(|(_, user)| self.members.get(user).is_some_and(|m| m.writes));
         let head = HeadRow {
             members: self.place.members().iter().map(|name| name.to_string()).collect(),
             created: self.created.unwrap_or_default(),
             last_seq: self.log.last_seq,
             last_time: self.log.last_time,
             floor: self.log.floor,
-            authors: self.authors,
+            authors: writes.fold(0, |bits, (at, _)| bits | 1 << at),
         };
         Op::Put { key: head_key(self.id()), value: head.to_bytes() }
     }
 
-    /// The rows of devices that are behind.
-    pub(super) fn cursor_ops(&mut self, ops: &mut Vec<Op>) {
-        let chat = self.id();
-        for (user, member) in self.place.members().iter().zip(&mut self.members) {
-            for device in member.devices.iter_mut().filter(|device| device.dirty) {
-                device.dirty = false;
-                let row = CursorRow { cursor: device.cursor, session: device.session.0 };
-                let key = cursor_key(chat, user, &device.client_id);
-                ops.push(Op::Put { key, value: row.to_bytes() });
-            }
-        }
-    }
-
-    /// Sees to it that cursors are stored before long, if there is something to store.
-    pub(super) fn flush_later(&mut self, cx: &mut Cx<'_>) {
-        if self.created.is_some() && self.members.iter().any(Member::is_dirty) {
+    /// Sees to it that a member's rows are stored before long, if they are behind.
+    pub(super) fn flush_later(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) {
+        if self.created.is_some() && self.members.note_behind(user) {
             self.set_flush(cx);
         }
     }

@@ -9,7 +9,7 @@ use tidings_core::record::Op;
 
 use super::cx::{Cx, Timer, Waiting};
 use super::one::Chat;
-use crate::code::Code;
+use crate::group::Role;
 use crate::peer::{DeviceOf, Origin, Outcome, Refusal, Tick, ToUser};
 use crate::rows::{MemberRow, RowValue, member_key};
 
@@ -17,7 +17,7 @@ impl Chat {
     /// A device has acknowledged these. Its cursor passes those that follow it without a gap.
     pub(super) fn progress_ahead(&mut self, of: &DeviceOf, seqs: &[u64], cx: &mut Cx<'_>) {
         let kept_from = self.log.floor.saturating_sub(1);
-        let member = self.place.member(&of.user).and_then(|at| self.members.get_mut(at));
+        let member = self.members.get_mut(&of.user);
         let Some(device) = member.and_then(|member| member.device(&of.client_id)) else { return };
         let before = device.cursor.max(kept_from);
         let passed = |cursor: u64, seq: &u64| if *seq == cursor + 1 { *seq } else { cursor };
@@ -28,36 +28,38 @@ impl Chat {
     }
 
     pub(super) fn progress(&mut self, of: &DeviceOf, cursor: u64, cx: &mut Cx<'_>) {
-        let Some(at) = self.place.member(&of.user) else { return };
-        let cursor = cursor.min(self.log.visible);
-        let news = self.members.get_mut(at).is_some_and(|member| member.progress(of, cursor));
-        if news {
-            if self.expendable() > 0 {
-                self.set_flush(cx);
+        let channel = self.place.is_channel();
+        let Some(member) = self.members.get_mut(&of.user) else { return };
+        let cursor = cursor.min(member.sees_to(self.log.visible));
+        let lazy = channel && member.role == Role::Reader;
+        if member.progress(of, cursor, lazy) {
+            self.expend_later(cx);
+            self.flush_later(&of.user, cx);
+            self.receipts_later(&of.user, cx);
+            self.retire(&of.user, cx);
+            if lazy {
+                self.keep_readers_later(cx);
             }
-            self.flush_later(cx);
-            self.receipts_later(cx);
         }
     }
 
     pub(super) fn read(
         &mut self,
-        user: &str,
+        user: &Arc<str>,
         device: &Arc<str>,
         seq: u64,
         origin: Origin,
         cx: &mut Cx<'_>,
     ) {
-        let (Some(at), Some(_)) = (self.place.member(user), self.created) else {
-            let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
+        if let Err(refusal) = self.is_member(user) {
             return cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
-        };
+        }
         let seq = seq.min(self.log.visible);
-        let Some(member) = self.members.get_mut(at) else { return };
+        let Some(member) = self.members.get_mut(user) else { return };
         let news = member.read(seq, device);
         if news {
-            self.flush_later(cx);
-            self.receipts_later(cx);
+            self.flush_later(user, cx);
+            self.receipts_later(user, cx);
         }
         if origin.token.is_none() {
             return;
@@ -74,17 +76,19 @@ impl Chat {
         }
     }
 
-    pub(super) fn failed(&mut self, user: &str, seq: u64, cx: &mut Cx<'_>) {
-        let own = self.log.get(seq).is_some_and(|entry| *entry.from == *user);
-        let Some(at) = self.place.member(user) else { return };
-        let Some(member) = self.members.get_mut(at) else { return };
+    pub(super) fn failed(&mut self, user: &Arc<str>, seq: u64, cx: &mut Cx<'_>) {
+        let own = self.log.get(seq).is_some_and(|entry| *entry.from == **user);
+        let Some(member) = self.members.get_mut(user) else { return };
         if !own && member.failed.len() < FAILED_MAX && !member.failed.contains(&seq) {
             member.failed.push(seq);
-            self.receipts_later(cx);
+            self.receipts_later(user, cx);
         }
     }
 
-    fn receipts_later(&mut self, cx: &mut Cx<'_>) {
+    fn receipts_later(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) {
+        if self.place.is_group() {
+            return self.group_receipts_later(user, cx);
+        }
         if self.receipts_at.is_none() {
             let at = cx.now() + cx.options().receipt_delay;
             self.receipts_at = Some(at);
@@ -97,16 +101,26 @@ impl Chat {
         if !std::mem::take(&mut self.flush_set) {
             return;
         }
+        let (chat, group) = (self.id(), self.place.is_group());
         let mut ops = Vec::new();
-        self.cursor_ops(&mut ops);
-        let chat = self.id();
-        for (user, member) in self.place.members().iter().zip(&mut self.members) {
+        let mut members = Vec::new();
+        for user in self.members.take_behind(MEMBERS_MAX) {
+            self.members.cursor_ops(chat, &user, &mut ops);
+            let Some(member) = self.members.get_mut(&user) else { continue };
             if std::mem::take(&mut member.dirty) {
-                ops.push(Op::Put { key: member_key(chat, user), value: member.far.to_bytes() });
+                let value = if group { member.seat().to_bytes() } else { member.far.to_bytes() };
+                ops.push(Op::Put { key: member_key(chat, &user), value });
+                members.push((user, member.far));
             }
         }
-        self.delete_expendable(&mut ops);
-        if self.expendable() > 0 {
+        if !group || std::mem::take(&mut self.expend_due) {
+            self.delete_expendable(&mut ops);
+            if self.expendable() > 0 {
+                self.expend_due = true;
+                self.set_flush(cx);
+            }
+        }
+        if self.members.is_behind() {
             self.set_flush(cx);
         }
         let readers = std::mem::take(&mut self.readers);
@@ -114,25 +128,28 @@ impl Chat {
             return;
         }
         self.flushing += 1;
-        let members = self.members.iter().map(|member| member.far).collect();
         let urgent = !readers.is_empty();
         cx.store_and_wait(chat, ops, urgent, Waiting::Flush { members, readers });
     }
 
     pub(super) fn flush_stored(
         &mut self,
-        members: &[MemberRow],
+        members: &[(Arc<str>, MemberRow)],
         readers: Vec<Origin>,
         cx: &mut Cx<'_>,
     ) {
         self.flushing -= 1;
-        for (member, row) in self.members.iter_mut().zip(members) {
-            member.safe = *row;
+        for (user, row) in members {
+            if let Some(member) = self.members.get_mut(user) {
+                member.safe = *row;
+            }
         }
         for origin in readers {
             cx.answer(&self.place, origin, None, Outcome::Done);
         }
-        self.receipts(cx);
+        if !self.place.is_group() {
+            self.receipts(cx);
+        }
     }
 
     /// Tells what is stored and has not been told, if it is time.
@@ -141,29 +158,32 @@ impl Chat {
         if self.receipts_at.is_none_or(|at| at > now) {
             return;
         }
+        if self.place.is_group() {
+            return self.group_receipts(cx);
+        }
         let mut told = false;
-        for at in 0..self.members.len() {
-            told |= self.tell(at, cx);
+        let place = Arc::clone(&self.place);
+        for user in place.members() {
+            told |= self.tell(user, cx);
         }
         let behind = |member: &super::cursor::Member| {
             member.far != member.told || member.far.read != member.own_told
         };
-        if !self.members.iter().any(behind) {
+        if !self.members.iter().any(|(_, member)| behind(member)) {
             self.receipts_at = None;
-        } else if told {
+        } else if told && let Some(user) = place.members().first() {
             self.receipts_at = None;
-            self.receipts_later(cx);
+            self.receipts_later(user, cx);
         }
         // Otherwise it is overdue, and told as soon as it is stored.
     }
 
     /// Tells how far a member is. Returns whether there was news.
-    fn tell(&mut self, at: usize, cx: &mut Cx<'_>) -> bool {
-        let Some(user) = self.place.members().get(at) else { return false };
-        let other = (0..self.members.len()).find(|other| *other != at);
-        let author = other.filter(|other| self.writes(*other));
-        let author = author.and_then(|other| self.place.members().get(other));
-        let Some(member) = self.members.get_mut(at) else { return false };
+    fn tell(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) -> bool {
+        let other = self.place.members().iter().find(|other| *other != user);
+        let author =
+            other.filter(|other| self.members.get(other).is_some_and(|other| other.writes));
+        let Some(member) = self.members.get_mut(user) else { return false };
         if let Some(author) = author {
             let (told, safe) = (member.told, member.safe);
             // What failed is told with the cursor that passes it.
@@ -190,21 +210,31 @@ impl Chat {
         }
         let mut news = member.told != member.safe;
         member.told = member.safe;
-        if member.safe.read > member.own_told {
-            member.own_told = member.safe.read;
-            let receipt = ToUser::Receipt {
-                place: Arc::clone(&self.place),
-                to: Arc::clone(user),
-                about: Arc::clone(user),
-                tick: Tick { read: Some(member.safe.read), ..Tick::default() },
-                except: member.read_on.take(),
-            };
-            cx.tell_user(user, receipt);
-            news = true;
-        }
+        news |= self.tell_own_read(user, cx);
         news
     }
+
+    /// Tells a member's other devices how far she has read. Returns whether that is news.
+    pub(super) fn tell_own_read(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) -> bool {
+        let Some(member) = self.members.get_mut(user) else { return false };
+        if member.safe.read <= member.own_told {
+            return false;
+        }
+        member.own_told = member.safe.read;
+        let receipt = ToUser::Receipt {
+            place: Arc::clone(&self.place),
+            to: Arc::clone(user),
+            about: Arc::clone(user),
+            tick: Tick { read: Some(member.safe.read), ..Tick::default() },
+            except: member.read_on.take(),
+        };
+        cx.tell_user(user, receipt);
+        true
+    }
 }
+
+/// Of how many members one flush holds rows.
+const MEMBERS_MAX: usize = 1_024;
 
 /// How many reports of having read may wait for one flush.
 const READERS_MAX: usize = 1_024;

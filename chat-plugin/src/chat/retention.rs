@@ -15,11 +15,45 @@ use crate::rows::{
 };
 
 impl Chat {
-    /// How many of the oldest entries every device of every member has. Who has no device at all
+    /// How many of the oldest entries every device of every member has. A member without any device
     /// is waited for.
     pub(super) fn expendable(&self) -> u64 {
-        let had = self.members.iter().map(Member::all_have).min().unwrap_or_default();
-        (had + 1).saturating_sub(self.log.floor)
+        if self.members.count() > COUNTED_MAX {
+            // Somebody is always away: what so many hear is kept for its time.
+            return 0;
+        }
+        // Who was removed still gets what was sent before.
+        let owed = |member: &Member| {
+            member.is_present() || !(member.devices.is_empty() || member.is_through())
+        };
+        let waited = self.members.iter().filter(|(_, member)| owed(member));
+        let had = waited.map(|(_, member)| member.all_have()).min();
+        // A group that everybody has left keeps nothing.
+        let had = had.unwrap_or(if self.created.is_some() { self.log.visible } else { 0 });
+        (had.min(self.log.visible) + 1).saturating_sub(self.log.floor)
+    }
+
+    /// Sees to it that what everybody has goes before long.
+    pub(super) fn expend_later(&mut self, cx: &mut Cx<'_>) {
+        if !self.place.is_group() {
+            if self.expendable() > 0 {
+                self.set_flush(cx);
+            }
+        } else if self.members.count() <= COUNTED_MAX
+            && !std::mem::replace(&mut self.expend_set, true)
+        {
+            // Looks at every member, and so not at each acknowledgement.
+            cx.set_timer(cx.now() + EXPEND_DELAY, self.id(), Timer::Expend);
+        }
+    }
+
+    /// The time for it has come.
+    pub(super) fn expend(&mut self, cx: &mut Cx<'_>) {
+        self.expend_set = false;
+        if self.expendable() > 0 {
+            self.expend_due = true;
+            self.set_flush(cx);
+        }
     }
 
     /// Deletes them, as far as one record goes.
@@ -39,8 +73,12 @@ impl Chat {
 
     /// What remains of entries that go, in the record that deletes them.
     fn authors_op(&mut self, ops: &mut Vec<Op>) {
-        let read = self.members.iter().map(|member| member.far.read).min().unwrap_or_default();
-        self.authors_of.forget(read);
+        if self.members.count() <= COUNTED_MAX {
+            let present = self.members.iter().filter(|(_, member)| member.is_present());
+            let read =
+                present.map(|(_, member)| member.far.read.max(member.from.saturating_sub(1)));
+            self.authors_of.forget(read.min().unwrap_or_default());
+        }
         if let Some(row) = self.authors_of.row(self.log.floor) {
             let key = authors_key(self.id());
             ops.push(if row.runs.is_empty() {
@@ -53,11 +91,10 @@ impl Chat {
 
     /// The chat is in memory now.
     pub(super) fn loaded(&mut self, cx: &mut Cx<'_>) {
+        self.all_hear(cx);
         self.sweep_at = cx.now() + FIRST_SWEEP;
         cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
-        if self.expendable() > 0 {
-            self.set_flush(cx);
-        }
+        self.expend_later(cx);
     }
 
     /// Begins to look for what has expired. A timer from before the chat was unloaded is not meant.
@@ -68,6 +105,7 @@ impl Chat {
         }
         self.sweep_at = now + SWEEP_EVERY;
         cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
+        self.sweep_former(cx);
         if self.ids.is_empty() {
             self.read_log(cx);
         } else {
@@ -148,6 +186,12 @@ impl Chat {
         }
     }
 }
+
+/// Up to how many members it is looked whether all have an entry.
+const COUNTED_MAX: usize = 1_024;
+
+/// How long acknowledgements in a group gather before it is looked.
+const EXPEND_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many entries one record deletes.
 const DELETES_MAX: u64 = 256;

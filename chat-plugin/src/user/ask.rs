@@ -17,8 +17,8 @@ use super::UserSide;
 use super::command::{ANSWERS_MAX, done};
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
-use crate::peer::{Ask, ChatInput, Origin, Part, Range, Refusal};
-use crate::topics::{Place, heard, in_view};
+use crate::peer::{ChatInput, Origin, Part, Question, Range, Refusal};
+use crate::topics::{Place, in_view};
 use crate::view::{History, Request};
 
 /// What is asked of `history`.
@@ -39,7 +39,7 @@ impl UserSide {
     pub(super) fn ask_history(
         &self,
         user: &str,
-        place: Arc<Place>,
+        place: &Arc<Place>,
         publish: &Publish<'_>,
         origin: Origin,
         host: &mut dyn Host,
@@ -53,7 +53,7 @@ impl UserSide {
         let limit = limit.map_or(HISTORY_DEFAULT, |limit| limit.min(HISTORY_MAX));
         let ask = Box::new(ask(publish, origin, request)?);
         let range = Range { from, to, limit };
-        to_chat(&place, ChatInput::History { user: user.into(), range, ask }, host);
+        to_chat(place, ChatInput::History { user: user.into(), range, ask }, host);
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl UserSide {
     pub(super) fn history_told(
         &mut self,
         place: &Arc<Place>,
-        ask: &Ask,
+        ask: &Question,
         part: &Part,
         host: &mut dyn Host,
     ) {
@@ -75,14 +75,14 @@ impl UserSide {
             gone: &part.gone,
             request: ask.request.as_ref(),
         });
-        let topic = heard(place.peer(&session.user), "history");
+        let topic = place.heard(&session.user, "history");
         self.tell_answer(ask, topic, body, host);
     }
 
     /// Gives an answer to who asked.
     pub(super) fn tell_answer(
         &mut self,
-        ask: &Ask,
+        ask: &Question,
         topic: String,
         body: Bytes,
         host: &mut dyn Host,
@@ -136,7 +136,7 @@ pub(super) fn ask(
     publish: &Publish<'_>,
     origin: Origin,
     request: Option<Request>,
-) -> Result<Ask, Refusal> {
+) -> Result<Question, Refusal> {
     let correlation = publish.properties.correlation_data();
     let named = matches!(&request, Some(Request::Text(text)) if text.len() > REQUEST_BYTES_MAX);
     if named || correlation.is_some_and(|data| data.len() > REQUEST_BYTES_MAX) {
@@ -145,7 +145,7 @@ pub(super) fn ask(
         );
         return Err(Refusal::new(Code::Format, &text));
     }
-    Ok(Ask {
+    Ok(Question {
         origin,
         topic: publish.properties.response_topic().map(Into::into),
         correlation: correlation.map(Bytes::copy_from_slice),
@@ -174,7 +174,7 @@ pub(super) fn question<T: DeserializeOwned + Default>(
 }
 
 /// The answer with what the asker knows it by.
-fn correlated(message: Arc<Message>, ask: &Ask) -> Arc<Message> {
+fn correlated(message: Arc<Message>, ask: &Question) -> Arc<Message> {
     let Some(data) = &ask.correlation else { return message };
     let mut properties = PropertiesBuf::new();
     properties.push(Property::CorrelationData(data));

@@ -16,8 +16,9 @@ use super::outgoing::{message, to_chat};
 use crate::code::Code;
 use crate::json::Digits;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
-use crate::topics::{Command, Place, answered, heard, in_view, is_name};
-use crate::view::{self, View};
+use crate::topics::View;
+use crate::topics::{Command, Place, answered, in_view, is_name};
+use crate::view;
 
 impl UserSide {
     /// A Client has published below one of the roots.
@@ -58,7 +59,7 @@ impl UserSide {
         let command = Command::parse(publish.topic)
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
         match command {
-            Command::Send { peer, id } => {
+            Command::Send { chat, id } => {
                 let id = match (id, publish.properties.correlation_data()) {
                     (Some(id), _) => Some(id),
                     (None, None) => None,
@@ -86,7 +87,7 @@ impl UserSide {
                 if host.disk_low() {
                     return Err((id, Refusal::disk_full()));
                 }
-                let place = self.place(client.user, peer);
+                let place = self.place(client.user, chat);
                 let (sender, device) = self.names(client, origin.session);
                 let post = Post {
                     sender,
@@ -94,36 +95,47 @@ impl UserSide {
                     id: id.map(Into::into),
                     content_type: content_type.map(Into::into),
                     payload: Bytes::copy_from_slice(publish.payload),
+                    change: None,
                     origin,
                 };
                 let sent = self.send(client.user, place, Box::new(post), host);
                 sent.map_err(|refusal| (id, refusal))?;
             }
-            Command::Read { peer } => {
+            Command::Read { chat } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
                 let Some(seq) = seq.and_then(|text| text.trim().parse::<u64>().ok()) else {
                     let text = "expected the seq up to which you have read, such as 1839";
                     return refuse(None, Code::Format, text);
                 };
-                let place = self.place(client.user, peer);
+                let place = self.place(client.user, chat);
                 let (user, device) = self.names(client, origin.session);
                 to_chat(&place, ChatInput::Read { user, device, seq, origin }, host);
             }
-            Command::Typing { peer } => {
+            Command::Typing { chat } => {
                 let state = match publish.payload {
                     b"typing" => "typing",
                     b"recording" => "recording",
                     b"stopped" => "stopped",
                     _ => return refuse(None, Code::Format, "known: typing, recording, stopped"),
                 };
-                self.typing(client.user, peer, state, host);
+                self.typing(client.user, chat, state, host);
                 done(&origin, PropertiesBuf::new(), host);
             }
-            Command::History { peer } => {
+            Command::History { chat } => {
                 self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
-                let place = self.place(client.user, peer);
-                self.ask_history(client.user, place, publish, origin, host)
+                let place = self.place(client.user, chat);
+                self.ask_history(client.user, &place, publish, origin, host)
                     .map_err(|refusal| (None, refusal))?;
+            }
+            Command::Info { chat } => {
+                let place = self.place(client.user, chat);
+                let asked = self.ask_info(client, &place, publish.payload, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Change { chat, verb } => {
+                let place = self.place(client.user, chat);
+                let asked = self.ask_change(client, place, verb, publish.payload, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Sync => {
                 self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
@@ -138,15 +150,19 @@ impl UserSide {
         Ok(())
     }
 
-    fn place(&mut self, user: &str, peer: &str) -> Arc<Place> {
+    fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
         match self.users.get_mut(user) {
-            Some(user) => user.place(peer),
-            None => Place::direct(user, peer),
+            Some(user) => user.place(chat),
+            None => Place::of(user, chat),
         }
     }
 
     /// User and Client Identifier, without a copy where they are known.
-    fn names(&self, client: &Client<'_>, session: Option<SessionId>) -> (Arc<str>, Arc<str>) {
+    pub(super) fn names(
+        &self,
+        client: &Client<'_>,
+        session: Option<SessionId>,
+    ) -> (Arc<str>, Arc<str>) {
         let known = session.and_then(|id| self.sessions.get(&id));
         known.map_or_else(
             || (client.user.into(), client.client_id.into()),
@@ -167,7 +183,7 @@ impl UserSide {
         let session = origin.session.and_then(|id| self.sessions.get(&id));
         let version = session.map_or(Version::V5, |session| session.version);
         let user = session.map(|session| Arc::clone(&session.user));
-        let topic = |kind| user.map(|user| heard(place.peer(&user), kind)).unwrap_or_default();
+        let topic = |kind| user.map(|user| place.heard(&user, kind)).unwrap_or_default();
         match outcome {
             Outcome::Done => done(origin, PropertiesBuf::new(), host),
             Outcome::Sent { seq, time } => {
@@ -236,7 +252,7 @@ impl UserSide {
     }
 
     /// In which view a session hears.
-    fn view(&self, id: SessionId) -> View {
+    pub(super) fn view(&self, id: SessionId) -> View {
         self.sessions.get(&id).map(|session| session.view).unwrap_or_default()
     }
 

@@ -15,8 +15,8 @@ use super::outgoing::{to_chat, to_user};
 use super::person::Later;
 use super::session::Session;
 use crate::peer::{ChatInput, ToUser};
+use crate::topics::View;
 use crate::topics::{Listening, hears_messages, is_name};
-use crate::view::View;
 
 /// How a session comes.
 #[derive(Debug, Clone, Copy)]
@@ -81,12 +81,12 @@ impl UserSide {
         for sync in &session.syncs {
             self.syncs.remove(sync);
         }
-        if let Some(feed) = &session.feed
-            && !session.persistent
-        {
-            for place in feed.places() {
-                let what = ChatInput::Detach { device: session.device(id) };
-                to_chat(place, what, host);
+        for place in session.feed.iter().flat_map(|feed| feed.places()) {
+            let device = session.device(id);
+            if !session.persistent {
+                to_chat(place, ChatInput::Detach { device }, host);
+            } else if place.is_channel() {
+                to_chat(place, ChatInput::Rest { device }, host);
             }
         }
         for watched in &session.watching {

@@ -16,8 +16,8 @@ use super::outgoing::{PerView, message, to_chat};
 use super::session::Session;
 use crate::entry::Entry;
 use crate::peer::ChatInput;
-use crate::topics::{Place, heard, in_view};
-use crate::view::View;
+use crate::topics::View;
+use crate::topics::{Place, in_view};
 
 impl UserSide {
     /// A chat has a new entry.
@@ -28,8 +28,19 @@ impl UserSide {
         entry: &Arc<Entry>,
         host: &mut dyn Host,
     ) {
+        self.deliver_to(name, entry, &mut Shown::new(place, name), host);
+    }
+
+    /// Hands a new entry to the sessions of one user.
+    pub(super) fn deliver_to(
+        &mut self,
+        name: &str,
+        entry: &Arc<Entry>,
+        shown: &mut Shown<'_>,
+        host: &mut dyn Host,
+    ) {
+        let place = shown.place;
         let Some(user) = self.users.get(name) else { return };
-        let mut shown = Shown::new(place, name);
         let mut index = 0;
         let (mut progressed, mut lagging) = (Vec::new(), Vec::new());
         while let Some(id) = user.sessions.get(index).copied() {
@@ -50,7 +61,7 @@ impl UserSide {
             lane.time = entry.time;
             if entry.seq == lane.next && !session.full {
                 let before = lane.cursor();
-                hand_over(session, id, entry, &mut shown, host);
+                hand_over(session, id, entry, shown, host);
                 if session.moved(place.id, before) {
                     progressed.push(id);
                 }
@@ -86,7 +97,8 @@ impl UserSide {
             };
             feed.fetching = Some(chat);
             let (shard, from) = (host.shard(), lane.next);
-            let fetch = ChatInput::Fetch { shard, session: id, feed: feed.id, from };
+            let user = Arc::clone(&session.user);
+            let fetch = ChatInput::Fetch { user, shard, session: id, feed: feed.id, from };
             return to_chat(&lane.place, fetch, host);
         }
     }
@@ -255,7 +267,7 @@ fn hand_over_together<'a>(
         return Together::No;
     }
     let (first, last) = (first.seq, last.seq);
-    let topic = in_view(heard(shown.place.peer(shown.user), "batch"), session.view);
+    let topic = in_view(shown.place.heard(shown.user, "batch"), session.view);
     let message = message(topic, session.view.batch(&chosen), QoS::AtLeastOnce, host);
     let delivered = host.deliver(id, &message, Some(tag_of(shown.place.id, first, last)));
     let lane = session.feed.as_mut().and_then(|feed| feed.lanes.get_mut(&shown.place.id));
@@ -302,15 +314,16 @@ enum Flow {
     Stop,
 }
 
-/// An entry as one user's sessions see it: encoded once, and only if somebody looks.
-struct Shown<'a> {
+/// An entry as one user's sessions see it, or those of all members of a group: encoded once, and only
+/// if somebody looks.
+pub(super) struct Shown<'a> {
     place: &'a Arc<Place>,
     user: &'a str,
     messages: PerView,
 }
 
 impl<'a> Shown<'a> {
-    fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
+    pub(super) fn new(place: &'a Arc<Place>, user: &'a str) -> Self {
         Self { place, user, messages: PerView::default() }
     }
 
@@ -322,7 +335,7 @@ impl<'a> Shown<'a> {
     /// What a session of the user is given.
     fn message(&mut self, entry: &Entry, view: View, host: &mut dyn Host) -> Arc<Message> {
         self.messages.in_view(view, || {
-            let topic = in_view(heard(self.place.peer(self.user), "message"), view);
+            let topic = in_view(self.place.heard(self.user, "message"), view);
             message(topic, view.entry(entry), QoS::AtLeastOnce, host)
         })
     }

@@ -19,8 +19,8 @@ use super::outgoing::{put, to_chat};
 use super::{Timer, UserSide};
 use crate::peer::{ChatInput, DeviceOf, FeedId};
 use crate::rows::{DeviceRow, RowValue, device_key};
-use crate::topics::{ChatId, Place, heard, hears_all_messages, hears_messages, in_view, view_of};
-use crate::view::View;
+use crate::topics::View;
+use crate::topics::{ChatId, Place, hears_all_messages, hears_messages, in_view, view_of};
 
 impl UserSide {
     /// Whether an answer is for the present stay of a device, and not for an earlier one.
@@ -45,6 +45,9 @@ impl UserSide {
             if session.feed.take().is_some() {
                 let (user, client_id) = (session.user.clone(), session.client_id.clone());
                 self.end_device(&user, &client_id, id, host);
+            }
+            if let Some(session) = self.sessions.get(&id).filter(|s| s.hears().is_some()) {
+                self.listen(&Arc::clone(&session.user), host);
             }
             return;
         }
@@ -210,7 +213,7 @@ impl UserSide {
 
 /// Whether a session hears the messages of a chat with QoS 1 or 2.
 fn covers(filters: &[(TopicFilter, QoS)], view: View, user: &str, place: &Place) -> bool {
-    let heard = || in_view(heard(place.peer(user), "message"), view);
+    let heard = || in_view(place.heard(user, "message"), view);
     let acknowledging = filters.iter().filter(|(_, qos)| *qos > QoS::AtMostOnce);
     acknowledging.filter(|(filter, _)| view_of(filter) == view).any(|(filter, _)| {
         hears_all_messages(filter) || (hears_messages(filter) && filter.matches(&heard()))

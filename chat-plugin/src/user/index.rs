@@ -14,7 +14,7 @@ use super::UserSide;
 use super::command::done;
 use super::outgoing::{put, to_chat};
 use crate::peer::{ChatInput, DeviceOf};
-use crate::rows::{RowValue, UserChatRow, user_chat_key};
+use crate::rows::{RowValue, UserChatRow, UserGroupRow, user_chat_key};
 use crate::topics::Place;
 
 impl UserSide {
@@ -34,9 +34,11 @@ impl UserSide {
             return to_chat(&place, refused, host);
         }
         user.chats.insert(place.id, Arc::clone(&place));
-        let row = UserChatRow { peer: place.peer(name).to_string(), since };
-        let key = user_chat_key(name, place.id);
-        let position = put(key, row.to_bytes(), true, host);
+        let row = match place.group_name() {
+            Some(group) => UserGroupRow { name: group.to_string(), since }.to_bytes(),
+            None => UserChatRow { peer: place.peer(name).to_string(), since }.to_bytes(),
+        };
+        let position = put(user_chat_key(name, place.id), row, true, host);
         let everywhere = user.devices.iter().filter(|(_, row)| row.everything && !row.leaving);
         let devices = everywhere.map(|(client_id, row)| DeviceOf {
             user: Arc::clone(name),

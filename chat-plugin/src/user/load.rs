@@ -41,6 +41,7 @@ impl UserSide {
         match later {
             Later::Begin { place, since } => self.begin(name, place, since, host),
             Later::Sync { ask, page } => self.sync(name, *ask, page, host),
+            Later::Forget { place } => self.forget_group(&place, name, host),
             Later::Ended { client_id, session } => {
                 self.forget_state(name, &client_id, host);
                 self.end_device(name, &client_id, session, host);
@@ -101,6 +102,7 @@ impl UserSide {
                 && user.away.is_none()
         });
         if idle && let Some(user) = self.users.remove(name) {
+            self.leave_audiences(name, user.chats.keys().copied());
             self.paces.remember(&user.name, user.pace);
         }
     }

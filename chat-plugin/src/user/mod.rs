@@ -10,6 +10,7 @@ mod connect;
 mod deliver;
 mod device;
 mod feed;
+mod group;
 mod index;
 mod lane;
 mod load;
@@ -25,7 +26,7 @@ mod state;
 mod sync;
 mod typing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidings_core::hook::{Host, SessionId};
@@ -61,6 +62,8 @@ pub(crate) struct UserSide {
     /// Pages that are being made.
     syncs: Map<SyncId, Sync>,
     next_sync: u64,
+    /// Who hears what comes of a group: members with a session here, by the chats' word.
+    audiences: Map<ChatId, BTreeSet<Arc<str>>>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -90,6 +93,7 @@ impl UserSide {
             kept: VecDeque::new(),
             syncs: map(),
             next_sync: 1,
+            audiences: map(),
             dirty: Vec::new(),
         }
     }
@@ -108,8 +112,22 @@ impl UserSide {
             ToUser::Answered { place, origin, id, made, outcome } => {
                 self.answered(&place, &origin, id.as_deref(), made, outcome, host);
             }
-            ToUser::Attached { place, session, feed, cursor, head, time, peer, own_read } => {
+            ToUser::Attached {
+                place,
+                session,
+                feed,
+                cursor,
+                head,
+                time,
+                peer,
+                own_read,
+                member,
+            } => {
                 if self.is_present(session, feed) {
+                    let user = self.sessions.get(&session).map(|session| Arc::clone(&session.user));
+                    if let Some(user) = user.filter(|_| member) {
+                        self.joined(&place, &user);
+                    }
                     self.receipts_at_attach(&place, session, peer, own_read, host);
                     self.attached(place.id, session, cursor, head, time, host);
                 }
@@ -143,6 +161,19 @@ impl UserSide {
             ToUser::Presence { user, state, sessions } => {
                 self.presence_changed(&user, state, &sessions, host);
             }
+            ToUser::Broadcast { place, entry } => self.broadcast(&place, &entry, host),
+            ToUser::TypingAll { place, from, state } => self.typing_all(&place, &from, state, host),
+            ToUser::Joined { place, user } => self.joined(&place, &user),
+            ToUser::Parted { place, user, session, seq } => {
+                self.parted(&place, &user, session, seq, host);
+            }
+            ToUser::Forget { place, user } => {
+                self.later(&user, Later::Forget { place }, host);
+            }
+            ToUser::Answer { place, origin, kind, body } => {
+                self.answer_with(&place, &origin, kind, body, host);
+            }
+            ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
             ToUser::Typing { to, from, state } => self.typing_heard(&to, &from, state, host),
         }
     }

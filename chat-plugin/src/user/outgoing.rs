@@ -12,8 +12,8 @@ use tidings_core::message::Message;
 use tidings_core::record::{Op, Position, Record};
 
 use crate::peer::{ChatInput, Peer, ToChat, ToUser};
+use crate::topics::View;
 use crate::topics::{Place, user_slot};
-use crate::view::View;
 
 pub(super) fn to_chat(place: &Arc<Place>, what: ChatInput, host: &mut dyn Host) {
     let shard = place.shard(host.shards());

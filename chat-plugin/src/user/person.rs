@@ -13,9 +13,10 @@ use tidings_core::time::Time;
 use super::rates::Pace;
 use super::sync::Page;
 use crate::map::{Map, map};
-use crate::peer::{Ask, DeviceOf, Post, PresenceState};
+use crate::peer::{DeviceOf, Post, PresenceState, Question};
 use crate::rows::{
-    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserRow, split_user_key,
+    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserGroupRow, UserRow, is_of_group,
+    split_user_key,
 };
 use crate::topics::{ChatId, Place};
 
@@ -32,7 +33,7 @@ pub(super) struct User {
     /// Those of them that take several entries in one message.
     pub(super) batching: BTreeSet<Arc<str>>,
     pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
-    /// Places by the peer's name: spares the hash.
+    /// Places by what she calls them: spares the hash.
     pub(super) places: Map<Box<str>, Arc<Place>>,
     pub(super) presence: PresenceState,
     /// When her last session ended, and whether a will may bring the change forward.
@@ -50,11 +51,12 @@ pub(super) struct User {
 #[derive(Debug)]
 pub(super) enum Later {
     Begin { place: Arc<Place>, since: Time },
+    Forget { place: Arc<Place> },
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { shard: ShardId, session: SessionId },
     Ahead { device: DeviceOf, tags: Vec<Tag> },
     Send { place: Arc<Place>, post: Box<Post> },
-    Sync { ask: Box<Ask>, page: Page },
+    Sync { ask: Box<Question>, page: Page },
 }
 
 impl User {
@@ -99,24 +101,28 @@ impl User {
                 }
             }
             UserRow::Chat => {
-                let chat = UserChatRow::from_bytes(&row.value).ok()?;
-                let place = Place::direct(&self.name, &chat.peer);
+                let place = if is_of_group(&row.value) {
+                    Place::group(&UserGroupRow::from_bytes(&row.value).ok()?.name)
+                } else {
+                    let chat = UserChatRow::from_bytes(&row.value).ok()?;
+                    Place::direct(&self.name, &chat.peer)
+                };
                 self.chats.insert(place.id, place);
             }
         }
         Some(())
     }
 
-    /// The direct chat with `peer`.
-    pub(super) fn place(&mut self, peer: &str) -> Arc<Place> {
-        if let Some(place) = self.places.get(peer) {
+    /// What she calls `chat`.
+    pub(super) fn place(&mut self, chat: &str) -> Arc<Place> {
+        if let Some(place) = self.places.get(chat) {
             return Arc::clone(place);
         }
         if self.places.len() >= PLACES_MAX {
             self.places.clear();
         }
-        let place = Place::direct(&self.name, peer);
-        self.places.insert(peer.into(), Arc::clone(&place));
+        let place = Place::of(&self.name, chat);
+        self.places.insert(chat.into(), Arc::clone(&place));
         place
     }
 }

@@ -21,7 +21,7 @@ use crate::code::Code;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
 use crate::peer::{ChatInput, Post, Refusal};
-use crate::topics::{ChatId, Place, heard};
+use crate::topics::{ChatId, Place};
 
 /// What a user has left.
 #[derive(Debug, Default)]
@@ -161,7 +161,7 @@ impl UserSide {
         if let Err(refusal) = self.send_to_known(name, place, post, host) {
             let session = origin.session.and_then(|id| self.sessions.get(&id));
             let version = session.map_or(Version::V5, |session| session.version);
-            let topic = heard(place.peer(name), "error");
+            let topic = place.heard(name, "error");
             self.refused(&origin, version, &topic, id.as_deref(), &refusal, host);
         }
     }

@@ -11,8 +11,9 @@ use tidings_core::message::Message;
 use super::UserSide;
 use super::outgoing::{PerView, message};
 use crate::peer::Tick;
-use crate::topics::{Place, heard, in_view};
-use crate::view::{self, View};
+use crate::topics::View;
+use crate::topics::{Place, in_view};
+use crate::view;
 
 impl UserSide {
     /// Tells the devices of `to` how far `about` is.
@@ -79,5 +80,5 @@ fn receipt_message(
         read: tick.read,
         failed: &tick.failed,
     });
-    message(in_view(heard(place.peer(to), "receipt"), view), body, QoS::AtMostOnce, host)
+    message(in_view(place.heard(to, "receipt"), view), body, QoS::AtMostOnce, host)
 }

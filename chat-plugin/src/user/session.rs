@@ -14,8 +14,8 @@ use tidings_core::topic::TopicFilter;
 use super::feed::Feed;
 use crate::entry::Entry;
 use crate::peer::{DeviceOf, SyncId};
+use crate::topics::View;
 use crate::topics::{ChatId, hears_messages, view_of};
-use crate::view::View;
 
 /// A connected session.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::outgoing::to_chat;
 use super::person::Later;
 use super::rates::SENDS_WAITING_MAX;
 use crate::code::Code;
-use crate::peer::{Ask, ChatInput, Origin, Refusal, Summary, SyncId};
+use crate::peer::{ChatInput, Origin, Question, Refusal, Summary, SyncId};
 use crate::topics::{ChatId, Place};
 use crate::view::{self, Receipt, Request, SyncChat};
 
@@ -45,7 +45,7 @@ pub(super) struct Page {
 /// A page that is being made.
 #[derive(Debug)]
 pub(super) struct Sync {
-    ask: Ask,
+    ask: Question,
     page: Page,
     /// Chats that have not been asked yet.
     left: Vec<Arc<Place>>,
@@ -87,7 +87,7 @@ impl UserSide {
     }
 
     /// The user's rows are there.
-    pub(super) fn sync(&mut self, name: &str, ask: Ask, page: Page, host: &mut dyn Host) {
+    pub(super) fn sync(&mut self, name: &str, ask: Question, page: Page, host: &mut dyn Host) {
         let Some(id) = ask.origin.session else { return };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(user) = self.users.get(name) else { return };
@@ -184,7 +184,7 @@ fn shown<'a>(user: &str, place: &Place, at: &'a Summary) -> SyncChat<'a> {
         failed: &[],
     };
     SyncChat {
-        chat: ["@", &**place.peer(user)].concat(),
+        chat: place.name_for(user),
         last: at.last,
         time: at.time,
         read: at.read,

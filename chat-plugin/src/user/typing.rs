@@ -7,9 +7,9 @@ use tidings_core::codec::QoS;
 use tidings_core::hook::Host;
 
 use super::UserSide;
-use super::outgoing::{PerView, message, to_user};
-use crate::peer::ToUser;
-use crate::topics::{heard, in_view};
+use super::outgoing::{PerView, message, to_chat, to_user};
+use crate::peer::{ChatInput, ToUser};
+use crate::topics::{Place, in_view};
 use crate::view;
 
 impl UserSide {
@@ -18,14 +18,14 @@ impl UserSide {
     pub(super) fn typing(
         &mut self,
         name: &str,
-        peer: &str,
+        chat: &str,
         state: &'static str,
         host: &mut dyn Host,
     ) {
         let now = host.now();
         let Some(user) = self.users.get_mut(name) else { return };
-        let place = user.place(peer);
-        if !user.chats.contains_key(&place.id) || name == peer {
+        let place = user.place(chat);
+        if !user.chats.contains_key(&place.id) || place.members().len() == 1 {
             return;
         }
         let last = user.typing.get(&place.id).copied();
@@ -42,8 +42,34 @@ impl UserSide {
                 user.typing.insert(place.id, now);
             }
         }
-        let (to, from) = (Arc::from(peer), Arc::clone(&user.name));
-        to_user(peer, ToUser::Typing { to, from, state }, host);
+        let from = Arc::clone(&user.name);
+        if place.is_group() {
+            return to_chat(&place, ChatInput::Typing { user: from, state }, host);
+        }
+        let to = Arc::clone(place.peer(name));
+        to_user(&Arc::clone(&to), ToUser::Typing { to, from, state }, host);
+    }
+
+    /// A member of a group types: all others hear it.
+    pub(super) fn typing_all(
+        &self,
+        place: &Place,
+        from: &str,
+        state: &'static str,
+        host: &mut dyn Host,
+    ) {
+        let Some(audience) = self.audiences.get(&place.id) else { return };
+        let mut messages = PerView::default();
+        for name in audience.iter().filter(|name| ***name != *from) {
+            for id in self.users.get(name).iter().flat_map(|user| &user.sessions) {
+                let view = self.view(*id);
+                let message = messages.in_view(view, || {
+                    let body = view.body(&view::Typing { user: from, state });
+                    message(in_view(place.heard("", "typing"), view), body, QoS::AtMostOnce, host)
+                });
+                let _ = host.deliver(*id, &message, None);
+            }
+        }
     }
 
     pub(super) fn typing_heard(
@@ -56,12 +82,13 @@ impl UserSide {
         let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
             return;
         };
+        let place = Place::direct(to, from);
         let mut messages = PerView::default();
         for id in &user.sessions {
             let Some(view) = self.sessions.get(id).map(|session| session.view) else { continue };
             let message = messages.in_view(view, || {
                 let body = view.body(&view::Typing { user: from, state });
-                message(in_view(heard(from, "typing"), view), body, QoS::AtMostOnce, host)
+                message(in_view(place.heard(to, "typing"), view), body, QoS::AtMostOnce, host)
             });
             let _ = host.deliver(*id, &message, None);
         }

@@ -185,7 +185,7 @@ fn what_cannot_be_sent_is_refused_with_its_code() {
         (alice, "chat/@bob/read", b"yes", "format"),
         (alice, "chat/@bob/read", b"7", "unknown_chat"),
         (alice, "chat/@bob/history", b"{}", "unknown_chat"),
-        (alice, "chat/climbing/send", b"x", "unavailable"),
+        (alice, "chat/climbing/send", b"x", "unknown_chat"),
         (alice, "presence/bob", b"x", "forbidden"),
         (nobody, "chat/@bob/send", b"x", "forbidden"),
         (strange, "chat/@bob/send", b"x", "forbidden"),

@@ -312,7 +312,7 @@ impl World {
             now: Time::from_millis(1_700_000_000_000),
             rng: Rng(seed),
             shuffled: seed != 0,
-            chat: Chat::new(options),
+            chat: Chat::new(options).with_secret([7; 32]),
             shards: Vec::new(),
             network: BTreeMap::new(),
             outside: Outside::default(),

@@ -9,6 +9,8 @@
 
 mod crash;
 mod direct;
+mod group_crash;
+mod groups;
 mod harness;
 mod history;
 mod presence;

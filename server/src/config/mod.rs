@@ -462,6 +462,10 @@ section! {
         question_rate: u64 = 1, Kind::Number(0, 1_000_000);
         /// How many of them at once.
         question_burst: u64 = 10, Kind::Number(1, 1_000_000);
+        /// Members of a group, and those of a channel who may write. More: `limit`.
+        group_members_max: u64 = 1024, Kind::Number(1, 100_000);
+        /// Members of a channel, readers included. More: `limit`.
+        channel_members_max: u64 = 100_000, Kind::Number(1, 1_000_000);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds in which receipts are gathered into one.
@@ -598,6 +602,8 @@ mod tests {
         "chat.new_chats_per_minute",
         "chat.question_rate",
         "chat.question_burst",
+        "chat.group_members_max",
+        "chat.channel_members_max",
     ];
 
     /// The cells of the row of a page that begins with `key`.
@@ -631,7 +637,7 @@ mod tests {
         // And none that is gone.
         let all = page.lines().filter(|line| line.starts_with("| `"));
         assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
-        // The rates of chat have a table of their own.
+        // The bounds of chat have tables of their own.
         for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
             let cells = row(page, key.name);
             let default = print::value(&Config::default(), key.name).unwrap().to_string();

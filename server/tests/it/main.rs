@@ -18,6 +18,7 @@ mod disk;
 mod exactly_once;
 mod flapping;
 mod graceful;
+mod groups;
 mod listeners;
 mod logins;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,131 @@
+//! Who is in a chat, and who has one entry: asked for, a page at a time.
+//!
+//! Who has an entry is told to its author and to nobody else, as with ticks.
+
+use std::sync::Arc;
+
+use tidings_core::record::{Query, Row};
+
+use super::cx::{Cx, Reading};
+use super::one::Chat;
+use crate::code::Code;
+use crate::entry::Entry;
+use crate::group::Role;
+use crate::peer::{Ask, Origin, Outcome, Refusal, ToUser};
+use crate::rows::{log_key, only};
+use crate::view;
+
+impl Chat {
+    pub(super) fn info(&mut self, user: &Arc<str>, ask: Ask, origin: Origin, cx: &mut Cx<'_>) {
+        if let Err(refusal) = self.is_member(user) {
+            return cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+        }
+        let Some(seq) = ask.seq else { return self.tell_info(user, &ask, origin, cx) };
+        if let Some(entry) = self.log.get(seq).filter(|_| seq <= self.log.visible) {
+            let author = Arc::clone(&entry.from);
+            return self.tell_who(user, &author, seq, &ask, origin, cx);
+        }
+        let range = only(log_key(self.id(), seq));
+        let query = Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
+        cx.read(self.id(), query, Reading::Info { user: Arc::clone(user), ask, origin });
+    }
+
+    pub(super) fn info_read(
+        &mut self,
+        user: &Arc<str>,
+        ask: &Ask,
+        origin: Origin,
+        rows: &[Row],
+        cx: &mut Cx<'_>,
+    ) {
+        let seq = ask.seq.unwrap_or_default();
+        let entry = rows.first().and_then(|row| Entry::from_bytes(seq, &row.value).ok());
+        if let Some(entry) = entry.filter(|_| seq <= self.log.visible) {
+            return self.tell_who(user, &entry.from, seq, ask, origin, cx);
+        }
+        let refusal = Refusal::new(Code::Late, "this entry is gone, or not there yet");
+        cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+    }
+
+    fn tell_info(&self, user: &Arc<str>, ask: &Ask, origin: Origin, cx: &mut Cx<'_>) {
+        let limit = ask.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let mut page = self.members.page(ask.after.as_deref());
+        let shown: Vec<_> = page.by_ref().take(limit).collect();
+        let next = page.next().and_then(|_| shown.last()).map(|(name, _)| &***name);
+        let group = self.place.is_group();
+        let role = |role| Some(role).filter(|_| group);
+        let members = shown.iter().map(|(name, member)| view::InfoMember {
+            user: name,
+            role: role(member.role),
+            joined: Some(member.joined).filter(|_| group),
+        });
+        let own = self.members.present(user).map_or(Role::Reader, |member| member.role);
+        let links: Vec<view::Invite<'_>> = if own >= Role::Admin && ask.after.is_none() && group {
+            let links = self.group.links.iter();
+            links
+                .filter(|link| link.expires.is_none_or(|expires| expires > cx.now()))
+                .map(|link| view::Invite {
+                    token: &link.token,
+                    role: link.role,
+                    expires: link.expires,
+                    uses: link.uses,
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let body = view::body(&view::Info {
+            title: self.group.title.as_deref(),
+            role: role(own),
+            seq: self.log.visible,
+            count: self.members.count(),
+            members: members.collect(),
+            links,
+            next,
+        });
+        self.inform(origin, body, cx);
+    }
+
+    fn tell_who(
+        &self,
+        user: &Arc<str>,
+        author: &str,
+        seq: u64,
+        ask: &Ask,
+        origin: Origin,
+        cx: &mut Cx<'_>,
+    ) {
+        if **user != *author {
+            let refusal = Refusal::new(Code::Forbidden, "only who wrote an entry hears who has it");
+            return cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+        }
+        let limit = ask.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let page = self.members.page(ask.after.as_deref());
+        let mut page =
+            page.filter(|(name, member)| ***name != *author && member.sees(seq)).peekable();
+        let shown: Vec<_> = page.by_ref().take(limit).collect();
+        let next = page.peek().and(shown.last()).map(|(name, _)| &***name);
+        let who = shown.iter().map(|(name, member)| view::InfoWho {
+            user: name,
+            delivered: self.has(member, seq),
+            read: member.safe.read >= seq,
+        });
+        // Of a channel only how many: who reads it is nobody's business.
+        let who = if self.place.is_channel() { Vec::new() } else { who.collect() };
+        let next = next.filter(|_| !who.is_empty());
+        let body = view::body(&view::InfoSeq { counts: self.counts(seq, author), who, next });
+        self.inform(origin, body, cx);
+    }
+
+    fn inform(&self, origin: Origin, body: bytes::Bytes, cx: &mut Cx<'_>) {
+        let place = Arc::clone(&self.place);
+        cx.tell_shard(origin.shard, ToUser::Answer { place, origin, kind: "info", body });
+        cx.answer(&self.place, origin, None, Outcome::Done);
+    }
+}
+
+/// How many members an answer holds, if nothing is said.
+const PAGE: usize = 100;
+
+/// How many at the most.
+const PAGE_MAX: usize = 500;

@@ -1,0 +1,271 @@
+//! What groups are about: roles, and the changes that members ask for.
+//!
+//! A name with `!` in front is a channel: few write, many read. Changes are JSON, read once at the
+//! edge; what became of one is told to the members as an entry of kind `system`, whose payload is
+//! [`Told`].
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::topics::is_name;
+
+/// What a member may do; each may what those before it may. On disk as the number of its place
+/// here: append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Reads.
+    Reader,
+    /// Writes.
+    #[default]
+    Member,
+    /// Adds and removes members and readers, makes links, sets the title.
+    Admin,
+    /// Gives and takes any role.
+    Owner,
+}
+
+/// What a member asks to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Create {
+        title: Option<String>,
+        users: Vec<Arc<str>>,
+    },
+    Add {
+        users: Vec<Arc<str>>,
+        role: Option<Role>,
+    },
+    Remove {
+        users: Vec<Arc<str>>,
+    },
+    Leave,
+    Role {
+        user: Arc<str>,
+        role: Role,
+    },
+    Title(String),
+    /// `expires` in seconds from now.
+    Invite {
+        expires: Option<u64>,
+        uses: Option<u32>,
+        role: Option<Role>,
+    },
+    Revoke {
+        token: String,
+    },
+    Join {
+        token: String,
+    },
+}
+
+impl Change {
+    /// Reads the payload of `chat/{group}/{verb}`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the Client to read.
+    pub(crate) fn parse(verb: &str, payload: &[u8]) -> Result<Self, String> {
+        let change = match verb {
+            "create" => {
+                let Create { title, users } = read(payload, r#"{"title":"Climbing"}"#)?;
+                Self::Create { title, users: names(users)? }
+            }
+            "add" => {
+                let Add { user, users, role } = read(payload, r#"{"users":["bob"]}"#)?;
+                Self::Add { users: some(user, users)?, role }
+            }
+            "remove" => {
+                let Remove { user, users } = read(payload, r#"{"users":["bob"]}"#)?;
+                Self::Remove { users: some(user, users)? }
+            }
+            "leave" => {
+                let Leave {} = read(payload, "{}")?;
+                Self::Leave
+            }
+            "role" => {
+                let SetRole { user, role } = read(payload, r#"{"user":"bob","role":"admin"}"#)?;
+                Self::Role { user: name(&user)?, role }
+            }
+            "title" => {
+                let Title { title } = read(payload, r#"{"title":"Climbing"}"#)?;
+                Self::Title(title)
+            }
+            "invite" => {
+                let example = r#"{"expires":86400,"uses":10}"#;
+                match read(payload, example)? {
+                    Invite { revoke: Some(token), expires: None, uses: None, role: None } => {
+                        Self::Revoke { token }
+                    }
+                    Invite { revoke: None, expires, uses, role } => {
+                        if expires == Some(0) || uses == Some(0) {
+                            return Err("expires and uses are at least 1".into());
+                        }
+                        Self::Invite { expires, uses, role }
+                    }
+                    Invite { .. } => return Err("revoke stands alone".into()),
+                }
+            }
+            _ => {
+                let Join { token } = read(payload, r#"{"token":"…"}"#)?;
+                Self::Join { token }
+            }
+        };
+        let title = match &change {
+            Self::Create { title, .. } => title.as_deref(),
+            Self::Title(title) => Some(&**title),
+            _ => None,
+        };
+        if title.is_some_and(|title| title.len() > TITLE_BYTES_MAX) {
+            return Err(format!("a title has at most {TITLE_BYTES_MAX} bytes"));
+        }
+        Ok(change)
+    }
+}
+
+/// The payload of an entry of kind `system`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Told<'a> {
+    pub(crate) action: &'a str,
+    #[serde(skip_serializing_if = "<[Arc<str>]>::is_empty", serialize_with = "seq_of_names")]
+    pub(crate) users: &'a [Arc<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<&'a str>,
+    /// Who owns the group now that its last owner left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<&'a str>,
+}
+
+fn seq_of_names<S: serde::Serializer>(names: &[Arc<str>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(names.iter().map(|name| &**name))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    title: Option<String>,
+    #[serde(default)]
+    users: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    user: Option<String>,
+    #[serde(default)]
+    users: Vec<String>,
+    role: Option<Role>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remove {
+    user: Option<String>,
+    #[serde(default)]
+    users: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leave {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetRole {
+    user: String,
+    role: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Title {
+    title: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    expires: Option<u64>,
+    uses: Option<u32>,
+    role: Option<Role>,
+    revoke: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Join {
+    token: String,
+}
+
+/// Reads JSON; nothing at all is `{}`.
+pub(crate) fn read<'a, T: Deserialize<'a>>(payload: &'a [u8], example: &str) -> Result<T, String> {
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    serde_json::from_slice(payload).map_err(|error| format!("expected {example}: {error}"))
+}
+
+fn name(text: &str) -> Result<Arc<str>, String> {
+    if is_name(text) { Ok(text.into()) } else { Err("a user is [A-Za-z0-9._-]{1,64}".into()) }
+}
+
+fn names(texts: Vec<String>) -> Result<Vec<Arc<str>>, String> {
+    if texts.len() > USERS_MAX {
+        return Err(format!("at most {USERS_MAX} users at a time"));
+    }
+    let mut names = texts.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn some(one: Option<String>, mut more: Vec<String>) -> Result<Vec<Arc<str>>, String> {
+    more.extend(one);
+    if more.is_empty() {
+        return Err("expected users".into());
+    }
+    names(more)
+}
+
+/// How many users one command names.
+const USERS_MAX: usize = 256;
+
+/// The longest title.
+const TITLE_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_read_and_what_is_wrong_is_told() {
+        let parse = |verb: &str, payload: &str| Change::parse(verb, payload.as_bytes());
+        assert_eq!(
+            parse("add", r#"{"users":["carol","bob","bob"],"role":"reader"}"#),
+            Ok(Change::Add { users: vec!["bob".into(), "carol".into()], role: Some(Role::Reader) })
+        );
+        assert_eq!(parse("create", ""), Ok(Change::Create { title: None, users: Vec::new() }));
+        assert_eq!(parse("leave", "{}"), Ok(Change::Leave));
+        assert_eq!(parse("invite", r#"{"revoke":"x"}"#), Ok(Change::Revoke { token: "x".into() }));
+        for (verb, payload) in [
+            ("add", "{}"),
+            ("add", r#"{"users":["b b"]}"#),
+            ("add", r#"{"user":"bob","role":"king"}"#),
+            ("add", "bob"),
+            ("create", r#"{"titel":"x"}"#),
+            ("invite", r#"{"uses":0}"#),
+            ("invite", r#"{"revoke":"x","uses":1}"#),
+            ("join", ""),
+            ("title", &format!(r#"{{"title":"{}"}}"#, "x".repeat(257))),
+        ] {
+            assert!(parse(verb, payload).is_err(), "{verb} {payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_has_only_the_fields_it_needs() {
+        let users = ["bob".into()];
+        let told = Told { action: "add", users: &users, ..Told::default() };
+        assert_eq!(serde_json::to_string(&told).unwrap(), r#"{"action":"add","users":["bob"]}"#);
+    }
+}
