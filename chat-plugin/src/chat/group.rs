@@ -238,6 +238,7 @@ impl Chat {
             kind: Kind::System,
         });
         ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
+        self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
         let waiters = vec![post.origin];
         self.pending.push_back(Pending { entry, made: true, waiters, effect: Some(effect) });
