@@ -27,6 +27,7 @@ impl Chat {
         }
         let range = only(log_key(self.id(), seq));
         let query = Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
+        self.reads += 1;
         cx.read(self.id(), query, Reading::Info { user: Arc::clone(user), ask, origin });
     }
 
@@ -38,6 +39,7 @@ impl Chat {
         rows: &[Row],
         cx: &mut Cx<'_>,
     ) {
+        self.reads = self.reads.saturating_sub(1);
         let seq = ask.seq.unwrap_or_default();
         let entry = rows.first().and_then(|row| Entry::from_bytes(seq, &row.value).ok());
         if let Some(entry) = entry.filter(|_| seq <= self.log.visible) {
