@@ -86,8 +86,13 @@ impl Chat {
             None if self.members.count() == 0 => {
                 Err(Refusal::new(Code::Ended, "everybody has left this group"))
             }
-            None => Err(Refusal::new(Code::Forbidden, "you are not in this group")),
+            None => Err(Self::nobody()),
         }
+    }
+
+    /// What somebody is told who has no place here.
+    pub(super) fn nobody() -> Refusal {
+        Refusal::new(Code::Forbidden, "you are not in this group")
     }
 
     /// Whether a user is in this chat.
@@ -238,6 +243,7 @@ impl Chat {
             kind: Kind::System,
         });
         ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
+        self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
         let waiters = vec![post.origin];
         self.pending.push_back(Pending { entry, made: true, waiters, effect: Some(effect) });

@@ -11,9 +11,8 @@ use tidings_core::slot::ShardId;
 
 use super::cx::{Cx, Reading};
 use super::one::Chat;
-use crate::code::Code;
 use crate::entry::Entry;
-use crate::peer::{Outcome, Part, Question, Range, Refusal, Summary, SyncId, Tick, ToUser};
+use crate::peer::{Outcome, Part, Question, Range, Summary, SyncId, Tick, ToUser};
 use crate::rows::{MemberRow, log_range, split_chat_key};
 
 /// A part of the log that is being read.
@@ -39,11 +38,12 @@ impl Chat {
     ) {
         let member = self.members.get(user);
         let Some(member) = member.filter(|_| self.created.is_some()) else {
-            let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
+            let refusal = self.is_member(user).err().unwrap_or_else(Self::nobody);
             return cx.answer(&self.place, ask.origin, None, Outcome::Refused(refusal));
         };
-        let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
-        let to = range.to.unwrap_or(last).min(last);
+        // Of what was written behind her removal a member is told that it is gone.
+        let last = self.log.visible;
+        let to = range.to.unwrap_or_else(|| member.sees_to(last)).min(last);
         let from = range.from.unwrap_or(1).max(1);
         let user = Arc::clone(user);
         let asked = Asked { from, to, last, backwards: range.from.is_none(), user, ask };

@@ -129,7 +129,7 @@ impl UserSide {
             }
             Command::Info { chat } => {
                 let place = self.place(client.user, chat);
-                let asked = self.ask_info(client, &place, publish.payload, origin, host);
+                let asked = self.ask_info(client, &place, publish, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Change { chat, verb } => {
