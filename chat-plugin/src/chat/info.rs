@@ -113,7 +113,7 @@ impl Chat {
         let mut page =
             page.filter(|(name, member)| ***name != *author && member.sees(seq)).peekable();
         let shown: Vec<_> = page.by_ref().take(limit).collect();
-        let next = page.peek().and(shown.last()).map(|(name, _)| &***name);
+        let next = page.peek().and_then(|_| shown.last()).map(|(name, _)| &***name);
         let who = shown.iter().map(|(name, member)| view::InfoWho {
             user: name,
             delivered: self.has(member, seq),
