@@ -200,7 +200,7 @@ impl World {
                     self.stored += 1;
                     self.keep(record);
                 }
-                Output::Read { token, query, .. } => self.reads.push((token, query)),
+                Output::Read { token, query, .. } => self.reads.push((token, *query)),
                 Output::Throttled { .. }
                 | Output::Opened { .. }
                 | Output::Close { .. }

@@ -19,7 +19,8 @@ use crate::slot::ShardId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// One effect.
+/// One effect. Small, because most are [`Output::Send`], and there may be thousands: what is large is
+/// boxed.
 #[derive(Debug)]
 pub enum Output {
     /// The session of this connection is ready: packets behind CONNECT may be handed in.
@@ -66,7 +67,7 @@ pub enum Output {
         /// What the answer repeats.
         token: u64,
         /// What to read.
-        query: Query,
+        query: Box<Query>,
         /// No row that is there was put by this record or one before it.
         since: Position,
     },
@@ -75,10 +76,10 @@ pub enum Output {
         /// Which one.
         shard: ShardId,
         /// What.
-        message: PeerMessage,
+        message: Box<PeerMessage>,
     },
     /// Tell the observers.
-    Event(Event),
+    Event(Box<Event>),
 }
 
 /// Why a connection was closed.
@@ -178,7 +179,12 @@ impl Outbox {
     /// Has rows read: what is appended from now on comes behind that.
     pub(crate) fn read(&mut self, token: u64, query: Query, since: Position) {
         self.record = None;
-        self.outputs.push(Output::Read { token, query, since });
+        self.outputs.push(Output::Read { token, query: Box::new(query), since });
+    }
+
+    /// Hands a message to another shard.
+    pub(crate) fn post(&mut self, shard: ShardId, message: PeerMessage) {
+        self.outputs.push(Output::Peer { shard, message: Box::new(message) });
     }
 
     /// Encodes a packet for `connection`.

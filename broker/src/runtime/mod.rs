@@ -254,16 +254,22 @@ impl Runtime {
                 let Some(to) = self.connections.get_mut(&connection) else { return };
                 let (head, payload) = self.out.frame(&frame);
                 to.push(head);
-                to.push(payload);
+                if !payload.is_empty() {
+                    to.push(payload);
+                }
                 let (before, held) = to.count_held();
                 self.held = (self.held + held).saturating_sub(before);
-                self.mark_dirty(connection);
+                // As `mark_dirty`, which would look for it once more.
+                if !std::mem::replace(&mut to.dirty, true) {
+                    self.dirty.push(connection);
+                    wake(self.wake_writer.as_ref());
+                }
             }
             Output::Store(record) => {
                 self.store.append(record);
             }
-            Output::Read { token, query, since } => self.store.read_since(token, query, since),
-            Output::Peer { shard, message } => self.post(shard, message),
+            Output::Read { token, query, since } => self.store.read_since(token, *query, since),
+            Output::Peer { shard, message } => self.post(shard, *message),
             Output::Opened { connection } => {
                 if let Some(opened) = self.connections.get_mut(&connection) {
                     opened.phase = Phase::Open;
@@ -283,7 +289,7 @@ impl Runtime {
             }
             Output::Close { connection, cause } => self.close(connection, &cause),
             Output::Event(event) => {
-                if !self.observers.tell(event) {
+                if !self.observers.tell(*event) {
                     self.counters.add(Metric::EventsLost, 1);
                 }
             }

@@ -263,6 +263,7 @@ impl Runtime {
         let publishes_max = self.publishes_max(connection, now);
         let (mut used, mut packets, mut more) = (0, 0_usize, false);
         let mut publishes = 0_u64;
+        let mut pace = Glances::new(now);
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -292,8 +293,7 @@ impl Runtime {
                         more = true;
                         break;
                     }
-                    if packets.is_multiple_of(PACKETS_PER_GLANCE) && self.clock.now() >= now + TURN
-                    {
+                    if pace.is_due(packets) && pace.ends_turn(packets, self.clock.now()) {
                         more = true;
                         break;
                     }
@@ -333,8 +333,36 @@ fn begins_publish(input: &[u8]) -> bool {
 /// group: at 2 ms half as much again for 1,000 receivers.
 pub(super) const TURN: Duration = Duration::from_millis(5);
 
-/// After how many packets it is looked whether the turn is over.
+/// After how many packets it is looked whether the turn is over: where they take long, soon.
+struct Glances {
+    begun: Time,
+    last: Time,
+    each: usize,
+    due: usize,
+}
+
+impl Glances {
+    fn new(begun: Time) -> Self {
+        Self { begun, last: begun, each: PACKETS_PER_GLANCE, due: PACKETS_PER_GLANCE }
+    }
+
+    fn is_due(&self, packets: usize) -> bool {
+        packets >= self.due
+    }
+
+    /// Whether the turn is over, so many packets after it began.
+    fn ends_turn(&mut self, packets: usize, now: Time) -> bool {
+        let quick = now.since(self.last) < TURN / 32;
+        self.each =
+            if quick { (self.each * 2).min(PACKETS_PER_GLANCE_MAX) } else { PACKETS_PER_GLANCE };
+        self.due = packets + self.each;
+        self.last = now;
+        now.since(self.begun) >= TURN
+    }
+}
+
 const PACKETS_PER_GLANCE: usize = 4;
+const PACKETS_PER_GLANCE_MAX: usize = 32;
 
 /// How often a connection is read before the others have their turn.
 const READS_PER_TURN: usize = 2;

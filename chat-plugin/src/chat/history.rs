@@ -125,7 +125,8 @@ impl Chat {
             failed: Vec::new(),
         };
         let mut others = Vec::new();
-        if member.writes && self.members.count() <= OTHERS_MAX {
+        let writes = member.writes || self.place.is_group() && member.may_write();
+        if writes && self.members.count() <= OTHERS_MAX {
             let known = self.members.page(None).filter(|(name, _)| ***name != *user);
             others.extend(known.map(|(name, it)| (Arc::clone(name), tick(it.safe))));
         }

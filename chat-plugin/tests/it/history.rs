@@ -218,3 +218,45 @@ fn an_answer_waits_for_a_session_that_is_full() {
     assert_eq!(heard.len(), 4);
     assert!(heard.iter().all(|body| text(body, "x").is_none()));
 }
+
+#[test]
+fn a_member_of_a_group_sees_what_was_written_while_she_was_in_it() {
+    let mut world = World::new(3);
+    let alice = world.device("alice", "laptop");
+    let (away, carol) = (world.device("bob", "phone"), world.device("carol", "phone"));
+    let command = |world: &mut World, verb: &str, payload: &str| {
+        let serial = world.publish(alice, &format!("chat/climbing/{verb}"), payload.as_bytes());
+        world.settle();
+        assert_eq!(world.answer(serial), Some(ReasonCode::Success), "{verb}");
+    };
+    command(&mut world, "create", "{}");
+    command(&mut world, "add", r#"{"users":["bob"]}"#);
+    // Who lacks it all keeps it all.
+    world.disconnect(away, Disconnection::Clean);
+    for n in 3..=5 {
+        command(&mut world, &format!("send/m{n}"), "before");
+    }
+    command(&mut world, "add", r#"{"users":["carol"]}"#);
+    command(&mut world, "send/m7", "with her");
+    command(&mut world, "remove", r#"{"users":["carol"]}"#);
+    command(&mut world, "send/m9", "without her");
+    let asked = json!({"from": 1, "to": 40});
+    let hers = ask(&mut world, carol, "climbing", &asked);
+    assert_eq!((seqs(&hers), &hers["gone"]), (vec![6, 7, 8], &json!([[1, 5]])));
+    assert_eq!((&hers["to"], &hers["last"]), (&json!(8), &json!(8)), "it ends for her there");
+    let behind = ask(&mut world, carol, "climbing", &json!({"from": 9}));
+    assert_eq!((seqs(&behind), &behind["gone"]), (vec![], &json!([])));
+    let all = ask(&mut world, alice, "climbing", &asked);
+    let added = all["gone"].as_array().unwrap().len();
+    assert_eq!(*seqs(&all).last().unwrap(), 9);
+    assert!(added <= 1, "{all}");
+    assert_eq!(all["entries"][seqs(&all).len() - 2]["kind"], "system");
+    // After a crash, from the store, it is the same.
+    world.crash(true);
+    world.connect("carol", "phone");
+    assert_eq!(ask(&mut world, carol, "climbing", &asked), hers);
+    let stranger = world.device("dave", "phone");
+    let refused = world.publish(stranger, "chat/climbing/history", b"");
+    world.settle();
+    assert_eq!(world.property(refused, "code").as_deref(), Some("unknown_chat"));
+}

@@ -151,3 +151,40 @@ fn a_question_too_many_is_refused_and_one_of_who_leaves_forgotten() {
     world.take_heard(alice, "sync");
     assert_eq!(names(&ask(&mut world, alice, &json!({}))), ["@bob"]);
 }
+
+#[test]
+fn what_changes_a_group_is_never_unread() {
+    let mut world = World::new(3);
+    let alice = world.device("alice", "laptop");
+    let bob = world.device("bob", "phone");
+    let carol = world.device("carol", "phone");
+    world.settle();
+    let command = |world: &mut World, id: SessionId, verb: &str, payload: &str| {
+        world.publish(id, &format!("chat/climbing/{verb}"), payload.as_bytes());
+        world.settle();
+    };
+    command(&mut world, alice, "create", "{}");
+    command(&mut world, alice, "add", r#"{"users":["bob"]}"#);
+    command(&mut world, alice, "send", "one");
+    command(&mut world, bob, "send", "two");
+    command(&mut world, alice, "title", r#"{"title":"Climbing"}"#);
+    command(&mut world, alice, "add", r#"{"users":["carol"]}"#);
+    command(&mut world, alice, "send", "three");
+    // Alice has bob's one, bob two of hers, carol what came after her.
+    for _ in 0..2 {
+        for (id, unread_) in [(alice, 1), (bob, 2), (carol, 1)] {
+            assert_eq!(unread(&mut world, id, "climbing"), unread_);
+        }
+        world.crash(true);
+        for (user, client_id) in [("alice", "laptop"), ("bob", "phone"), ("carol", "phone")] {
+            world.connect(user, client_id);
+        }
+        world.settle();
+    }
+    command(&mut world, bob, "read", "7");
+    assert_eq!(unread(&mut world, bob, "climbing"), 0);
+    let answer = ask(&mut world, alice, &json!({}));
+    let others = answer["chats"][0]["others"].as_array().unwrap();
+    let of_bob = others.iter().find(|other| other["user"] == "bob").unwrap();
+    assert_eq!((&of_bob["delivered"], &of_bob["read"]), (&json!(7), &json!(7)));
+}

@@ -246,3 +246,31 @@ fn who_comes_back_to_many_chats_hears_the_most_recent_first() {
         (0..300).rev().map(|peer| format!("me/json/@peer{peer}/batch")).collect();
     assert_eq!(topics, expected);
 }
+
+#[test]
+fn all_that_a_group_says_is_heard_in_the_compact_view_too() {
+    let mut world = World::new(2);
+    let alice = compact(&mut world, "alice", "phone");
+    let bob = compact(&mut world, "bob", "phone");
+    world.settle();
+    for (id, verb, payload) in [
+        (alice, "create", "{}"),
+        (alice, "add", r#"{"users":["bob"]}"#),
+        (alice, "send", "hello"),
+        (bob, "send", "hi"),
+        (bob, "typing", "typing"),
+        (alice, "info", "{}"),
+        (alice, "remove", r#"{"users":["bob"]}"#),
+    ] {
+        world.publish(id, &format!("chat/climbing/{verb}"), payload.as_bytes());
+        world.settle();
+    }
+    for id in [alice, bob] {
+        let topics: Vec<&str> = world.session(id).heard.iter().map(|it| &*it.topic).collect();
+        assert!(topics.iter().all(|topic| topic.starts_with("me/cbor/climbing/")), "{topics:?}");
+    }
+    assert_eq!(world.take_answer(alice, "info")["members"].as_array().unwrap().len(), 2);
+    assert_eq!(world.take_heard(bob, "ended").len(), 1);
+    let heard = world.take_heard(bob, "message");
+    assert_eq!(text(&heard[0], "kind").as_deref(), Some("system"));
+}

@@ -370,11 +370,11 @@ impl Process {
                     node.store.append(record);
                 }
                 Output::Read { token, query, since } => {
-                    self.nodes[shard].store.read_since(token, query, since);
+                    self.nodes[shard].store.read_since(token, *query, since);
                 }
                 Output::Peer { shard: to, message } => {
                     let from = ShardId(u16::try_from(shard).unwrap());
-                    self.nodes[usize::from(to.0)].mail.push_back(Mail::Peer(from, message));
+                    self.nodes[usize::from(to.0)].mail.push_back(Mail::Peer(from, *message));
                 }
                 Output::Opened { connection } => {
                     if let Some(served) = self.served.get_mut(&link_of(connection)) {

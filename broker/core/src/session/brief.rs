@@ -63,13 +63,15 @@ impl Session {
             return true;
         }
         if copy.qos > QoS::AtMostOnce {
-            if self.link.quota.is_exhausted() {
+            if !self.link.quota.try_take_brief() {
                 return false;
             }
             let window = &self.sending.window;
             parts.packet_id = self.sending.ids.next(|| window.ids());
-            let Some(packet_id) = parts.packet_id else { return false };
-            self.link.quota.try_take();
+            let Some(packet_id) = parts.packet_id else {
+                self.link.quota.give_back_brief();
+                return false;
+            };
             self.sending.window.push_brief(packet_id);
         }
         self.count_sent(length, message.payload.len(), cx);
@@ -82,7 +84,7 @@ impl Session {
     pub(crate) fn finish_brief(&mut self, packet_id: PacketId) -> bool {
         let finished = self.sending.window.finish_brief(packet_id);
         if finished {
-            self.link.quota.give_back();
+            self.link.quota.give_back_brief();
         }
         finished
     }

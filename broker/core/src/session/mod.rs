@@ -203,7 +203,7 @@ impl Link {
         now: Time,
     ) -> Self {
         let properties = &connect.properties;
-        let window = properties.receive_maximum().unwrap_or(u16::MAX).min(limits.receive_maximum);
+        let receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
         let largest = properties.maximum_packet_size().unwrap_or(u32::MAX);
         Self {
             connection,
@@ -214,7 +214,7 @@ impl Link {
             expires: Time::NEVER,
             authentication_method: properties.authentication_method().map(Into::into),
             reauthentication: Reauthentication::Idle,
-            quota: SendQuota::new(window),
+            quota: SendQuota::new(receive_maximum, limits.receive_maximum),
             packet_bytes_max: usize::try_from(largest).unwrap_or(usize::MAX),
             aliases: TopicAliases::new(limits.topic_alias_max),
             problem_information: properties.request_problem_information(),

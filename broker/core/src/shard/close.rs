@@ -173,7 +173,7 @@ impl Shard {
         let expiry = if ends { Duration::ZERO } else { session.expiry };
         if self.hooks.observed && was_open {
             let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
-            out.outputs.push(Output::Event(Event::Disconnected { user, client_id, how }));
+            out.outputs.push(Output::Event(Box::new(Event::Disconnected { user, client_id, how })));
         }
         self.drop_retained_after(id);
         for service in self.services.all().filter(|_| was_open) {

@@ -9,7 +9,7 @@ use super::{Shard, Waiter};
 use crate::codec::{PacketId, QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::BadRow;
-use crate::output::{Outbox, Output};
+use crate::output::Outbox;
 use crate::peer::PeerMessage;
 use crate::reach::{Origin, Progress, Reach};
 use crate::record::{Op, Position, Row};
@@ -60,7 +60,7 @@ impl Shard {
                 self.reached(shard, session, packet_id, &reach, out);
             } else {
                 let message = PeerMessage::Reached { session, packet_id, reach };
-                out.outputs.push(Output::Peer { shard, message });
+                out.post(shard, message);
             }
         }
     }
@@ -81,7 +81,7 @@ impl Shard {
             self.delete_marks(session, Some(packet_id), false, out);
         } else {
             let message = PeerMessage::Forget { session, packet_id: Some(packet_id), token: None };
-            out.outputs.push(Output::Peer { shard: from, message });
+            out.post(from, message);
         }
     }
 
@@ -181,7 +181,7 @@ impl Shard {
         for shard in (0..self.shards).map(ShardId).filter(|it| *it != own) {
             let token = waiter.map(|waiter| self.token(waiter));
             let message = PeerMessage::Forget { session, packet_id, token };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
         (self.shards - 1, position)
     }

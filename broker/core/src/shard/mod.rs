@@ -40,7 +40,7 @@ use crate::ledger::Ledger;
 use crate::limits::{QUEUE_BYTES_PER_READ, QUEUE_ROWS_PER_READ};
 use crate::message::{Message, MessageId};
 use crate::metric::{Counters, Metric};
-use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::output::{CloseCause, ConnectionId, Outbox};
 use crate::peer::PeerMessage;
 use crate::record::{KeyRange, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
@@ -349,7 +349,7 @@ impl Shard {
         self.ledger.set_stored(position);
         while self.owed.front().is_some_and(|owed| self.ledger.is_stored(owed.position)) {
             if let Some(Owed { shard, message, .. }) = self.owed.pop_front() {
-                out.outputs.push(Output::Peer { shard, message });
+                out.post(shard, message);
             }
         }
         let mut waiting = std::mem::take(&mut self.waiting);

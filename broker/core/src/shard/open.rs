@@ -389,7 +389,7 @@ impl Shard {
         }
         if self.hooks.observed {
             let (user, client_id) = (Arc::clone(&session.user), Arc::clone(&session.client_id));
-            out.outputs.push(Output::Event(Event::Connected { user, client_id }));
+            out.outputs.push(Output::Event(Box::new(Event::Connected { user, client_id })));
         }
         self.tell_connected(id, &opening, now, out);
         true

@@ -179,7 +179,7 @@ impl Shard {
     fn observe_published(&self, message: &Message, out: &mut Outbox) {
         if self.hooks.observed {
             let (message, topic) = (message.id, message.topic.clone());
-            out.outputs.push(Output::Event(Event::Published { message, topic }));
+            out.outputs.push(Output::Event(Box::new(Event::Published { message, topic })));
         }
     }
 
@@ -284,7 +284,7 @@ impl Shard {
             let token = waiter.map(|waiter| self.token(waiter));
             let shard = self.owner(&message.topic);
             let message = PeerMessage::Retain { message: Arc::clone(message), token };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
         self.hand_over(message, only, waiter, origin.as_ref(), out);
         for shard in others.drain(..) {
@@ -292,7 +292,7 @@ impl Shard {
             let (message, publisher) = (Arc::clone(message), Some(id));
             let origin = origin.clone();
             let message = PeerMessage::Publish { message, publisher, token, only, origin };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
         self.interested = others;
         Ok(())

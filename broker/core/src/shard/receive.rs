@@ -117,12 +117,12 @@ impl Shard {
         if self.hooks.observed
             && let Some(session) = self.sessions.get(&id)
         {
-            out.outputs.push(Output::Event(Event::Acknowledged {
+            out.outputs.push(Output::Event(Box::new(Event::Acknowledged {
                 message: done.message,
                 user: Arc::clone(&session.user),
                 client_id: Arc::clone(&session.client_id),
                 reason,
-            }));
+            })));
         }
         if let Some((service, tag)) = done.tag {
             self.services.push(service, ToService::Acknowledged { session: id, tag, reason });

@@ -14,7 +14,7 @@ use crate::hook::{ServiceEvent, SessionId};
 use crate::ledger::Ledger;
 use crate::message::{BadRow, Message};
 use crate::metric::Metric;
-use crate::output::{CloseCause, ConnectionId, Outbox, Output};
+use crate::output::{CloseCause, ConnectionId, Outbox};
 use crate::peer::PeerMessage;
 use crate::record::{Position, Row, RowKind};
 use crate::session::{Receiving, Replays, Subscription, Who, rows};
@@ -219,7 +219,7 @@ impl Shard {
                             let (session, member) = (id, Some(member));
                             let message =
                                 PeerMessage::Member { filter, session, member, token: None };
-                            out.outputs.push(Output::Peer { shard, message });
+                            out.post(shard, message);
                         }
                     }
                 } else if self.services.owner(filter.as_str()).is_none()
@@ -236,7 +236,7 @@ impl Shard {
             self.announce(&filter, true, None, out);
         }
         for shard in (0..self.shards).map(ShardId).filter(|shard| *shard != self.id) {
-            out.outputs.push(Output::Peer { shard, message: PeerMessage::Started });
+            out.post(shard, PeerMessage::Started);
         }
         for service in self.services.all() {
             self.call(service, ServiceEvent::Started, now, out);
@@ -253,7 +253,7 @@ impl Shard {
                     let filter = filter.clone();
                     let message =
                         PeerMessage::Interest { filter, shard: owner, wanted: true, token: None };
-                    out.outputs.push(Output::Peer { shard, message });
+                    out.post(shard, message);
                 }
             }
         }

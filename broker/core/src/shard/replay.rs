@@ -195,7 +195,7 @@ impl Shard {
         let (token, session, filter) = (self.next_token, id, replay.filter.clone());
         let after = replay.after.clone();
         let message = PeerMessage::RetainedWanted { filter, after, session, token, messages_max };
-        out.outputs.push(Output::Peer { shard, message });
+        out.post(shard, message);
         let (filter, replay, passed) = (replay.filter.clone(), Some(replay), BTreeSet::new());
         let asked = Asked { token, filter, replay, stale: false, passed };
         self.retained_asked.entry(id).or_default().push(asked);

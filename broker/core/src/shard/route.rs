@@ -15,7 +15,7 @@ use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
 use crate::metric::Metric;
-use crate::output::{Outbox, Output};
+use crate::output::Outbox;
 use crate::peer::PeerMessage;
 use crate::reach::{Origin, Reach};
 use crate::record::{Op, Position};
@@ -274,7 +274,7 @@ impl Shard {
                 let token = waiter.map(|waiter| self.token(waiter));
                 let shard = self.owner(&message.topic);
                 let message = PeerMessage::Retain { message: Arc::clone(message), token };
-                out.outputs.push(Output::Peer { shard, message });
+                out.post(shard, message);
             }
         }
         self.find(message, publisher, None);
@@ -295,7 +295,7 @@ impl Shard {
             let message = Arc::clone(message);
             let (only, origin) = (false, None);
             let message = PeerMessage::Publish { message, publisher, token, only, origin };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
         self.interested = others;
         kept
@@ -353,7 +353,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         if self.owed.is_empty() && self.ledger.is_stored(position) {
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         } else {
             self.owed.push_back(Owed { position, shard, message });
         }

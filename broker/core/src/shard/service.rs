@@ -16,7 +16,7 @@ use crate::hook::{
 };
 use crate::message::{Message, MessageId};
 use crate::metric::Metric;
-use crate::output::{Outbox, Output};
+use crate::output::Outbox;
 use crate::peer::PeerMessage;
 use crate::record::{Position, Query, Record};
 use crate::session::{Offered, Pumped, Queued};
@@ -196,7 +196,7 @@ impl Host for HostOf<'_> {
             self.shard.services.push(self.service, ToService::Peer { from, message });
         } else {
             let message = PeerMessage::Service { service: self.service, message };
-            self.out.outputs.push(Output::Peer { shard, message });
+            self.out.post(shard, message);
         }
     }
 

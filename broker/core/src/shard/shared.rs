@@ -11,7 +11,7 @@ use super::{Shard, Waiter};
 use crate::codec::{QoS, ReasonCode};
 use crate::hook::SessionId;
 use crate::message::Message;
-use crate::output::{Outbox, Output};
+use crate::output::Outbox;
 use crate::peer::{Member, PeerMessage, Standing};
 use crate::reach::{Origin, Reach};
 use crate::record::{Op, Position};
@@ -62,7 +62,7 @@ impl Shard {
         } else {
             let filter = filter.clone();
             let message = PeerMessage::Member { filter, session: id, member: None, token: None };
-            out.outputs.push(Output::Peer { shard: owner, message });
+            out.post(owner, message);
         }
     }
 
@@ -218,7 +218,7 @@ impl Shard {
                 self.tell_standing(id, Standing::Full, out);
             }
             let message = PeerMessage::Returned { filter, message, token, only, origin };
-            out.outputs.push(Output::Peer { shard: from, message });
+            out.post(from, message);
             return;
         };
         self.copies.clear();
@@ -279,7 +279,7 @@ impl Shard {
             self.choose_again(&filter, &message, (token, false), gone, None, now, out);
         } else {
             let message = PeerMessage::Left { filter, message, token };
-            out.outputs.push(Output::Peer { shard: owner, message });
+            out.post(owner, message);
         }
     }
 
@@ -333,7 +333,7 @@ impl Shard {
             } else {
                 let member = Some(Member { qos, standing });
                 let message = PeerMessage::Member { filter, session: id, member, token: None };
-                out.outputs.push(Output::Peer { shard: owner, message });
+                out.post(owner, message);
             }
         }
     }
@@ -349,5 +349,5 @@ fn hand(
     let Chosen { filter, session, shard, last } = chosen;
     let message = Arc::clone(message);
     let message = PeerMessage::Hand { filter, session, message, token, only, last, origin };
-    out.outputs.push(Output::Peer { shard, message });
+    out.post(shard, message);
 }

@@ -6,7 +6,7 @@ use super::{Shard, Waiter};
 use crate::codec::{ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::hook::{ServiceEvent, SessionId};
 use crate::metric::Metric;
-use crate::output::{CloseCause, Outbox, Output};
+use crate::output::{CloseCause, Outbox};
 use crate::peer::{Member, PeerMessage};
 use crate::protocol_error::ProtocolError;
 use crate::record::{Op, Position};
@@ -77,7 +77,7 @@ impl Shard {
         for (shard, filter, member) in joins {
             let (member, token) = (Some(member), Some(self.token(waiter)));
             let message = PeerMessage::Member { filter, session: id, member, token };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
         self.release(id, now, out);
         let mut retained = Vec::new();
@@ -234,7 +234,7 @@ impl Shard {
             }
             let (filter, own) = (filter.clone(), self.id);
             let message = PeerMessage::Interest { filter, shard: own, wanted, token };
-            out.outputs.push(Output::Peer { shard, message });
+            out.post(shard, message);
         }
     }
 

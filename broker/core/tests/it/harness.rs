@@ -805,9 +805,9 @@ impl Cluster {
                 }
                 Output::Peer { shard: to, message } => {
                     let from = ShardId(u16::try_from(shard).unwrap());
-                    self.nodes[usize::from(to.0)].inbox.push_back((from, message));
+                    self.nodes[usize::from(to.0)].inbox.push_back((from, *message));
                 }
-                Output::Event(event) => self.events.push(event),
+                Output::Event(event) => self.events.push(*event),
                 Output::Authenticate { connection, begins, data } => {
                     let data = String::from_utf8(data.into_vec()).unwrap();
                     self.asked.push((link_of(connection), begins, data));

@@ -14,6 +14,7 @@ mod corpus;
 mod deadlines;
 mod deliver;
 mod disk;
+mod express;
 mod harness;
 mod limits;
 mod marks;
