@@ -16,6 +16,7 @@ mod load;
 mod log;
 mod members;
 mod one;
+mod plan;
 mod receipt;
 mod retention;
 mod seats;
