@@ -200,7 +200,7 @@ struct Join {
 }
 
 /// Reads JSON; nothing at all is `{}`.
-pub(crate) fn read<'a, T: Deserialize<'a>>(payload: &'a [u8], example: &str) -> Result<T, String> {
+fn read<'a, T: Deserialize<'a>>(payload: &'a [u8], example: &str) -> Result<T, String> {
     let payload = if payload.is_empty() { b"{}" } else { payload };
     serde_json::from_slice(payload).map_err(|error| format!("expected {example}: {error}"))
 }

@@ -161,7 +161,7 @@ pub(crate) enum ChatInput {
     /// A member types.
     Typing { user: Arc<str>, state: &'static str },
     /// A member asks who is in the chat, or how far all are with one entry.
-    Info { user: Arc<str>, ask: Box<Ask>, origin: Origin },
+    Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
     /// A member has the chat in her index now, or (`false`) has no room for it.
     Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
 }
@@ -176,6 +176,8 @@ pub(crate) struct Ask {
     pub(crate) after: Option<String>,
     /// How many members it holds.
     pub(crate) limit: Option<usize>,
+    /// What the asker calls it.
+    pub(crate) request: Option<Request>,
 }
 
 /// How a command ended.
@@ -289,6 +291,8 @@ pub(crate) enum ToUser {
     Broadcast { place: Arc<Place>, entry: Arc<Entry> },
     /// A member of a group types, for all others on the shard.
     TypingAll { place: Arc<Place>, from: Arc<str>, state: &'static str },
+    /// Who is in a chat, or has an entry, in JSON, for the session that asked.
+    Info { place: Arc<Place>, question: Box<Question>, body: Bytes },
     /// What a command brought, for the asking session.
     Answer { place: Arc<Place>, origin: Origin, kind: &'static str, body: Bytes },
     /// News of how many have an entry of a group, for its author.

@@ -322,6 +322,8 @@ pub(crate) struct Info<'a> {
     /// Behind whom the next page begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
 }
 
 /// A member, in `info`.
@@ -343,6 +345,8 @@ pub(crate) struct InfoSeq<'a, C: Serialize> {
     pub(crate) who: Vec<InfoWho<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
 }
 
 /// A member, in the same.

@@ -19,7 +19,7 @@ use super::history::Asked;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
-use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Refusal, ToUser};
+use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
 use crate::rows::MemberRow;
 use crate::topics::{ChatId, Place, user_slot};
 
@@ -84,7 +84,7 @@ pub(super) enum Reading {
     /// To find entries that have expired.
     SweepLog,
     /// To know who wrote an entry whose receipts somebody asks for.
-    Info { user: Arc<str>, ask: Ask, origin: Origin },
+    Info { user: Arc<str>, of: Ask, question: Box<Question> },
 }
 
 /// The device that fetches.
@@ -187,7 +187,10 @@ impl Cx<'_> {
                 let id = post.id.map(|id| (id, false));
                 self.answer(place, post.origin, id, outcome);
             }
-            ChatInput::Read { origin, .. } | ChatInput::Info { origin, .. } => {
+            ChatInput::Info { question, .. } => {
+                self.answer(place, question.origin, None, outcome);
+            }
+            ChatInput::Read { origin, .. } => {
                 self.answer(place, origin, None, outcome);
             }
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),

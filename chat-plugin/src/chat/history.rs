@@ -11,9 +11,8 @@ use tidings_core::slot::ShardId;
 
 use super::cx::{Cx, Reading};
 use super::one::Chat;
-use crate::code::Code;
 use crate::entry::Entry;
-use crate::peer::{Outcome, Part, Question, Range, Refusal, Summary, SyncId, Tick, ToUser};
+use crate::peer::{Outcome, Part, Question, Range, Summary, SyncId, Tick, ToUser};
 use crate::rows::{MemberRow, log_range, split_chat_key};
 
 /// A part of the log that is being read.
@@ -39,19 +38,22 @@ impl Chat {
     ) {
         let member = self.members.get(user);
         let Some(member) = member.filter(|_| self.created.is_some()) else {
-            let refusal = Refusal::new(Code::UnknownChat, "nothing was ever sent in this chat");
+            let refusal = self.is_member(user).err().unwrap_or_else(Self::nobody);
             return cx.answer(&self.place, ask.origin, None, Outcome::Refused(refusal));
         };
-        let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
-        let to = range.to.unwrap_or(last).min(last);
+        let last = member.sees_to(self.log.visible);
+        let to = range.to.unwrap_or(last);
+        // Behind her removal everything is gone for her, whether there is something or not.
+        let to = if member.is_present() { to.min(last) } else { to };
+        let kept_to = to.min(last);
         let from = range.from.unwrap_or(1).max(1);
         let user = Arc::clone(user);
         let asked = Asked { from, to, last, backwards: range.from.is_none(), user, ask };
         let kept_from = from.max(self.log.floor);
-        if kept_from > to {
+        if kept_from > kept_to {
             return self.tell_history(asked, Vec::new(), false, cx);
         }
-        if let Some(entries) = self.log.between(kept_from, to) {
+        if let Some(entries) = self.log.between(kept_from, kept_to) {
             let size = |entry: &Arc<Entry>| entry.size();
             let (entries, more) = if asked.backwards {
                 let (mut entries, more) = bounded(entries.rev(), range.limit, size);
@@ -63,7 +65,7 @@ impl Chat {
             return self.tell_history(asked, entries, more, cx);
         }
         let query = Query {
-            range: log_range(self.id(), kept_from, to),
+            range: log_range(self.id(), kept_from, kept_to),
             rows_max: range.limit,
             bytes_max: HISTORY_BYTES_MAX,
             backwards: asked.backwards,

@@ -11,47 +11,53 @@ use super::one::Chat;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Role;
-use crate::peer::{Ask, Origin, Outcome, Refusal, ToUser};
+use crate::peer::{Ask, Outcome, Question, Refusal, ToUser};
 use crate::rows::{log_key, only};
 use crate::view;
 
 impl Chat {
-    pub(super) fn info(&mut self, user: &Arc<str>, ask: Ask, origin: Origin, cx: &mut Cx<'_>) {
+    pub(super) fn info(
+        &mut self,
+        user: &Arc<str>,
+        of: Ask,
+        question: Box<Question>,
+        cx: &mut Cx<'_>,
+    ) {
         if let Err(refusal) = self.is_member(user) {
-            return cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+            return cx.answer(&self.place, question.origin, None, Outcome::Refused(refusal));
         }
-        let Some(seq) = ask.seq else { return self.tell_info(user, &ask, origin, cx) };
+        let Some(seq) = of.seq else { return self.tell_info(user, &of, question, cx) };
         if let Some(entry) = self.log.get(seq).filter(|_| seq <= self.log.visible) {
             let author = Arc::clone(&entry.from);
-            return self.tell_who(user, &author, seq, &ask, origin, cx);
+            return self.tell_who(user, &author, seq, &of, question, cx);
         }
         let range = only(log_key(self.id(), seq));
         let query = Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
         self.reads += 1;
-        cx.read(self.id(), query, Reading::Info { user: Arc::clone(user), ask, origin });
+        cx.read(self.id(), query, Reading::Info { user: Arc::clone(user), of, question });
     }
 
     pub(super) fn info_read(
         &mut self,
         user: &Arc<str>,
-        ask: &Ask,
-        origin: Origin,
+        of: &Ask,
+        question: Box<Question>,
         rows: &[Row],
         cx: &mut Cx<'_>,
     ) {
         self.reads = self.reads.saturating_sub(1);
-        let seq = ask.seq.unwrap_or_default();
+        let seq = of.seq.unwrap_or_default();
         let entry = rows.first().and_then(|row| Entry::from_bytes(seq, &row.value).ok());
         if let Some(entry) = entry.filter(|_| seq <= self.log.visible) {
-            return self.tell_who(user, &entry.from, seq, ask, origin, cx);
+            return self.tell_who(user, &entry.from, seq, of, question, cx);
         }
         let refusal = Refusal::new(Code::Late, "this entry is gone, or not there yet");
-        cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+        cx.answer(&self.place, question.origin, None, Outcome::Refused(refusal));
     }
 
-    fn tell_info(&self, user: &Arc<str>, ask: &Ask, origin: Origin, cx: &mut Cx<'_>) {
-        let limit = ask.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-        let mut page = self.members.page(ask.after.as_deref());
+    fn tell_info(&self, user: &Arc<str>, of: &Ask, question: Box<Question>, cx: &mut Cx<'_>) {
+        let limit = of.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let mut page = self.members.page(of.after.as_deref());
         let shown: Vec<_> = page.by_ref().take(limit).collect();
         let next = page.next().and_then(|_| shown.last()).map(|(name, _)| &***name);
         let group = self.place.is_group();
@@ -62,7 +68,7 @@ impl Chat {
             joined: Some(member.joined).filter(|_| group),
         });
         let own = self.members.present(user).map_or(Role::Reader, |member| member.role);
-        let links: Vec<view::Invite<'_>> = if own >= Role::Admin && ask.after.is_none() && group {
+        let links: Vec<view::Invite<'_>> = if own >= Role::Admin && of.after.is_none() && group {
             let links = self.group.links.iter();
             links
                 .filter(|link| link.expires.is_none_or(|expires| expires > cx.now()))
@@ -84,8 +90,9 @@ impl Chat {
             members: members.collect(),
             links,
             next,
+            request: question.request.as_ref(),
         });
-        self.inform(origin, body, cx);
+        self.inform(question, body, cx);
     }
 
     fn tell_who(
@@ -93,20 +100,20 @@ impl Chat {
         user: &Arc<str>,
         author: &str,
         seq: u64,
-        ask: &Ask,
-        origin: Origin,
+        of: &Ask,
+        question: Box<Question>,
         cx: &mut Cx<'_>,
     ) {
         if **user != *author {
             let refusal = Refusal::new(Code::Forbidden, "only who wrote an entry hears who has it");
-            return cx.answer(&self.place, origin, None, Outcome::Refused(refusal));
+            return cx.answer(&self.place, question.origin, None, Outcome::Refused(refusal));
         }
-        let limit = ask.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-        let page = self.members.page(ask.after.as_deref());
+        let limit = of.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let page = self.members.page(of.after.as_deref());
         let mut page =
             page.filter(|(name, member)| ***name != *author && member.sees(seq)).peekable();
         let shown: Vec<_> = page.by_ref().take(limit).collect();
-        let next = page.peek().and(shown.last()).map(|(name, _)| &***name);
+        let next = page.peek().and_then(|_| shown.last()).map(|(name, _)| &***name);
         let who = shown.iter().map(|(name, member)| view::InfoWho {
             user: name,
             delivered: self.has(member, seq),
@@ -115,14 +122,14 @@ impl Chat {
         // Of a channel only how many: who reads it is nobody's business.
         let who = if self.place.is_channel() { Vec::new() } else { who.collect() };
         let next = next.filter(|_| !who.is_empty());
-        let body = view::body(&view::InfoSeq { counts: self.counts(seq, author), who, next });
-        self.inform(origin, body, cx);
+        let (counts, request) = (self.counts(seq, author), question.request.as_ref());
+        let body = view::body(&view::InfoSeq { counts, who, next, request });
+        self.inform(question, body, cx);
     }
 
-    fn inform(&self, origin: Origin, body: bytes::Bytes, cx: &mut Cx<'_>) {
+    fn inform(&self, question: Box<Question>, body: bytes::Bytes, cx: &mut Cx<'_>) {
         let place = Arc::clone(&self.place);
-        cx.tell_shard(origin.shard, ToUser::Answer { place, origin, kind: "info", body });
-        cx.answer(&self.place, origin, None, Outcome::Done);
+        cx.tell_shard(question.origin.shard, ToUser::Info { place, question, body });
     }
 }
 

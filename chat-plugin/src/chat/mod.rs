@@ -16,6 +16,7 @@ mod load;
 mod log;
 mod members;
 mod one;
+mod plan;
 mod receipt;
 mod retention;
 mod seats;
@@ -134,7 +135,9 @@ impl ChatSide {
             Reading::History(asked) => chat.history_read(*asked, &rows, more, cx),
             Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
-            Reading::Info { user, ask, origin } => chat.info_read(&user, &ask, origin, &rows, cx),
+            Reading::Info { user, of, question } => {
+                chat.info_read(&user, &of, question, &rows, cx);
+            }
             Reading::Whole | Reading::End => {}
         });
     }

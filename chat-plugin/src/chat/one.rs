@@ -184,7 +184,7 @@ impl Chat {
             ChatInput::Rest { device } => self.rest(&device, cx),
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
-            ChatInput::Info { user, ask, origin } => self.info(&user, *ask, origin, cx),
+            ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
         }
     }
 

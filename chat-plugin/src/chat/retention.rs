@@ -29,7 +29,7 @@ impl Chat {
         let waited = self.members.iter().filter(|(_, member)| owed(member));
         let had = waited.map(|(_, member)| member.all_have()).min();
         // A group that everybody has left keeps nothing.
-        let had = had.unwrap_or(if self.created.is_some() { self.log.visible } else { 0 });
+        let had = had.unwrap_or_else(|| if self.created.is_some() { self.log.visible } else { 0 });
         (had.min(self.log.visible) + 1).saturating_sub(self.log.floor)
     }
 

@@ -128,8 +128,9 @@ impl UserSide {
                     .map_err(|refusal| (None, refusal))?;
             }
             Command::Info { chat } => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
                 let place = self.place(client.user, chat);
-                let asked = self.ask_info(client, &place, publish.payload, origin, host);
+                let asked = self.ask_info(client, &place, publish, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Change { chat, verb } => {

@@ -8,17 +8,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::codec::QoS;
+use tidings_core::codec::{Publish, QoS};
 use tidings_core::hook::{Client, Host, SessionId};
 use tidings_core::record::{Op, Record};
 
 use super::UserSide;
+use super::ask::{ask, question};
 use super::deliver::Shown;
 use super::outgoing::{PerView, message, to_chat};
 use crate::code::Code;
 use crate::entry::Entry;
-use crate::group::{self, Change};
-use crate::peer::{Ask, ChatInput, Counts, Origin, Post, Refusal};
+use crate::group::Change;
+use crate::peer::{Ask, ChatInput, Counts, Origin, Post, Question, Refusal};
 use crate::rows::user_chat_key;
 use crate::topics::{ChatId, Place, in_view};
 use crate::view;
@@ -54,18 +55,32 @@ impl UserSide {
 
     /// A user asks who is in a chat, or who has an entry.
     pub(super) fn ask_info(
-        &mut self,
+        &self,
         client: &Client<'_>,
         place: &Arc<Place>,
-        payload: &[u8],
+        publish: &Publish<'_>,
         origin: Origin,
         host: &mut dyn Host,
     ) -> Result<(), Refusal> {
-        let ask: Ask = group::read(payload, r#"{} or {"seq":1842}"#)
-            .map_err(|text| Refusal::new(Code::Format, &text))?;
+        let mut of: Ask = question(publish.payload, r#"{} or {"seq":1842}"#)?;
+        let question = Box::new(ask(publish, origin, of.request.take())?);
         let (user, _) = self.names(client, origin.session);
-        to_chat(place, ChatInput::Info { user, ask: Box::new(ask), origin }, host);
+        to_chat(place, ChatInput::Info { user, of: Box::new(of), question }, host);
         Ok(())
+    }
+
+    /// A chat has answered.
+    pub(super) fn info_told(
+        &mut self,
+        place: &Place,
+        question: &Question,
+        body: Bytes,
+        host: &mut dyn Host,
+    ) {
+        let session = question.origin.session.and_then(|id| self.sessions.get(&id));
+        let Some(session) = session else { return };
+        let (body, topic) = (session.view.of_json(body), place.heard(&session.user, "info"));
+        self.tell_answer(question, topic, body, host);
     }
 
     /// A chat says that a user is in it.

@@ -170,6 +170,9 @@ impl UserSide {
             ToUser::Forget { place, user } => {
                 self.later(&user, Later::Forget { place }, host);
             }
+            ToUser::Info { place, question, body } => {
+                self.info_told(&place, &question, body, host);
+            }
             ToUser::Answer { place, origin, kind, body } => {
                 self.answer_with(&place, &origin, kind, body, host);
             }

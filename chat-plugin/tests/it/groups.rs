@@ -667,3 +667,88 @@ fn who_types_is_heard_by_the_others() {
     assert_eq!(world.take_heard(ids[1], "typing"), Vec::<String>::new());
     assert_eq!(world.take_heard(alice, "typing"), Vec::<String>::new());
 }
+
+#[test]
+fn history_answers_what_was_hers_and_says_that_the_rest_is_gone() {
+    let mut world = World::new(2);
+    let (alice, ids) = climbing(&mut world, &["bob"]);
+    // Bob's other device never comes, so everything is kept.
+    let other = world.device("bob", "laptop");
+    world.settle();
+    world.disconnect(other, Disconnection::Clean);
+    let carol = world.device("carol", "phone");
+    world.settle();
+    done(&mut world, alice, "chat/climbing/send/m3", "three");
+    done(&mut world, alice, "chat/climbing/add", &users(&["carol"]));
+    done(&mut world, alice, "chat/climbing/send/m5", "five");
+    done(&mut world, alice, "chat/climbing/remove", &users(&["carol"]));
+    done(&mut world, alice, "chat/climbing/send/m7", "seven");
+    done(&mut world, alice, "chat/climbing/add", &users(&["carol"]));
+    done(&mut world, alice, "chat/climbing/remove", &users(&["carol"]));
+    done(&mut world, alice, "chat/climbing/send/m10", "ten");
+    for whole in [false, true] {
+        if whole {
+            // Not from memory, but from rows.
+            world.crash(true);
+            world.settle();
+            world.device("carol", "phone");
+            world.settle();
+        }
+        done(&mut world, carol, "chat/climbing/history", r#"{"from":1,"to":10}"#);
+        let told = world.take_heard(carol, "history");
+        let told: serde_json::Value = serde_json::from_str(&told[0]).unwrap();
+        let entries = told["entries"].as_array().unwrap();
+        let seqs: Vec<_> = entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, [4, 5, 6, 8, 9]);
+        assert_eq!(told["gone"], serde_json::json!([[1, 3], [7, 7], [10, 10]]));
+    }
+    // Behind her removal everything is gone, and what is not asked for is the newest of hers.
+    done(&mut world, carol, "chat/climbing/history", r#"{"from":10}"#);
+    assert!(world.take_heard(carol, "history")[0].contains(r#""entries":[],"gone":[]"#));
+    done(&mut world, carol, "chat/climbing/history", r#"{"limit":2}"#);
+    let newest = &world.take_heard(carol, "history")[0];
+    assert!(newest.contains(r#""from":8,"to":9"#), "{newest}");
+    let dave = world.device("dave", "phone");
+    world.settle();
+    refused(&mut world, dave, "chat/climbing/history", "{}", "forbidden");
+    let _ = ids;
+}
+
+#[test]
+fn sync_tells_of_groups_what_is_unread() {
+    let mut world = World::new(2);
+    let (alice, ids) = climbing(&mut world, &["bob"]);
+    done(&mut world, alice, "chat/climbing/send/m1", "one");
+    done(&mut world, alice, "chat/climbing/title", r#"{"title":"x"}"#);
+    done(&mut world, alice, "chat/climbing/send/m2", "two");
+    done(&mut world, ids[0], "chat/climbing/send/m3", "three");
+    done(&mut world, ids[0], "me/sync", "");
+    let told: serde_json::Value =
+        serde_json::from_str(&world.take_heard(ids[0], "sync")[0]).unwrap();
+    let chat = &told["chats"][0];
+    assert_eq!(
+        (&chat["chat"], &chat["last"], &chat["unread"]),
+        (&"climbing".into(), &6.into(), &2.into())
+    );
+    done(&mut world, ids[0], "chat/climbing/read", "5");
+    done(&mut world, ids[0], "me/sync", "");
+    assert!(world.take_heard(ids[0], "sync")[0].contains(r#""unread":0"#));
+}
+
+#[test]
+fn the_compact_view_has_groups_too() {
+    let mut world = World::new(2);
+    let (alice, _) = climbing(&mut world, &[]);
+    let bob = world.connect("bob", "phone");
+    world.subscribe(bob, "me/cbor/#", QoS::AtLeastOnce);
+    world.settle();
+    done(&mut world, alice, "chat/climbing/add", &users(&["bob"]));
+    done(&mut world, alice, "chat/climbing/send/m1", "hello");
+    let heard = world.session(bob).heard.clone();
+    let topics: Vec<&str> = heard.iter().map(|heard| &*heard.topic).collect();
+    assert_eq!(topics, ["me/cbor/climbing/message"; 2]);
+    assert_eq!(texts(&mut world, bob), ["alice add", "hello"]);
+    world.publish(bob, "chat/climbing/info", br#"{"request":"r1"}"#);
+    world.settle();
+    assert!(world.take_heard(bob, "info")[0].contains(r#""request":"r1""#));
+}

@@ -596,7 +596,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 5] = [
+    const CHAT_RATES: [&str; 7] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
