@@ -5,7 +5,7 @@
 //! is as large as the disk is slow. Only records that nobody waits for are given time to find
 //! company. After a failed write or sync nothing is ever published again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub(crate) struct Hub {
     pub(crate) uncovered_bytes: AtomicU64,
     /// Records up to here may leave the journal; the committer does it.
     pub(crate) forget: AtomicU64,
+    /// One is under way, and may wait for records to be safe.
+    pub(crate) checkpointing: AtomicBool,
     /// A checkpoint is to begin, whatever the journal's size.
     pub(crate) wanted: AtomicBool,
     /// Records up to here are in the store for good.
@@ -71,6 +73,8 @@ pub(crate) struct Hub {
 struct CommitterState {
     /// Since when the oldest record waits that nobody waits for.
     lazy_since: Option<Instant>,
+    /// Its thread waits for work: one that is busy looks again before it does, and costs no call.
+    waits: bool,
     stop: Option<Stop>,
 }
 
@@ -92,9 +96,10 @@ pub(crate) enum Stop {
 }
 
 /// What waits for the committer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Work {
     /// Nothing.
+    #[default]
     None,
     /// Records that nobody waits for. They have [`EngineOptions::lazy_flush`] to find company.
     ///
@@ -119,6 +124,7 @@ impl Hub {
             synced: AtomicU64::new(synced),
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
+            checkpointing: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             checkpointed: AtomicU64::new(0),
             based: AtomicU64::new(NO_BASES),
@@ -157,6 +163,15 @@ impl Hub {
         lanes.map(|lane| lane.unstored_bytes.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
     }
 
+    /// The journal has grown, which costs room and the next start time; or the rows in memory have.
+    /// The one is much larger than the other where messages are delivered soon: those come and go in
+    /// memory, and the later this is, the fewer are written only to be deleted again.
+    pub(crate) fn is_checkpoint_due(&self, checkpoint_bytes: u64) -> bool {
+        self.wanted.load(Ordering::Acquire)
+            || self.uncovered_bytes.load(Ordering::Acquire) >= checkpoint_bytes
+            || self.unstored_bytes() >= (checkpoint_bytes / 2).max(1)
+    }
+
     /// Begins a checkpoint soon.
     pub(crate) fn want_checkpoint(&self) {
         self.wanted.store(true, Ordering::Release);
@@ -189,18 +204,20 @@ impl Hub {
 
     /// Makes the committer look now.
     pub(crate) fn stir(&self) {
-        if !self.urgent.swap(true, Ordering::AcqRel) {
-            drop(lock(&self.state));
+        if !self.urgent.swap(true, Ordering::AcqRel) && lock(&self.state).waits {
             self.wake.notify_all();
         }
     }
 
     /// Makes the committer look before long. The first record's time counts: however many follow,
     /// and however often, it waits no longer for them.
-    fn stir_lazily(&self, now: Instant) {
+    pub(crate) fn stir_lazily(&self, now: Instant) {
         if !self.lazy.swap(true, Ordering::AcqRel) {
-            lock(&self.state).lazy_since.get_or_insert(now);
-            self.wake.notify_all();
+            let mut state = lock(&self.state);
+            state.lazy_since.get_or_insert(now);
+            if state.waits {
+                self.wake.notify_all();
+            }
         }
     }
 
@@ -230,7 +247,9 @@ impl Hub {
             if self.urgent.swap(false, Ordering::AcqRel) || state.stop.is_some() {
                 break;
             }
-            state = match state.lazy_left(Instant::now(), lazy_flush) {
+            let left = state.lazy_left(Instant::now(), lazy_flush);
+            state.waits = true;
+            state = match left {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -239,6 +258,7 @@ impl Hub {
                 }
             };
         }
+        state.waits = false;
         // Before the records are taken: one that comes later asks anew.
         state.lazy_since = None;
         self.lazy.store(false, Ordering::Release);
@@ -346,7 +366,13 @@ impl Committer {
             if uncovered >= behind_at(self.checkpoint_bytes) {
                 hub.behind.store(true, Ordering::Release);
             }
-            hub.gate.changed();
+            // Either it sees that these records are safe, or this that one is under way.
+            fence(Ordering::SeqCst);
+            if hub.checkpointing.load(Ordering::Acquire)
+                || hub.is_checkpoint_due(self.checkpoint_bytes)
+            {
+                hub.gate.changed();
+            }
         }
         match hub.forget.swap(0, Ordering::AcqRel) {
             0 => Ok(()),

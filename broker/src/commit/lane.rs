@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
 
 use tidings_core::record::Op;
 use tidings_core::slot::ShardId;
 
-use super::{Hub, Notify, lock};
+use super::{Notify, lock};
 use crate::journal::Group;
 use crate::store::overlay::Rows;
 use crate::store::read::Answer;
@@ -66,31 +65,29 @@ pub(crate) struct Frozen {
     pub(crate) records: u64,
 }
 
-/// Lazy records do not fill the hand-off while they wait for company.
-const LAZY_RECORDS_MAX: u64 = 1_024;
-const LAZY_BYTES_MAX: u64 = 1 << 20;
+/// What was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// The record's size in the journal, in bytes.
+    pub(crate) bytes: u64,
+    /// As much waits as is worth a write of its own: the committer need not wait for the end of the
+    /// shard's turn, and writes while that goes on.
+    pub(crate) is_enough: bool,
+}
+
+/// So much is written at once rather than at the end of the shard's turn: a write of it costs its
+/// bytes more than its call, and it takes the shard longer to gather than the committer to wake.
+const ENOUGH_BYTES: u64 = 64 << 10;
 
 impl Lane {
-    /// Hands a record to the committer; its size in bytes. `None`: it is too large for a journal.
-    pub(crate) fn hand_over(
-        &self,
-        hub: &Hub,
-        shard: ShardId,
-        ops: &[Op],
-        urgent: bool,
-    ) -> Option<u64> {
+    /// Puts a record down for the committer, who is to be told of it. `None`: it is too large for a
+    /// journal.
+    pub(crate) fn hand_over(&self, shard: ShardId, ops: &[Op]) -> Option<Handed> {
         let mut pending = lock(&self.pending);
         let bytes = pending.group.push(shard, ops)? as u64;
         pending.records += 1;
         pending.bytes += bytes;
-        let enough = pending.records >= LAZY_RECORDS_MAX || pending.bytes >= LAZY_BYTES_MAX;
-        drop(pending);
-        if urgent || enough {
-            hub.stir();
-        } else {
-            hub.stir_lazily(Instant::now());
-        }
-        Some(bytes)
+        Some(Handed { bytes, is_enough: pending.bytes >= ENOUGH_BYTES })
     }
 
     /// Takes all that waits, in exchange for an empty group: how many records, and their bytes.
@@ -110,13 +107,15 @@ impl Lane {
         self.wake();
     }
 
-    /// Wakes the shard, unless it has been and has not polled since.
-    pub(crate) fn wake(&self) {
+    /// Wakes the shard, unless it has been and has not polled since. Whether there is a way to.
+    pub(crate) fn wake(&self) -> bool {
+        let notifier = self.notifier.get();
         if !self.notified.swap(true, Ordering::AcqRel)
-            && let Some(notifier) = self.notifier.get()
+            && let Some(notifier) = notifier
         {
             notifier.notify();
         }
+        notifier.is_some()
     }
 
     /// Whether the shard was woken; from now on it can be again.

@@ -9,7 +9,7 @@
 //! Each is a [`Stage`] that says when it can be taken and never waits: its thread waits, or
 //! whoever takes the steps by hand does something else.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl Checkpointer {
     pub(super) fn is_ready(&self) -> bool {
         let hub = &self.hub;
         match &self.stage {
-            Stage::Idle => self.untidy || self.is_due(),
+            Stage::Idle => self.untidy || hub.is_checkpoint_due(self.checkpoint_bytes),
             Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
                 let desk = lock(&lane.desk);
                 desk.left.is_some() || desk.frozen.is_some()
@@ -104,16 +104,6 @@ impl Checkpointer {
         }
     }
 
-    /// The journal has grown, which costs room and the next start time; or the rows in memory have.
-    /// The one is much larger than the other where messages are delivered soon: those come and go in
-    /// memory, and the later this is, the fewer are written only to be deleted again.
-    fn is_due(&self) -> bool {
-        let hub = &self.hub;
-        hub.wanted.load(Ordering::Acquire)
-            || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
-            || hub.unstored_bytes() >= (self.checkpoint_bytes / 2).max(1)
-    }
-
     /// Takes the next step, which is ready.
     ///
     /// # Errors
@@ -121,7 +111,7 @@ impl Checkpointer {
     /// As [`Store::put`]; no step may be taken then.
     pub(super) fn step(&mut self) -> Result<(), StoreFailure> {
         self.stage = match std::mem::take(&mut self.stage) {
-            Stage::Idle if self.is_due() => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle if self.hub.is_checkpoint_due(self.checkpoint_bytes) => Stage::Freezing(self.ask_to_freeze()),
             Stage::Idle => {
                 self.untidy = self.store.tidy()?;
                 Stage::Idle
@@ -150,13 +140,18 @@ impl Checkpointer {
                 Stage::Releasing(shards)
             }
             // Freeing a million rows takes a while: here, and not in a shard's thread.
-            Stage::Releasing(_shards) => Stage::Idle,
+            Stage::Releasing(_shards) => {
+                self.hub.checkpointing.store(false, Ordering::Release);
+                Stage::Idle
+            }
         };
         Ok(())
     }
 
     fn ask_to_freeze(&self) -> Span {
         let hub = &self.hub;
+        hub.checkpointing.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         hub.wanted.store(false, Ordering::Release);
         let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
         // Before the freeze: each record up to here is in its shard's rows already.

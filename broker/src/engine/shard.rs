@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Instant;
 
 use tidings_core::record::{Position, Query, Record, Row};
 use tidings_core::slot::ShardId;
 
 use super::reader::ReadRequest;
-use crate::commit::{Desk, Frozen, Hub, Lane, Notify, count, lock};
+use crate::commit::{Desk, Frozen, Hub, Lane, Notify, Work, count, lock};
 use crate::store::StoreFailure;
 use crate::store::overlay::{self, Rows, newest_first};
 use crate::store::read::{self, Answer};
@@ -54,6 +55,8 @@ pub struct ShardStore {
     asked_for_checkpoint: bool,
     appended: u64,
     appended_bytes: u64,
+    /// What the committer has not been told of.
+    untold: Work,
     /// What the shard was last told is stored.
     told: u64,
     told_of_failure: bool,
@@ -127,6 +130,7 @@ impl ShardStore {
             layers,
             appended: 0,
             appended_bytes: 0,
+            untold: Work::None,
             told: 0,
             told_of_failure: false,
             reader,
@@ -148,8 +152,9 @@ impl ShardStore {
         self.lane.set_notifier(notifier);
     }
 
-    /// Applies the record to this shard's rows at once and hands it to the committer. Positions
-    /// count from 1. Never blocks on the disk.
+    /// Applies the record to this shard's rows at once and puts it down for the committer, who is told
+    /// by the next [`poll`](Self::poll): the notifier asks for one, so that all records of a turn go
+    /// together. Positions count from 1. Never blocks on the disk.
     ///
     /// Keys must be of this shard's slots. A record that no journal can take (over 256 MiB, or a
     /// key over 64 KiB) is a failure of the store: the rows would be lost by the next start.
@@ -158,8 +163,16 @@ impl ShardStore {
         self.appended += 1;
         let Record { ops, urgent } = record;
         if self.durable && self.hub.failure().is_none() {
-            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
-                Some(bytes) => self.appended_bytes += bytes,
+            match self.lane.hand_over(self.shard, &ops) {
+                Some(handed) => {
+                    self.appended_bytes += handed.bytes;
+                    let urgent = urgent || handed.is_enough;
+                    self.untold = self.untold.max(if urgent { Work::Urgent } else { Work::Lazy });
+                    // Who has set no notifier is not asked to poll.
+                    if handed.is_enough || !self.lane.wake() {
+                        self.tell_committer();
+                    }
+                }
                 None => {
                     let cause = "a record is over 256 MiB or has a key over 64 KiB";
                     self.hub.fail(StoreFailure::new("append to the journal", cause));
@@ -180,6 +193,16 @@ impl ShardStore {
             self.lane.wake();
         }
         Position(self.appended)
+    }
+
+    /// Tells the committer of what was handed over: once for all that came in one turn, so that a
+    /// group holds it whole and its thread is not woken for a part of it.
+    fn tell_committer(&mut self) {
+        match std::mem::take(&mut self.untold) {
+            Work::None => {}
+            Work::Lazy => self.hub.stir_lazily(Instant::now()),
+            Work::Urgent => self.hub.stir(),
+        }
     }
 
     fn count_unstored(&mut self) {
@@ -238,6 +261,7 @@ impl ShardStore {
     /// What happened since the last time; `None` when nothing is left. Call it until then: the
     /// notifier is silent before.
     pub fn poll(&mut self) -> Option<StoreEvent> {
+        self.tell_committer();
         loop {
             self.look_at_desk();
             if let Some(event) = self.next_event() {
@@ -333,6 +357,7 @@ impl ShardStore {
 impl Drop for ShardStore {
     /// Leaves the rows to the last checkpoint.
     fn drop(&mut self) {
+        self.tell_committer();
         let lane = Arc::clone(&self.lane);
         // One lock for both: what is released in between would be released by nobody.
         let mut desk = lock(&lane.desk);

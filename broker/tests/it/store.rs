@@ -197,6 +197,8 @@ fn a_record_nobody_waits_for_rides_along_with_one_that_somebody_does() {
     let mut shards = Shards::new(stores);
     shards.stores[0].append(Record { ops: vec![put(b"a", b"")], urgent: false });
     shards.stores[1].append(urgent(vec![put(b"\xffb", b"")]));
+    // The turn of both is over.
+    shards.poll();
     assert_eq!(groups.recv_timeout(PATIENCE), Ok(2));
     allow.send(true).unwrap();
     shards.until(|shards| shards.told.iter().all(|told| told.stored == Position(1)));
@@ -498,6 +500,7 @@ fn a_row_reaches_the_store_only_once_its_record_is_safe() {
     let allow = allow;
     let mut shards = Shards::new(stores);
     shards.stores[0].append(urgent(vec![put(b"a", b"1")]));
+    shards.poll();
     groups.recv_timeout(PATIENCE).unwrap();
     engine.checkpoint();
     // The shard freezes its rows when it is asked to, which is soon.
