@@ -566,6 +566,65 @@ fn a_row_forgotten_between_or_behind_checkpoints_is_gone_after_a_kill_at_any_tim
 }
 
 #[test]
+fn a_checkpoint_for_the_journals_length_leaves_out_what_goes_while_it_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = || {
+        Box::new(FileJournal::new(FileJournalOptions {
+            directory: dir.path().to_path_buf(),
+            segment_bytes: 64 << 10,
+            sync: true,
+        }))
+    };
+    let options = EngineOptions { checkpoint_bytes: 16_000, ..options(dir.path()) };
+    let rows = Arc::new(MemoryStore::default());
+    let (mut manual, stores) =
+        Manual::open(&options, journal(), Arc::<MemoryStore>::clone(&rows)).unwrap();
+    let mut shards = Shards::new(stores);
+    let forget = |key: &'static [u8]| Op::Forget { key: Bytes::from_static(key) };
+    let store = |manual: &mut Manual, shards: &mut Shards, ops| {
+        shards.stores[0].append(urgent(ops));
+        manual.commit().unwrap();
+        while manual.checkpoint().unwrap() {
+            shards.poll();
+        }
+        shards.poll();
+    };
+    // Much journal, and little in memory.
+    let mut changes = vec![put(b"goes", &[0; 1_000]); 16];
+    changes.extend([put(b"changes", b"1"), put(b"stays", b"1")]);
+    store(&mut manual, &mut shards, changes);
+    let changes = vec![forget(b"goes"), put(b"changes", b"2"), put(b"later", b"1")];
+    store(&mut manual, &mut shards, changes);
+    assert_eq!(manual.engine().stats().checkpoints, 0, "what is on its way has time");
+    store(&mut manual, &mut shards, vec![put(b"later still", &[0; 1_000])]);
+    let stats = manual.engine().stats();
+    assert_eq!((stats.checkpoints, stats.rows_put, stats.rows_deleted), (1, 2, 0));
+    let found = |store: &dyn Store| {
+        let answer = read::read(store, [], &query(everything())).unwrap();
+        answer.rows.into_iter().map(|row| (row.key, row.value.len())).collect::<Vec<_>>()
+    };
+    let row = |key: &'static str, length| (Bytes::from_static(key.as_bytes()), length);
+    assert_eq!(found(&*rows), [row("changes", 1), row("stays", 1)]);
+    let all = [row("changes", 1), row("later", 1), row("later still", 1_000), row("stays", 1)];
+    shards.stores[0].read(1, query(everything()));
+    manual.read().unwrap();
+    shards.poll();
+    let read: Vec<_> = shards.told[0].answers[0].1.iter().map(|row| row.key.clone()).collect();
+    assert_eq!(read, all.clone().map(|(key, _)| key), "before a crash");
+    drop((manual, shards));
+    let (manual, _stores) =
+        Manual::open(&options, journal(), Arc::<MemoryStore>::clone(&rows)).unwrap();
+    let mut read = Vec::new();
+    manual
+        .engine()
+        .scan(&everything(), &mut |key, value| {
+            read.push((Bytes::copy_from_slice(key), value.len()));
+        })
+        .unwrap();
+    assert_eq!(read, all, "behind it");
+}
+
+#[test]
 fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
     let dir = tempfile::tempdir().unwrap();
     let options =
