@@ -12,6 +12,7 @@ use tidings_core::slot::ShardId;
 use super::reader::ReadRequest;
 use crate::commit::{Desk, Frozen, Hub, Lane, Notify, Work, count, lock};
 use crate::store::StoreFailure;
+use crate::store::newest::Newest;
 use crate::store::overlay::{self, Rows, newest_first};
 use crate::store::read::{self, Answer};
 
@@ -39,11 +40,10 @@ pub struct ShardStore {
     hub: Arc<Hub>,
     lane: Arc<Lane>,
     /// Rows written since the last freeze.
-    active: Rows,
+    active: Newest,
     /// Frozen rows that the store may not have yet, the oldest first.
     layers: Vec<Arc<Rows>>,
-    /// What the rows of `active` take in the store, and those of each of `layers`.
-    active_bytes: u64,
+    /// What the rows of each of `layers` take in the store.
     layer_bytes: Vec<u64>,
     /// The last record in each of `layers`.
     layer_ends: Vec<u64>,
@@ -120,8 +120,7 @@ impl ShardStore {
             shard,
             hub,
             lane,
-            active: Rows::new(),
-            active_bytes: 0,
+            active: Newest::default(),
             layer_ends: vec![0; layers.len()],
             released_to: 0,
             layer_bytes,
@@ -180,8 +179,7 @@ impl ShardStore {
             }
         }
         for op in ops {
-            let change = overlay::apply(&mut self.active, op, self.durable);
-            self.active_bytes = (self.active_bytes + change.put).saturating_sub(change.gone);
+            self.active.apply(op, self.durable);
         }
         if self.active.len() >= ROWS_MAX && self.durable && !self.asked_for_checkpoint {
             self.asked_for_checkpoint = true;
@@ -209,7 +207,7 @@ impl ShardStore {
         if !self.durable {
             return;
         }
-        let bytes = self.layer_bytes.iter().sum::<u64>() + self.active_bytes;
+        let bytes = self.layer_bytes.iter().sum::<u64>() + self.active.bytes();
         self.lane.unstored_bytes.store(bytes, Ordering::Relaxed);
         let grown = bytes.saturating_sub(self.told_bytes);
         if grown >= TOLD_BYTES {
@@ -252,7 +250,8 @@ impl ShardStore {
         if !in_memory || self.in_flight > 0 || !self.waiting.is_empty() {
             return self.read(id, query);
         }
-        let layers = std::iter::once(&self.active).chain(newest_first(&self.layers));
+        let (newer, older) = self.active.layers(&query.range, query.rows_max);
+        let layers = [&newer, older].into_iter().chain(newest_first(&self.layers));
         self.known.push_back((id, read::read_layers(layers, &query)));
         count(&self.hub.counters.reads, 1);
         self.lane.wake();
@@ -303,7 +302,8 @@ impl ShardStore {
 
     fn submit(&mut self, id: u64, query: Query) {
         let Query { range, rows_max, bytes_max, backwards } = &query;
-        let (top, range) = overlay::capture(&self.active, range, *backwards, *rows_max, *bytes_max);
+        let active = self.active.ordered(range);
+        let (top, range) = overlay::capture(active, range, *backwards, *rows_max, *bytes_max);
         let request = ReadRequest::Rows {
             lane: Arc::clone(&self.lane),
             id,
@@ -346,8 +346,9 @@ impl ShardStore {
     fn freeze(&mut self) -> Frozen {
         self.asked_for_checkpoint = false;
         if !self.active.is_empty() {
-            self.layers.push(Arc::new(std::mem::take(&mut self.active)));
-            self.layer_bytes.push(std::mem::take(&mut self.active_bytes));
+            let (rows, bytes) = self.active.take();
+            self.layers.push(Arc::new(rows));
+            self.layer_bytes.push(bytes);
             self.layer_ends.push(self.appended);
         }
         Frozen { layers: self.layers.clone(), records: self.appended }
