@@ -124,7 +124,9 @@ impl Checkpointer {
             Stage::Idle => self.untidy || hub.is_checkpoint_due(self.checkpoint_bytes),
             Stage::Settling(span, _) => {
                 let settled = span.uncovered.saturating_add(self.checkpoint_bytes / SETTLES_IN);
-                hub.wanted.load(Ordering::Acquire)
+                // Where publishers wait for it nothing more comes.
+                hub.behind.load(Ordering::Acquire)
+                    || hub.wanted.load(Ordering::Acquire)
                     || hub.uncovered_bytes.load(Ordering::Acquire) >= settled
                     || hub.unstored_bytes() >= self.checkpoint_bytes / 2
             }
