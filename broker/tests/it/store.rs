@@ -625,6 +625,30 @@ fn a_checkpoint_for_the_journals_length_leaves_out_what_goes_while_it_is_made() 
 }
 
 #[test]
+fn a_checkpoint_that_publishers_wait_for_does_not_wait_for_what_they_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(FileJournalOptions {
+        directory: dir.path().to_path_buf(),
+        segment_bytes: 64 << 10,
+        sync: true,
+    });
+    let options = EngineOptions { checkpoint_bytes: 16_000, ..options(dir.path()) };
+    let (mut manual, stores) =
+        Manual::open(&options, Box::new(journal), Arc::new(MemoryStore::default())).unwrap();
+    let mut shards = Shards::new(stores);
+    shards.stores[0].append(urgent(vec![put(b"a", &[0; 1_000]); 30]));
+    manual.commit().unwrap();
+    shards.poll();
+    assert!(shards.stores[0].backlog().behind);
+    while manual.checkpoint().unwrap() {
+        shards.poll();
+    }
+    shards.poll();
+    assert_eq!(manual.engine().stats().checkpoints, 1);
+    assert!(!shards.stores[0].backlog().behind);
+}
+
+#[test]
 fn a_checkpoint_begins_when_the_journal_has_grown_and_empties_it() {
     let dir = tempfile::tempdir().unwrap();
     let options =
