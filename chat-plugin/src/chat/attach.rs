@@ -148,7 +148,7 @@ impl Chat {
         more: bool,
         cx: &mut Cx<'_>,
     ) {
-        self.reads -= 1;
+        self.reads = self.reads.saturating_sub(1);
         let seq_of = |row: &Row| {
             let (_, seq) = split_chat_key(&row.key)?;
             Some(u64::from_be_bytes(seq.try_into().ok()?))

@@ -76,7 +76,7 @@ impl Chat {
 
     /// The rows for it have come.
     pub(super) fn history_read(&mut self, asked: Asked, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
-        self.reads -= 1;
+        self.reads = self.reads.saturating_sub(1);
         let entry = |row: &Row| {
             let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
             // A row that cannot be read is passed over, as one that is gone.

@@ -45,7 +45,7 @@ impl Chat {
         rows: &[Row],
         cx: &mut Cx<'_>,
     ) {
-        self.reads -= 1;
+        self.reads = self.reads.saturating_sub(1);
         let seq = of.seq.unwrap_or_default();
         let entry = rows.first().and_then(|row| Entry::from_bytes(seq, &row.value).ok());
         if let Some(entry) = entry.filter(|_| seq <= self.log.visible) {

@@ -146,7 +146,7 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Some(sync) = self.syncs.get_mut(&id) else { return };
-        sync.waiting -= 1;
+        sync.waiting = sync.waiting.saturating_sub(1);
         if let Some(summary) = summary {
             let rank = (Reverse(summary.time), place.id);
             sync.found.push((rank, place, summary));

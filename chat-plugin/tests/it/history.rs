@@ -113,6 +113,29 @@ fn history_is_the_same_from_memory_and_from_the_store() {
 }
 
 #[test]
+fn a_chat_is_not_unloaded_while_it_reads() {
+    for steps in 0..40 {
+        let mut options = ChatOptions::default();
+        options.chats_loaded_max = 1;
+        let mut world = World::with(1, options, 0);
+        kept(&mut world, 70);
+        world.crash(true);
+        let alice = world.connect("alice", "laptop");
+        let bob = world.connect("bob", "phone");
+        let asked = world.publish(alice, "chat/@bob/history", br#"{"from":1,"to":2}"#);
+        for _ in 0..steps {
+            world.step();
+        }
+        for peer in 0..20 {
+            world.publish(alice, &format!("chat/@peer{peer}/send"), b"x");
+        }
+        world.settle();
+        assert_eq!(world.answer(asked), Some(ReasonCode::Success), "after {steps} steps");
+        assert_eq!(world.take_seqs(bob).len(), 70, "after {steps} steps");
+    }
+}
+
+#[test]
 fn an_answer_is_bounded_in_bytes_and_holds_one_entry_at_least() {
     let mut world = World::new(1);
     let bob = world.device("bob", "phone");

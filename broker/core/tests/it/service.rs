@@ -360,6 +360,23 @@ fn session_events_come_in_order_and_once() {
 }
 
 #[test]
+fn what_a_connect_says_in_user_properties_is_told_with_that_connection_only() {
+    let mut stage = Stage::new(1);
+    let says = lasting("bob", 100).with(Property::UserProperty("batch", "1"));
+    let bob = stage.broker.join(&says.with(Property::UserProperty("x", "")));
+    stage.broker.lose(bob);
+    stage.broker.join(&lasting("bob", 100));
+    let expected = [
+        "bob says batch=1",
+        "bob says x=",
+        "connected bob true false []",
+        "disconnected bob Abrupt",
+        "connected bob true true []",
+    ];
+    assert_eq!(stage.told(), expected);
+}
+
+#[test]
 fn services_talk_across_shards_and_with_themselves() {
     let mut stage = Stage::new(2);
     let name = stage.broker.name_on("alice", 0);
