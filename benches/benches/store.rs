@@ -2,7 +2,9 @@
 //!
 //! By the clock: a group of one record and one of 64, and a checkpoint. Then the journal alone with
 //! 64 publishers who each wait for their acknowledgement, beside bare append-only files with the
-//! same publishers and group commit, in turn: their ratio is what the journal costs.
+//! same publishers and group commit, in turn: their ratio is what the journal costs. With `fsync` the
+//! fair peer is the file that is written over: one that grows syncs metadata too, which the journal
+//! avoids and which can make it several times as slow. `README.md` says what each side does.
 //!
 //! ```text
 //! cargo bench -p tidings-bench --bench store

@@ -5,27 +5,23 @@
 //! is as large as the disk is slow. Only records that nobody waits for are given time to find
 //! company. After a failed write or sync nothing is ever published again.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-use tidings_core::record::Op;
-use tidings_core::slot::ShardId;
 
 use crate::base::Copying;
 use crate::growth::Growth;
 use crate::journal::{Group, Journal};
 use crate::store::StoreFailure;
-use crate::store::overlay::Rows;
-use crate::store::read::Answer;
 
 mod counters;
 mod gate;
+mod lane;
 
 pub use counters::Stats;
 pub(crate) use counters::{Counters, count};
 pub(crate) use gate::Gate;
+pub(crate) use lane::{Desk, Frozen, Lane};
 
 /// Wakes the thread of a shard: it has something to [`poll`](crate::engine::ShardStore::poll).
 ///
@@ -48,6 +44,8 @@ pub(crate) struct Hub {
     pub(crate) uncovered_bytes: AtomicU64,
     /// Records up to here may leave the journal; the committer does it.
     pub(crate) forget: AtomicU64,
+    /// One is under way, and may wait for records to be safe.
+    pub(crate) checkpointing: AtomicBool,
     /// A checkpoint is to begin, whatever the journal's size.
     pub(crate) wanted: AtomicBool,
     /// Records up to here are in the store for good.
@@ -75,6 +73,8 @@ pub(crate) struct Hub {
 struct CommitterState {
     /// Since when the oldest record waits that nobody waits for.
     lazy_since: Option<Instant>,
+    /// Its thread waits for work: one that is busy looks again before it does, and costs no call.
+    waits: bool,
     stop: Option<Stop>,
 }
 
@@ -96,9 +96,10 @@ pub(crate) enum Stop {
 }
 
 /// What waits for the committer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Work {
     /// Nothing.
+    #[default]
     None,
     /// Records that nobody waits for. They have [`EngineOptions::lazy_flush`] to find company.
     ///
@@ -123,6 +124,7 @@ impl Hub {
             synced: AtomicU64::new(synced),
             uncovered_bytes: AtomicU64::new(0),
             forget: AtomicU64::new(0),
+            checkpointing: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             checkpointed: AtomicU64::new(0),
             based: AtomicU64::new(NO_BASES),
@@ -161,6 +163,15 @@ impl Hub {
         lanes.map(|lane| lane.unstored_bytes.load(Ordering::Relaxed)).fold(0, u64::saturating_add)
     }
 
+    /// The journal has grown, which costs room and the next start time; or the rows in memory have.
+    /// The one is much larger than the other where messages are delivered soon: those come and go in
+    /// memory, and the later this is, the fewer are written only to be deleted again.
+    pub(crate) fn is_checkpoint_due(&self, checkpoint_bytes: u64) -> bool {
+        self.wanted.load(Ordering::Acquire)
+            || self.uncovered_bytes.load(Ordering::Acquire) >= checkpoint_bytes
+            || self.unstored_bytes() >= (checkpoint_bytes / 2).max(1)
+    }
+
     /// Begins a checkpoint soon.
     pub(crate) fn want_checkpoint(&self) {
         self.wanted.store(true, Ordering::Release);
@@ -193,18 +204,20 @@ impl Hub {
 
     /// Makes the committer look now.
     pub(crate) fn stir(&self) {
-        if !self.urgent.swap(true, Ordering::AcqRel) {
-            drop(lock(&self.state));
+        if !self.urgent.swap(true, Ordering::AcqRel) && lock(&self.state).waits {
             self.wake.notify_all();
         }
     }
 
     /// Makes the committer look before long. The first record's time counts: however many follow,
     /// and however often, it waits no longer for them.
-    fn stir_lazily(&self, now: Instant) {
+    pub(crate) fn stir_lazily(&self, now: Instant) {
         if !self.lazy.swap(true, Ordering::AcqRel) {
-            lock(&self.state).lazy_since.get_or_insert(now);
-            self.wake.notify_all();
+            let mut state = lock(&self.state);
+            state.lazy_since.get_or_insert(now);
+            if state.waits {
+                self.wake.notify_all();
+            }
         }
     }
 
@@ -234,7 +247,9 @@ impl Hub {
             if self.urgent.swap(false, Ordering::AcqRel) || state.stop.is_some() {
                 break;
             }
-            state = match state.lazy_left(Instant::now(), lazy_flush) {
+            let left = state.lazy_left(Instant::now(), lazy_flush);
+            state.waits = true;
+            state = match left {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -243,118 +258,11 @@ impl Hub {
                 }
             };
         }
+        state.waits = false;
         // Before the records are taken: one that comes later asks anew.
         state.lazy_since = None;
         self.lazy.store(false, Ordering::Release);
         state.stop
-    }
-}
-
-/// One shard's way to the store's threads and back.
-#[derive(Default)]
-pub(crate) struct Lane {
-    pending: Mutex<Pending>,
-    /// What the rows take that the store has not, each key with its value.
-    pub(crate) unstored_bytes: AtomicU64,
-    /// Records that are safe, and their bytes.
-    pub(crate) stored: AtomicU64,
-    pub(crate) stored_bytes: AtomicU64,
-    pub(crate) answers: Mutex<VecDeque<(u64, Answer)>>,
-    pub(crate) desk: Mutex<Desk>,
-    /// Whether the shard has to look at its desk.
-    pub(crate) desk_changed: AtomicBool,
-    notifier: OnceLock<Arc<dyn Notify>>,
-    notified: AtomicBool,
-}
-
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("stored", &self.stored).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    group: Group,
-    records: u64,
-    bytes: u64,
-}
-
-/// What a shard and the checkpointer put down for each other.
-#[derive(Debug, Default)]
-pub(crate) struct Desk {
-    /// For the shard: freeze the rows written so far.
-    pub(crate) freeze: bool,
-    /// For the shard: so many of the oldest layers are in the store now.
-    pub(crate) release: usize,
-    /// For the checkpointer: every layer, with the records that they hold.
-    pub(crate) frozen: Option<Frozen>,
-    /// The shard is gone, and this is what it leaves.
-    pub(crate) left: Option<Frozen>,
-}
-
-/// Rows of a shard that do not change any more.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Frozen {
-    /// The oldest first.
-    pub(crate) layers: Vec<Arc<Rows>>,
-    /// How many records of the shard they hold: all up to the last.
-    pub(crate) records: u64,
-}
-
-/// Lazy records do not fill the hand-off while they wait for company.
-const LAZY_RECORDS_MAX: u64 = 1_024;
-const LAZY_BYTES_MAX: u64 = 1 << 20;
-
-impl Lane {
-    /// Hands a record to the committer; its size in bytes. `None`: it is too large for a journal.
-    pub(crate) fn hand_over(
-        &self,
-        hub: &Hub,
-        shard: ShardId,
-        ops: &[Op],
-        urgent: bool,
-    ) -> Option<u64> {
-        let mut pending = lock(&self.pending);
-        let bytes = pending.group.push(shard, ops)? as u64;
-        pending.records += 1;
-        pending.bytes += bytes;
-        let enough = pending.records >= LAZY_RECORDS_MAX || pending.bytes >= LAZY_BYTES_MAX;
-        drop(pending);
-        if urgent || enough {
-            hub.stir();
-        } else {
-            hub.stir_lazily(Instant::now());
-        }
-        Some(bytes)
-    }
-
-    pub(crate) fn set_notifier(&self, notifier: Arc<dyn Notify>) {
-        if let Err(_second) = self.notifier.set(notifier) {
-            tracing::warn!("a shard's notifier is set once; the second is ignored");
-        }
-        // What came before it is not lost.
-        self.notified.store(false, Ordering::Release);
-        self.wake();
-    }
-
-    /// Wakes the shard, unless it has been and has not polled since.
-    pub(crate) fn wake(&self) {
-        if !self.notified.swap(true, Ordering::AcqRel)
-            && let Some(notifier) = self.notifier.get()
-        {
-            notifier.notify();
-        }
-    }
-
-    /// Whether the shard was woken; from now on it can be again.
-    pub(crate) fn was_woken(&self) -> bool {
-        self.notified.swap(false, Ordering::AcqRel)
-    }
-
-    pub(crate) fn ask_to_look(&self) {
-        self.desk_changed.store(true, Ordering::Release);
-        self.wake();
     }
 }
 
@@ -430,12 +338,7 @@ impl Committer {
     /// As [`Journal::append`]; it must not be called again then.
     pub(crate) fn commit_waiting(&mut self) -> Result<(), StoreFailure> {
         for (lane, taken) in self.hub.lanes.iter().zip(&mut self.taken) {
-            let mut pending = lock(&lane.pending);
-            *taken = (pending.records, pending.bytes);
-            (pending.records, pending.bytes) = (0, 0);
-            // Swapped and copied later: the shard waits for this lock.
-            std::mem::swap(&mut pending.group, &mut self.spare);
-            drop(pending);
+            *taken = lane.take(&mut self.spare);
             self.group.append(&mut self.spare);
         }
         let failed = |error| StoreFailure::new("write the journal", error);
@@ -463,7 +366,13 @@ impl Committer {
             if uncovered >= behind_at(self.checkpoint_bytes) {
                 hub.behind.store(true, Ordering::Release);
             }
-            hub.gate.changed();
+            // Either it sees that these records are safe, or this that one is under way.
+            fence(Ordering::SeqCst);
+            if hub.checkpointing.load(Ordering::Acquire)
+                || hub.is_checkpoint_due(self.checkpoint_bytes)
+            {
+                hub.gate.changed();
+            }
         }
         match hub.forget.swap(0, Ordering::AcqRel) {
             0 => Ok(()),

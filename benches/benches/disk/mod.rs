@@ -28,8 +28,9 @@ pub(crate) fn folder() -> TempDir {
 
 /// A message as it stands in a session's queue.
 pub(crate) fn message(number: u64) -> (Bytes, Bytes) {
-    let key = KeyBuilder::new(Slot(3), RowKind::Queued).text("bob").text("phone").number(number);
-    (key.build(), Bytes::from_static(VALUE))
+    let session = KeyBuilder::new(Slot(3), RowKind::Queued).number(7);
+    let key = session.number(number).byte(1).raw(&[0; 4]).build();
+    (key, Bytes::from_static(VALUE))
 }
 
 /// The record that stores it.

@@ -1,15 +1,19 @@
 //! The checkpointer: moves what the journal's oldest records left behind into the store.
 //!
 //! In this order, and every step may be the last before a crash: note which records are safe;
-//! let every shard freeze its rows, which hold at least those; wait until all that is frozen is
-//! safe; write it and flush; only then let the journal and the shards forget. What was frozen
+//! let every shard freeze its rows, which hold at least those; let some more journal come, and have
+//! what came frozen behind them; wait until all that is frozen is safe; write what became of the
+//! first rows and flush; only then let the journal and the shards forget. What was frozen
 //! beyond the noted record is written by the store *and* replayed from the journal, which changes
 //! nothing: replaying ends at the same rows.
+//!
+//! The second freeze is for messages that were on their way at the first: most are delivered by then,
+//! and are not written only to be deleted by the next checkpoint. Who asks for one does not wait for it.
 //!
 //! Each is a [`Stage`] that says when it can be taken and never waits: its thread waits, or
 //! whoever takes the steps by hand does something else.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,14 +40,18 @@ pub(super) enum Stage {
     Idle,
     /// Shards were asked to freeze their rows.
     Freezing(Span),
+    /// They have, and what is on its way still may arrive and go.
+    Settling(Span, Vec<Layers>),
+    /// They were asked to freeze what has come since.
+    FreezingLater(Span, Vec<Layers>),
     /// They have, and what is frozen has to be safe.
-    Syncing(Span, Vec<Frozen>),
+    Syncing(Span, Vec<Layers>),
     /// So many shards' rows are in the store.
-    Writing(Span, Vec<Frozen>, usize),
+    Writing(Span, Vec<Layers>, usize),
     /// All are, and have to be safe there.
-    Flushing(Span, Vec<Frozen>),
+    Flushing(Span, Vec<Layers>),
     /// The journal may forget; the shards let go of what is stored.
-    Releasing(Vec<Frozen>),
+    Releasing(Vec<Layers>),
 }
 
 /// What a checkpoint covers.
@@ -53,6 +61,29 @@ pub(super) struct Span {
     through: u64,
     /// Bytes of journal that no checkpoint had covered then.
     uncovered: u64,
+    /// It is made for the journal's length, and nobody waits for it: it has the time to let messages
+    /// go that are on their way.
+    settles: bool,
+}
+
+/// What a shard has frozen.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    frozen: Frozen,
+    /// How many of its layers, the oldest, are to be written.
+    due: usize,
+}
+
+impl Layers {
+    fn write(&self, hub: &Hub, store: &dyn Store) -> Result<(), StoreFailure> {
+        let layers = &self.frozen.layers;
+        let (due, later) = layers.split_at_checked(self.due).unwrap_or((layers, &[]));
+        let written = checkpoint::write(store, due, later)?;
+        count(&hub.counters.rows_put, written.puts);
+        count(&hub.counters.rows_deleted, written.deletes);
+        count(&hub.counters.store_bytes, written.bytes);
+        Ok(())
+    }
 }
 
 impl Checkpointer {
@@ -65,7 +96,8 @@ impl Checkpointer {
                 // Nothing has come for a while: now it costs nobody anything, a start after a crash
                 // has less to replay, and what was deleted gives back its room.
                 let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
-                let enough = uncovered >= self.checkpoint_bytes / 16;
+                let begun = matches!(self.stage, Stage::Settling(..));
+                let enough = begun || uncovered >= self.checkpoint_bytes / 16;
                 if enough && uncovered == before {
                     hub.wanted.store(true, Ordering::Release);
                 }
@@ -89,8 +121,16 @@ impl Checkpointer {
     pub(super) fn is_ready(&self) -> bool {
         let hub = &self.hub;
         match &self.stage {
-            Stage::Idle => self.untidy || self.is_due(),
-            Stage::Freezing(_) => hub.lanes.iter().all(|lane| {
+            Stage::Idle => self.untidy || hub.is_checkpoint_due(self.checkpoint_bytes),
+            Stage::Settling(span, _) => {
+                let settled = span.uncovered.saturating_add(self.checkpoint_bytes / SETTLES_IN);
+                // Where publishers wait for it nothing more comes.
+                hub.behind.load(Ordering::Acquire)
+                    || hub.wanted.load(Ordering::Acquire)
+                    || hub.uncovered_bytes.load(Ordering::Acquire) >= settled
+                    || hub.unstored_bytes() >= self.checkpoint_bytes / 2
+            }
+            Stage::Freezing(_) | Stage::FreezingLater(..) => hub.lanes.iter().all(|lane| {
                 let desk = lock(&lane.desk);
                 desk.left.is_some() || desk.frozen.is_some()
             }),
@@ -98,20 +138,10 @@ impl Checkpointer {
                 .lanes
                 .iter()
                 .zip(shards)
-                .all(|(lane, frozen)| lane.stored.load(Ordering::Acquire) >= frozen.records),
+                .all(|(lane, it)| lane.stored.load(Ordering::Acquire) >= it.frozen.records),
             Stage::Writing(..) | Stage::Flushing(..) => true,
             Stage::Releasing(_) => hub.lanes.iter().all(|lane| lock(&lane.desk).release == 0),
         }
-    }
-
-    /// The journal has grown, which costs room and the next start time; or the rows in memory have.
-    /// The one is much larger than the other where messages are delivered soon: those come and go in
-    /// memory, and the later this is, the fewer are written only to be deleted again.
-    fn is_due(&self) -> bool {
-        let hub = &self.hub;
-        hub.wanted.load(Ordering::Acquire)
-            || hub.uncovered_bytes.load(Ordering::Acquire) >= self.checkpoint_bytes
-            || hub.unstored_bytes() >= (self.checkpoint_bytes / 2).max(1)
     }
 
     /// Takes the next step, which is ready.
@@ -121,21 +151,35 @@ impl Checkpointer {
     /// As [`Store::put`]; no step may be taken then.
     pub(super) fn step(&mut self) -> Result<(), StoreFailure> {
         self.stage = match std::mem::take(&mut self.stage) {
-            Stage::Idle if self.is_due() => Stage::Freezing(self.ask_to_freeze()),
+            Stage::Idle if self.hub.is_checkpoint_due(self.checkpoint_bytes) => {
+                Stage::Freezing(self.ask_to_freeze())
+            }
             Stage::Idle => {
                 self.untidy = self.store.tidy()?;
                 Stage::Idle
             }
             Stage::Freezing(span) => {
-                let shards = self.hub.lanes.iter().map(|lane| frozen_by(lane)).collect();
-                // Records may be frozen that wait for company: they need not find it.
-                self.hub.stir();
-                Stage::Syncing(span, shards)
+                let shards: Vec<_> = self.hub.lanes.iter().map(|lane| frozen_by(lane)).collect();
+                if span.settles { Stage::Settling(span, shards) } else { self.sync(span, shards) }
+            }
+            // Somebody asks for all there is now: this one begins anew, and takes in what it froze.
+            Stage::Settling(..) if self.hub.wanted.load(Ordering::Acquire) => {
+                Stage::Freezing(self.ask_to_freeze())
+            }
+            Stage::Settling(span, shards) => {
+                self.ask_shards_to_freeze();
+                Stage::FreezingLater(span, shards)
+            }
+            Stage::FreezingLater(span, shards) => {
+                let lanes = self.hub.lanes.iter().zip(shards);
+                let later =
+                    lanes.map(|(lane, Layers { due, .. })| Layers { due, ..frozen_by(lane) });
+                self.sync(span, later.collect())
             }
             Stage::Syncing(span, shards) => Stage::Writing(span, shards, 0),
             Stage::Writing(span, shards, written) => {
-                if let Some(frozen) = shards.get(written) {
-                    write(&self.hub, &*self.store, frozen)?;
+                if let Some(shard) = shards.get(written) {
+                    shard.write(&self.hub, &*self.store)?;
                 }
                 if written + 1 < shards.len() {
                     Stage::Writing(span, shards, written + 1)
@@ -150,36 +194,52 @@ impl Checkpointer {
                 Stage::Releasing(shards)
             }
             // Freeing a million rows takes a while: here, and not in a shard's thread.
-            Stage::Releasing(_shards) => Stage::Idle,
+            Stage::Releasing(_shards) => {
+                self.hub.checkpointing.store(false, Ordering::Release);
+                Stage::Idle
+            }
         };
         Ok(())
     }
 
+    fn sync(&self, span: Span, shards: Vec<Layers>) -> Stage {
+        // Records may be frozen that wait for company: they need not find it.
+        self.hub.stir();
+        Stage::Syncing(span, shards)
+    }
+
     fn ask_to_freeze(&self) -> Span {
         let hub = &self.hub;
-        hub.wanted.store(false, Ordering::Release);
+        hub.checkpointing.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let wanted = hub.wanted.swap(false, Ordering::AcqRel);
         let uncovered = hub.uncovered_bytes.load(Ordering::Acquire);
+        let settles = !wanted && uncovered >= self.checkpoint_bytes;
         // Before the freeze: each record up to here is in its shard's rows already.
         let through = hub.synced.load(Ordering::Acquire);
-        for lane in &hub.lanes {
+        self.ask_shards_to_freeze();
+        Span { through, uncovered, settles }
+    }
+
+    fn ask_shards_to_freeze(&self) {
+        for lane in &self.hub.lanes {
             let mut desk = lock(&lane.desk);
             desk.frozen = None;
             desk.freeze = true;
             drop(desk);
             lane.ask_to_look();
         }
-        Span { through, uncovered }
     }
 
-    fn release(&self, span: Span, shards: &[Frozen]) {
+    fn release(&self, span: Span, shards: &[Layers]) {
         let hub = &self.hub;
         lock(&self.at_start).clear();
         hub.uncovered_bytes.fetch_sub(span.uncovered, Ordering::AcqRel);
         hub.checkpointed(span.through);
         // Before the shards are woken: one that waits for this looks then, and not again.
         hub.behind.store(false, Ordering::Release);
-        for (lane, frozen) in hub.lanes.iter().zip(shards) {
-            let released = frozen.layers.len();
+        for (lane, shard) in hub.lanes.iter().zip(shards) {
+            let released = shard.due;
             let mut desk = lock(&lane.desk);
             if let Some(left) = &mut desk.left {
                 let released = released.min(left.layers.len());
@@ -194,13 +254,18 @@ impl Checkpointer {
     }
 }
 
+/// So much more journal, of what makes a checkpoint due, comes before what is on its way then counts as
+/// staying: 2.5 MiB, some ten thousand messages.
+const SETTLES_IN: u64 = 16;
+
 /// So long without a record, and what there is goes into the store.
 const LULL: Duration = Duration::from_secs(2);
 
 /// What a shard has frozen, or left when it went.
-fn frozen_by(lane: &Lane) -> Frozen {
+fn frozen_by(lane: &Lane) -> Layers {
     let desk = lock(&lane.desk);
-    desk.left.clone().or_else(|| desk.frozen.clone()).unwrap_or_default()
+    let frozen = desk.left.clone().or_else(|| desk.frozen.clone()).unwrap_or_default();
+    Layers { due: frozen.layers.len(), frozen }
 }
 
 /// The checkpoint after the committer has ended: the record up to which the journal may forget,
@@ -210,25 +275,17 @@ fn frozen_by(lane: &Lane) -> Frozen {
 ///
 /// As [`Store::put`].
 pub(super) fn final_checkpoint(hub: &Hub, store: &dyn Store) -> Result<Option<u64>, StoreFailure> {
-    let shards: Option<Vec<_>> =
-        hub.lanes.iter().map(|lane| lock(&lane.desk).left.clone()).collect();
-    let Some(shards) = shards else { return Ok(None) };
+    if hub.lanes.iter().any(|lane| lock(&lane.desk).left.is_none()) {
+        return Ok(None);
+    }
     let through = hub.synced.load(Ordering::Acquire);
-    for frozen in &shards {
-        write(hub, store, frozen)?;
+    // Shards own runs of slots, and keys begin with their slot: one after the other is key order.
+    for lane in &hub.lanes {
+        frozen_by(lane).write(hub, store)?;
     }
     flush(hub, store, through)?;
     hub.checkpointed(through);
     Ok(Some(hub.forgettable()))
-}
-
-/// Shards own runs of slots, and keys begin with their slot: one after the other is key order.
-fn write(hub: &Hub, store: &dyn Store, frozen: &Frozen) -> Result<(), StoreFailure> {
-    let written = checkpoint::write(store, &frozen.layers)?;
-    count(&hub.counters.rows_put, written.puts);
-    count(&hub.counters.rows_deleted, written.deletes);
-    count(&hub.counters.store_bytes, written.bytes);
-    Ok(())
 }
 
 fn flush(hub: &Hub, store: &dyn Store, through: u64) -> Result<(), StoreFailure> {

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Instant;
 
 use tidings_core::record::{Position, Query, Record, Row};
 use tidings_core::slot::ShardId;
 
 use super::reader::ReadRequest;
-use crate::commit::{Desk, Frozen, Hub, Lane, Notify, count, lock};
+use crate::commit::{Desk, Frozen, Hub, Lane, Notify, Work, count, lock};
 use crate::store::StoreFailure;
+use crate::store::newest::Newest;
 use crate::store::overlay::{self, Rows, newest_first};
 use crate::store::read::{self, Answer};
 
@@ -38,11 +40,10 @@ pub struct ShardStore {
     hub: Arc<Hub>,
     lane: Arc<Lane>,
     /// Rows written since the last freeze.
-    active: Rows,
+    active: Newest,
     /// Frozen rows that the store may not have yet, the oldest first.
     layers: Vec<Arc<Rows>>,
-    /// What the rows of `active` take in the store, and those of each of `layers`.
-    active_bytes: u64,
+    /// What the rows of each of `layers` take in the store.
     layer_bytes: Vec<u64>,
     /// The last record in each of `layers`.
     layer_ends: Vec<u64>,
@@ -54,6 +55,8 @@ pub struct ShardStore {
     asked_for_checkpoint: bool,
     appended: u64,
     appended_bytes: u64,
+    /// What the committer has not been told of.
+    untold: Work,
     /// What the shard was last told is stored.
     told: u64,
     told_of_failure: bool,
@@ -117,8 +120,7 @@ impl ShardStore {
             shard,
             hub,
             lane,
-            active: Rows::new(),
-            active_bytes: 0,
+            active: Newest::default(),
             layer_ends: vec![0; layers.len()],
             released_to: 0,
             layer_bytes,
@@ -127,6 +129,7 @@ impl ShardStore {
             layers,
             appended: 0,
             appended_bytes: 0,
+            untold: Work::None,
             told: 0,
             told_of_failure: false,
             reader,
@@ -148,8 +151,9 @@ impl ShardStore {
         self.lane.set_notifier(notifier);
     }
 
-    /// Applies the record to this shard's rows at once and hands it to the committer. Positions
-    /// count from 1. Never blocks on the disk.
+    /// Applies the record to this shard's rows at once and puts it down for the committer, who is told
+    /// by the next [`poll`](Self::poll): the notifier asks for one, so that all records of a turn go
+    /// together. Positions count from 1. Never blocks on the disk.
     ///
     /// Keys must be of this shard's slots. A record that no journal can take (over 256 MiB, or a
     /// key over 64 KiB) is a failure of the store: the rows would be lost by the next start.
@@ -158,8 +162,16 @@ impl ShardStore {
         self.appended += 1;
         let Record { ops, urgent } = record;
         if self.durable && self.hub.failure().is_none() {
-            match self.lane.hand_over(&self.hub, self.shard, &ops, urgent) {
-                Some(bytes) => self.appended_bytes += bytes,
+            match self.lane.hand_over(self.shard, &ops) {
+                Some(handed) => {
+                    self.appended_bytes += handed.bytes;
+                    let urgent = urgent || handed.is_enough;
+                    self.untold = self.untold.max(if urgent { Work::Urgent } else { Work::Lazy });
+                    // Who has set no notifier is not asked to poll.
+                    if handed.is_enough || !self.lane.wake() {
+                        self.tell_committer();
+                    }
+                }
                 None => {
                     let cause = "a record is over 256 MiB or has a key over 64 KiB";
                     self.hub.fail(StoreFailure::new("append to the journal", cause));
@@ -167,8 +179,7 @@ impl ShardStore {
             }
         }
         for op in ops {
-            let change = overlay::apply(&mut self.active, op, self.durable);
-            self.active_bytes = (self.active_bytes + change.put).saturating_sub(change.gone);
+            self.active.apply(op, self.durable);
         }
         if self.active.len() >= ROWS_MAX && self.durable && !self.asked_for_checkpoint {
             self.asked_for_checkpoint = true;
@@ -182,11 +193,21 @@ impl ShardStore {
         Position(self.appended)
     }
 
+    /// Tells the committer of what was handed over: once for all that came in one turn, so that a
+    /// group holds it whole and its thread is not woken for a part of it.
+    fn tell_committer(&mut self) {
+        match std::mem::take(&mut self.untold) {
+            Work::None => {}
+            Work::Lazy => self.hub.stir_lazily(Instant::now()),
+            Work::Urgent => self.hub.stir(),
+        }
+    }
+
     fn count_unstored(&mut self) {
         if !self.durable {
             return;
         }
-        let bytes = self.layer_bytes.iter().sum::<u64>() + self.active_bytes;
+        let bytes = self.layer_bytes.iter().sum::<u64>() + self.active.bytes();
         self.lane.unstored_bytes.store(bytes, Ordering::Relaxed);
         let grown = bytes.saturating_sub(self.told_bytes);
         if grown >= TOLD_BYTES {
@@ -229,7 +250,8 @@ impl ShardStore {
         if !in_memory || self.in_flight > 0 || !self.waiting.is_empty() {
             return self.read(id, query);
         }
-        let layers = std::iter::once(&self.active).chain(newest_first(&self.layers));
+        let (newer, older) = self.active.layers(&query.range, query.rows_max);
+        let layers = [&newer, older].into_iter().chain(newest_first(&self.layers));
         self.known.push_back((id, read::read_layers(layers, &query)));
         count(&self.hub.counters.reads, 1);
         self.lane.wake();
@@ -238,6 +260,7 @@ impl ShardStore {
     /// What happened since the last time; `None` when nothing is left. Call it until then: the
     /// notifier is silent before.
     pub fn poll(&mut self) -> Option<StoreEvent> {
+        self.tell_committer();
         loop {
             self.look_at_desk();
             if let Some(event) = self.next_event() {
@@ -279,7 +302,8 @@ impl ShardStore {
 
     fn submit(&mut self, id: u64, query: Query) {
         let Query { range, rows_max, bytes_max, backwards } = &query;
-        let (top, range) = overlay::capture(&self.active, range, *backwards, *rows_max, *bytes_max);
+        let active = self.active.ordered(range);
+        let (top, range) = overlay::capture(active, range, *backwards, *rows_max, *bytes_max);
         let request = ReadRequest::Rows {
             lane: Arc::clone(&self.lane),
             id,
@@ -322,8 +346,9 @@ impl ShardStore {
     fn freeze(&mut self) -> Frozen {
         self.asked_for_checkpoint = false;
         if !self.active.is_empty() {
-            self.layers.push(Arc::new(std::mem::take(&mut self.active)));
-            self.layer_bytes.push(std::mem::take(&mut self.active_bytes));
+            let (rows, bytes) = self.active.take();
+            self.layers.push(Arc::new(rows));
+            self.layer_bytes.push(bytes);
             self.layer_ends.push(self.appended);
         }
         Frozen { layers: self.layers.clone(), records: self.appended }
@@ -333,6 +358,7 @@ impl ShardStore {
 impl Drop for ShardStore {
     /// Leaves the rows to the last checkpoint.
     fn drop(&mut self) {
+        self.tell_committer();
         let lane = Arc::clone(&self.lane);
         // One lock for both: what is released in between would be released by nobody.
         let mut desk = lock(&lane.desk);

@@ -197,13 +197,18 @@ impl Runtime {
     pub(super) fn poll_writer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.wake_writer = Some(cx.waker().clone());
         while !self.dirty.is_empty() {
-            for id in std::mem::take(&mut self.dirty) {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for id in dirty.drain(..) {
                 let Some(connection) = self.connections.get_mut(&id) else { continue };
                 connection.dirty = false;
                 // Its own task is to be woken when there is room again.
                 if let Some(waker) = connection.waker.clone() {
                     self.write(id, &mut Context::from_waker(&waker));
                 }
+            }
+            // Whichever has memory, unless writing made others dirty.
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
             }
         }
         Poll::Pending

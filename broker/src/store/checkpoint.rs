@@ -22,15 +22,22 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes the net effect of `layers`, given in the order they were frozen in.
+/// Writes what became of the rows of `layers`, given in the order they were frozen in: their net effect,
+/// and the last word of `later`, which was frozen behind them, about the same keys. So what went
+/// meanwhile is not written; what came is left to another time.
 ///
 /// # Errors
 ///
 /// As [`Store::put`].
-pub fn write(store: &dyn Store, layers: &[Arc<Rows>]) -> Result<Written, StoreFailure> {
+pub fn write(
+    store: &dyn Store,
+    layers: &[Arc<Rows>],
+    later: &[Arc<Rows>],
+) -> Result<Written, StoreFailure> {
     let mut written = Written::default();
     for (key, value) in Merge::new(newest_first(layers), &KeyRange::prefix(&[]), false) {
-        if let Some(value) = value {
+        let last_word = newest_first(later).find_map(|rows| rows.get(key));
+        if let Some(value) = last_word.map_or(value, Option::as_ref) {
             store.put(key, value)?;
             written.puts += 1;
             written.bytes += (key.len() + value.len()) as u64;

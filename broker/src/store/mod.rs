@@ -13,6 +13,7 @@ use tidings_core::record::KeyRange;
 pub mod checkpoint;
 pub mod key;
 pub mod memory;
+pub mod newest;
 pub mod overlay;
 pub mod read;
 pub mod sled;

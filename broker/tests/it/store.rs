@@ -197,6 +197,8 @@ fn a_record_nobody_waits_for_rides_along_with_one_that_somebody_does() {
     let mut shards = Shards::new(stores);
     shards.stores[0].append(Record { ops: vec![put(b"a", b"")], urgent: false });
     shards.stores[1].append(urgent(vec![put(b"\xffb", b"")]));
+    // The turn of both is over.
+    shards.poll();
     assert_eq!(groups.recv_timeout(PATIENCE), Ok(2));
     allow.send(true).unwrap();
     shards.until(|shards| shards.told.iter().all(|told| told.stored == Position(1)));
@@ -498,6 +500,7 @@ fn a_row_reaches_the_store_only_once_its_record_is_safe() {
     let allow = allow;
     let mut shards = Shards::new(stores);
     shards.stores[0].append(urgent(vec![put(b"a", b"1")]));
+    shards.poll();
     groups.recv_timeout(PATIENCE).unwrap();
     engine.checkpoint();
     // The shard freezes its rows when it is asked to, which is soon.
@@ -560,6 +563,89 @@ fn a_row_forgotten_between_or_behind_checkpoints_is_gone_after_a_kill_at_any_tim
         let (engine, _) = open(options(dir));
         assert!(scan(&engine).is_empty());
     }
+}
+
+#[test]
+fn a_checkpoint_for_the_journals_length_leaves_out_what_goes_while_it_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = || {
+        Box::new(FileJournal::new(FileJournalOptions {
+            directory: dir.path().to_path_buf(),
+            segment_bytes: 64 << 10,
+            sync: true,
+        }))
+    };
+    let options = EngineOptions { checkpoint_bytes: 16_000, ..options(dir.path()) };
+    let rows = Arc::new(MemoryStore::default());
+    let (mut manual, stores) =
+        Manual::open(&options, journal(), Arc::<MemoryStore>::clone(&rows)).unwrap();
+    let mut shards = Shards::new(stores);
+    let forget = |key: &'static [u8]| Op::Forget { key: Bytes::from_static(key) };
+    let store = |manual: &mut Manual, shards: &mut Shards, ops| {
+        shards.stores[0].append(urgent(ops));
+        manual.commit().unwrap();
+        while manual.checkpoint().unwrap() {
+            shards.poll();
+        }
+        shards.poll();
+    };
+    // Much journal, and little in memory.
+    let mut changes = vec![put(b"goes", &[0; 1_000]); 16];
+    changes.extend([put(b"changes", b"1"), put(b"stays", b"1")]);
+    store(&mut manual, &mut shards, changes);
+    let changes = vec![forget(b"goes"), put(b"changes", b"2"), put(b"later", b"1")];
+    store(&mut manual, &mut shards, changes);
+    assert_eq!(manual.engine().stats().checkpoints, 0, "what is on its way has time");
+    store(&mut manual, &mut shards, vec![put(b"later still", &[0; 1_000])]);
+    let stats = manual.engine().stats();
+    assert_eq!((stats.checkpoints, stats.rows_put, stats.rows_deleted), (1, 2, 0));
+    let found = |store: &dyn Store| {
+        let answer = read::read(store, [], &query(everything())).unwrap();
+        answer.rows.into_iter().map(|row| (row.key, row.value.len())).collect::<Vec<_>>()
+    };
+    let row = |key: &'static str, length| (Bytes::from_static(key.as_bytes()), length);
+    assert_eq!(found(&*rows), [row("changes", 1), row("stays", 1)]);
+    let all = [row("changes", 1), row("later", 1), row("later still", 1_000), row("stays", 1)];
+    shards.stores[0].read(1, query(everything()));
+    manual.read().unwrap();
+    shards.poll();
+    let read: Vec<_> = shards.told[0].answers[0].1.iter().map(|row| row.key.clone()).collect();
+    assert_eq!(read, all.clone().map(|(key, _)| key), "before a crash");
+    drop((manual, shards));
+    let (manual, _stores) =
+        Manual::open(&options, journal(), Arc::<MemoryStore>::clone(&rows)).unwrap();
+    let mut read = Vec::new();
+    manual
+        .engine()
+        .scan(&everything(), &mut |key, value| {
+            read.push((Bytes::copy_from_slice(key), value.len()));
+        })
+        .unwrap();
+    assert_eq!(read, all, "behind it");
+}
+
+#[test]
+fn a_checkpoint_that_publishers_wait_for_does_not_wait_for_what_they_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(FileJournalOptions {
+        directory: dir.path().to_path_buf(),
+        segment_bytes: 64 << 10,
+        sync: true,
+    });
+    let options = EngineOptions { checkpoint_bytes: 16_000, ..options(dir.path()) };
+    let (mut manual, stores) =
+        Manual::open(&options, Box::new(journal), Arc::new(MemoryStore::default())).unwrap();
+    let mut shards = Shards::new(stores);
+    shards.stores[0].append(urgent(vec![put(b"a", &[0; 1_000]); 30]));
+    manual.commit().unwrap();
+    shards.poll();
+    assert!(shards.stores[0].backlog().behind);
+    while manual.checkpoint().unwrap() {
+        shards.poll();
+    }
+    shards.poll();
+    assert_eq!(manual.engine().stats().checkpoints, 1);
+    assert!(!shards.stores[0].backlog().behind);
 }
 
 #[test]

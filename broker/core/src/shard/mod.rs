@@ -30,6 +30,8 @@ mod wills;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use input::{AuthStep, Hooks, Input, Open, ShardConfig};
 pub use open::{refer_connect, refuse_connect};
 pub use verify::{Verifier, Wrong};
@@ -42,7 +44,7 @@ use crate::message::{Message, MessageId};
 use crate::metric::{Counters, Metric};
 use crate::output::{CloseCause, ConnectionId, Outbox};
 use crate::peer::PeerMessage;
-use crate::record::{KeyRange, Position, Query, Record};
+use crate::record::{KeyRange, Op, Position, Query, Record};
 use crate::router::{Chosen, Copy, Router};
 use crate::session::{AllQueueBounds, Cx, Pumped, Session, rows};
 use crate::slot::{ShardId, Slot};
@@ -110,6 +112,9 @@ pub struct Shard {
     lives: u64,
     copies: Vec<Copy>,
     places: Vec<Place>,
+    /// Memory for the keys and changes of one message.
+    keys: Vec<Bytes>,
+    ops: Vec<Op>,
     /// Members of groups: chosen for the message at hand, and of those the other shards'.
     chosen: Vec<Chosen>,
     hands: Vec<Chosen>,
@@ -184,6 +189,8 @@ impl Shard {
             lives: 0,
             copies: Vec::new(),
             places: Vec::new(),
+            keys: Vec::new(),
+            ops: Vec::new(),
             chosen: Vec::new(),
             hands: Vec::new(),
             interested: Vec::new(),

@@ -218,7 +218,7 @@ impl Shard {
             let refused = Err(ReasonCode::QuotaExceeded);
             return self.answer_publish(id, publish, refused, now, out);
         }
-        let mut ops = Vec::new();
+        let mut ops = std::mem::take(&mut self.ops);
         let mut ready = Position::START;
         if own_retain {
             match self.router.retained.set(message, &self.limits) {

@@ -141,7 +141,7 @@ impl Shard {
             matched: !copies.is_empty(),
             places: std::mem::take(&mut self.places),
         };
-        let mut keys = Vec::new();
+        let mut keys = std::mem::take(&mut self.keys);
         for copy in copies.drain(..) {
             let number = self.ledger.number(out);
             if let Ok(key) = self.queue_row(&copy, number, message, &mut ops, out) {
@@ -152,12 +152,19 @@ impl Shard {
         match keys.len() {
             0 => {}
             1 => ops.extend(keys.pop().map(|key| Op::Put { key, value: message.to_bytes() })),
-            _ => ops.push(Op::PutAll { keys, value: message.to_bytes() }),
+            _ => {
+                let keys = std::mem::take(&mut keys);
+                ops.push(Op::PutAll { keys, value: message.to_bytes() });
+            }
         }
+        self.keys = keys;
         let kept = routed.places.iter().filter_map(|(copy, _, key)| Some((copy, key.as_ref()?)));
         self.keep_reach(keep, kept, &mut ops, out);
         if !ops.is_empty() {
-            routed.ready = self.ledger.append(ops, true, out);
+            routed.ready = self.ledger.append(ops.drain(..), true, out);
+        }
+        if (self.ops.capacity()..=PLACES_KEPT).contains(&ops.capacity()) {
+            self.ops = ops;
         }
         self.copies = copies;
         routed
