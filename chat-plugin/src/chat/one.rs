@@ -160,7 +160,7 @@ impl Chat {
     }
 
     pub(super) fn handle(&mut self, what: ChatInput, cx: &mut Cx<'_>) {
-        if self.is_early(&what) {
+        if self.parked.len() < PARKED_MAX && self.is_early(&what) {
             return self.parked.push(what);
         }
         match what {
@@ -436,6 +436,10 @@ fn made_id(random: u64) -> Box<str> {
 
 /// How many entries of a chat may wait to be stored at once.
 const PENDING_MAX: usize = 2_048;
+
+/// How many devices of users who are being added may wait. One beyond them is told that its user is
+/// not in the group, and fetches what it lacks with the first entry that comes.
+const PARKED_MAX: usize = 4_096;
 
 /// How many retries of one send may wait for it to be stored.
 const WAITERS_MAX: usize = 64;

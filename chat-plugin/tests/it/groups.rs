@@ -752,3 +752,42 @@ fn the_compact_view_has_groups_too() {
     world.settle();
     assert!(world.take_heard(bob, "info")[0].contains(r#""request":"r1""#));
 }
+
+#[test]
+fn a_channel_of_thousands_of_readers_is_written_once_for_each_message() {
+    let readers = 4_000;
+    let mut world = World::new(4);
+    let alice = world.device("alice", "phone");
+    let here: Vec<SessionId> =
+        (0..10).map(|n| world.device(&format!("user{n:05}"), "phone")).collect();
+    world.settle();
+    done(&mut world, alice, "chat/!news/create", "{}");
+    let names: Vec<String> = (0..readers).map(|n| format!("user{n:05}")).collect();
+    for names in names.chunks(256) {
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        world.publish(alice, "chat/!news/add", users(&names).as_bytes());
+        world.run();
+        world.sync();
+        world.sync();
+    }
+    world.settle();
+    done(&mut world, alice, "chat/!news/info", r#"{"limit":1}"#);
+    let told = world.take_heard(alice, "info");
+    assert_eq!(number(&told[0], "count"), Some(readers + 1));
+    assert_eq!(number(&told[0], "seq"), Some(1), "readers come without an entry");
+    let before = world.stored_counts();
+    world.publish(alice, "chat/!news/send", b"extra");
+    world.run();
+    let after = world.stored_counts();
+    assert_eq!((after.0 - before.0, after.2 - before.2), (1, 1));
+    world.settle();
+    for reader in here {
+        assert_eq!(world.take_seqs(reader), [2]);
+    }
+    // Their seats outlive memory.
+    world.crash(true);
+    let alice = world.device("alice", "phone");
+    world.settle();
+    done(&mut world, alice, "chat/!news/info", r#"{"limit":1}"#);
+    assert_eq!(number(&world.take_heard(alice, "info")[0], "count"), Some(readers + 1));
+}
