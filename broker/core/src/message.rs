@@ -57,6 +57,11 @@ impl Message {
         size_of::<Self>() + self.topic.len() + self.payload.len() + self.properties.len()
     }
 
+    /// What [`Message::size`] would be of one without properties.
+    pub(crate) fn size_of_plain(topic: &str, payload: &[u8]) -> usize {
+        size_of::<Self>() + topic.len() + payload.len()
+    }
+
     /// The bytes it is kept in, which [`Message::from_bytes`] reads.
     pub fn to_bytes(&self) -> Bytes {
         let stored = Stored {

@@ -86,7 +86,7 @@ impl Rights {
         let path = path.into();
         let (rules, stamp) = read(&path)?;
         Ok(Self {
-            silent: AtomicBool::new(rules.len() == 0),
+            silent: AtomicBool::new(rules.is_empty()),
             rules: RwLock::new(rules),
             path,
             seen: Mutex::new(stamp),
@@ -150,7 +150,7 @@ impl Rights {
         *seen = read;
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         let changed = *current != rules;
-        self.silent.store(rules.len() == 0, Ordering::Release);
+        self.silent.store(rules.is_empty(), Ordering::Release);
         *current = rules;
         self.hinted.store(false, Ordering::Relaxed);
         Ok(changed)

@@ -2,23 +2,19 @@
 
 use super::{Cx, Session};
 use crate::codec::{PacketId, PublishParts, QoS};
-use crate::message::Message;
 use crate::metric::Metric;
 use crate::output::PublishBytes;
-use crate::router::Copy;
 
-/// A message as it came, without properties.
+/// A message as it came, without properties, and how a session gets it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Brief<'a> {
+    /// The QoS it is sent with. [MQTT-3.8.4-8]
+    pub(crate) qos: QoS,
+    /// The RETAIN flag it is sent with.
+    pub(crate) retain: bool,
+    pub(crate) subscription_id: Option<u32>,
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],
-}
-
-impl Brief<'_> {
-    /// What [`Message::size`] would be.
-    pub(crate) fn size(&self) -> usize {
-        size_of::<Message>() + self.topic.len() + self.payload.len()
-    }
 }
 
 impl Session {
@@ -27,7 +23,6 @@ impl Session {
     /// encoded to, if it was of the same message.
     pub(crate) fn send_brief(
         &mut self,
-        copy: &Copy,
         message: Brief<'_>,
         bytes: &mut Option<PublishBytes>,
         cx: &mut Cx<'_>,
@@ -36,23 +31,22 @@ impl Session {
             && !self.link.is_held_back()
             && !self.receiving.awaits_suback()
             && self.sending.is_at_rest();
-        let kept = copy.share.is_some()
-            || match copy.qos {
-                QoS::AtMostOnce => false,
-                QoS::AtLeastOnce => self.is_persistent(),
-                QoS::ExactlyOnce => true,
-            };
+        let kept = match message.qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => self.is_persistent(),
+            QoS::ExactlyOnce => true,
+        };
         if !at_rest || kept {
             return false;
         }
         let mut parts = PublishParts {
             dup: false,
-            qos: copy.qos,
-            retain: copy.retain,
+            qos: message.qos,
+            retain: message.retain,
             topic: message.topic,
             packet_id: None,
             message_expiry: None,
-            subscription_ids: copy.subscription_id.as_slice(),
+            subscription_ids: message.subscription_id.as_slice(),
             topic_alias: None,
             forwarded: &[],
             payload_len: message.payload.len(),
@@ -62,7 +56,7 @@ impl Session {
             cx.counters.add(Metric::DroppedTooLarge, 1);
             return true;
         }
-        if copy.qos > QoS::AtMostOnce {
+        if message.qos > QoS::AtMostOnce {
             if !self.link.quota.try_take_brief() {
                 return false;
             }

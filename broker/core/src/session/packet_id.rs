@@ -22,18 +22,13 @@ impl PacketIds {
     where
         I: Iterator<Item = PacketId>,
     {
-        for _ in 0..=u16::MAX {
-            if self.free == 0 {
-                let nearest = in_use().map(|id| distance(self.last, id)).min();
-                self.free = nearest.map_or(u16::MAX, |distance| distance - 1);
-            }
-            self.last = self.last.checked_add(1).unwrap_or(1);
-            if self.free > 0 {
-                self.free -= 1;
-                return PacketId::new(self.last);
-            }
+        if self.free == 0 {
+            let (skipped, free) = next_free(self.last, in_use())?;
+            *self = Self { last: skipped, free };
         }
-        None
+        self.free -= 1;
+        self.last = behind(self.last);
+        PacketId::new(self.last)
     }
 
     /// Goes on behind `id`, which a resumed session still uses.
@@ -42,10 +37,30 @@ impl PacketIds {
     }
 }
 
-/// How many identifiers on from `last` this one is: 1 to 65,535.
-fn distance(last: u16, id: PacketId) -> u16 {
-    let id = id.get();
-    if id > last { id - last } else { u16::MAX - last + id }
+/// The identifier that comes behind `id`.
+fn behind(id: u16) -> u16 {
+    id.checked_add(1).unwrap_or(1)
+}
+
+/// The next free identifiers behind `last`: the one before them, and how many they are. `None` if all
+/// are in use.
+fn next_free(last: u16, in_use: impl Iterator<Item = PacketId>) -> Option<(u16, u16)> {
+    // One bit for each, by its distance from `last`: from 1 to 65,535.
+    let mut used = [0_u64; (u16::MAX as usize + 1) / 64];
+    for id in in_use.map(PacketId::get) {
+        let distance = if id > last { id - last } else { u16::MAX - last + id };
+        if let Some(word) = used.get_mut(usize::from(distance / 64)) {
+            *word |= 1 << (distance % 64);
+        }
+    }
+    let is_used = |distance: &u16| {
+        used.get(usize::from(distance / 64)).is_some_and(|it| it >> (distance % 64) & 1 == 1)
+    };
+    let first = (1..=u16::MAX).find(|distance| !is_used(distance))?;
+    let free = (first..=u16::MAX).take_while(|distance| !is_used(distance)).count();
+    let before = u32::from(last) + u32::from(first) - 1;
+    let before = if before > u32::from(u16::MAX) { before - u32::from(u16::MAX) } else { before };
+    Some((u16::try_from(before).unwrap_or(0), u16::try_from(free).unwrap_or(1)))
 }
 
 #[cfg(test)]

@@ -46,15 +46,15 @@ impl Shard {
         self.router.copies(heading, Some(id), &mut self.copies);
         let answered =
             publish.packet_id.is_none() || self.answers_at_once(id, publish, Position::START);
-        let brief = Brief { topic: publish.topic, payload: publish.payload };
-        if !answered || self.bounds.of(false).never_fits(brief.size()) {
+        let size = Message::size_of_plain(publish.topic, publish.payload);
+        if !answered || self.bounds.of(false).never_fits(size) {
             return false;
         }
         let mut copies = std::mem::take(&mut self.copies);
         let matched = !copies.is_empty();
         let gone = match &copies[..] {
             [] => true,
-            [copy] => copy.session != id && self.send_brief(copy, brief, &mut None, now, out),
+            [copy] => copy.session != id && self.send_brief(copy, publish, &mut None, now, out),
             _ => {
                 let all = copies.iter().all(|it| it.session != id && self.needs_no_row(it));
                 if all {
@@ -81,23 +81,29 @@ impl Shard {
     fn send_brief(
         &mut self,
         copy: &Copy,
-        brief: Brief<'_>,
+        publish: &Publish<'_>,
         bytes: &mut Option<PublishBytes>,
         now: Time,
         out: &mut Outbox,
     ) -> bool {
-        let sent = self
-            .with(copy.session, now, out, |session, cx| session.send_brief(copy, brief, bytes, cx));
+        // A group's member may leave it to the others.
+        if copy.share.is_some() {
+            return false;
+        }
+        let Copy { qos, retain, subscription_id, .. } = *copy;
+        let Publish { topic, payload, .. } = *publish;
+        let brief = Brief { qos, retain, subscription_id, topic, payload };
+        let sent =
+            self.with(copy.session, now, out, |session, cx| session.send_brief(brief, bytes, cx));
         sent == Some(true)
     }
 
     /// Sends copies that need no row: each at once, or from a queue where its session cannot take it.
     fn send_briefs(&mut self, copies: &[Copy], publish: &Publish<'_>, now: Time, out: &mut Outbox) {
-        let brief = Brief { topic: publish.topic, payload: publish.payload };
         let mut bytes = None;
         let mut kept: Option<Arc<Message>> = None;
         for copy in copies {
-            if self.send_brief(copy, brief, &mut bytes, now, out) {
+            if self.send_brief(copy, publish, &mut bytes, now, out) {
                 continue;
             }
             if kept.is_none() {
