@@ -85,6 +85,8 @@ pub(crate) struct Runtime {
     paused: BTreeSet<(Time, ConnectionId)>,
     posts: Vec<Post>,
     clock: Clock,
+    /// When it was looked last. The shard is never told an earlier time than one before.
+    looked: Time,
     observers: Observers,
     limits: ConnectionLimits,
     packet_bytes_max: usize,
@@ -151,6 +153,7 @@ impl Runtime {
             publishes: parts.limits.publishes(),
             paused: BTreeSet::new(),
             posts: parts.posts,
+            looked: parts.clock.now(),
             clock: parts.clock,
             observers: parts.observers,
             limits: parts.limits,
@@ -223,9 +226,15 @@ impl Runtime {
         }
     }
 
+    /// Looks at the clock.
+    fn look(&mut self) -> Time {
+        self.looked = self.clock.now();
+        self.looked
+    }
+
     /// Tells the shard something and does what it wants.
     fn handle(&mut self, input: Input<'_>) {
-        let now = self.clock.now();
+        let now = self.look();
         self.shard.handle(input, now, &mut self.out);
         self.carry_out();
     }
@@ -315,7 +324,7 @@ impl Runtime {
         let mut anything = false;
         while let Some(event) = self.store.poll() {
             anything = true;
-            let now = self.clock.now();
+            let now = self.look();
             match event {
                 StoreEvent::Stored(position) => {
                     self.shard.handle(Input::Stored(position), now, &mut self.out);
@@ -370,7 +379,8 @@ impl Runtime {
     /// Does what is due. Asked before anything is read: the runtime's timers wait until much that
     /// is ready had its turn, and what was acknowledged has its time to get stored.
     fn keep_time(&mut self) {
-        if self.armed.is_some_and(|due| due <= self.clock.now()) {
+        let now = self.look();
+        if self.armed.is_some_and(|due| due <= now) {
             self.timed_out();
         }
     }
@@ -378,7 +388,7 @@ impl Runtime {
     /// Deadlines have passed.
     fn timed_out(&mut self) {
         self.armed = None;
-        let now = self.clock.now();
+        let now = self.look();
         if self.shard.next_timeout().is_some_and(|due| due <= now) {
             self.handle(Input::TimedOut);
             self.wake_stalled();

@@ -80,14 +80,15 @@ impl Runtime {
         if connection.is_unsent() && !self.write(id, cx) {
             return Poll::Ready(());
         }
-        let turn_ends = self.clock.now() + TURN;
+        let turn_ends = self.looked + TURN;
         for _ in 0..READS_PER_TURN {
             match self.poll_phase(id, cx) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
-            if self.clock.now() >= turn_ends {
+            // What a few packets took is known by the next read; what many took was looked at.
+            if self.looked >= turn_ends {
                 break;
             }
         }
@@ -230,6 +231,7 @@ impl Runtime {
         let waker = connection.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         connection.parting = Parting::Now;
         connection.read_directly(true);
+        self.look();
         let mut cx = Context::from_waker(&waker);
         for _ in 0..READS_TO_HEAR_OUT {
             let open = self.connections.get(&id).is_some_and(|it| it.phase == Phase::Open);
@@ -259,7 +261,7 @@ impl Runtime {
     fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> (usize, bool) {
         let Some(connection) = self.connections.get(&id) else { return (bytes.len(), false) };
         let version = connection.version;
-        let now = self.clock.now();
+        let now = self.looked;
         let publishes_max = self.publishes_max(connection, now);
         let (mut used, mut packets, mut more) = (0, 0_usize, false);
         let mut publishes = 0_u64;
@@ -293,7 +295,7 @@ impl Runtime {
                         more = true;
                         break;
                     }
-                    if pace.is_due(packets) && pace.ends_turn(packets, self.clock.now()) {
+                    if pace.is_due(packets) && pace.ends_turn(packets, self.look()) {
                         more = true;
                         break;
                     }
