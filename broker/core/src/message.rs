@@ -54,7 +54,7 @@ impl Message {
 
     /// Roughly the memory it takes, in bytes.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.topic.len() + self.payload.len() + self.properties.len()
+        Self::size_of_plain(&self.topic, &self.payload) + self.properties.len()
     }
 
     /// What [`Message::size`] would be of one without properties.

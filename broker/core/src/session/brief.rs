@@ -27,16 +27,12 @@ impl Session {
         bytes: &mut Option<PublishBytes>,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let at_rest = self.opening.is_none()
-            && !self.link.is_held_back()
-            && !self.receiving.awaits_suback()
-            && self.sending.is_at_rest();
         let kept = match message.qos {
             QoS::AtMostOnce => false,
             QoS::AtLeastOnce => self.is_persistent(),
             QoS::ExactlyOnce => true,
         };
-        if !at_rest || kept {
+        if kept || !self.nothing_goes_first() {
             return false;
         }
         let mut parts = PublishParts {

@@ -95,14 +95,19 @@ impl Session {
     /// has to be done besides. It has its permit then.
     fn goes_at_once(&mut self, queued: &Queued, cx: &Cx<'_>) -> bool {
         let kept_first = queued.qos == QoS::ExactlyOnce && self.is_persistent();
-        self.sending.is_at_rest()
-            && self.opening.is_none()
-            && !self.link.is_held_back()
-            && !self.receiving.awaits_suback()
+        self.nothing_goes_first()
             && !kept_first
             && cx.ledger.is_stored(queued.ready)
             && !queued.message.is_expired(cx.now)
             && self.link.quota.try_take()
+    }
+
+    /// Whether nothing has to go before the next message, and nothing keeps it back.
+    pub(super) fn nothing_goes_first(&self) -> bool {
+        self.opening.is_none()
+            && !self.link.is_held_back()
+            && !self.receiving.awaits_suback()
+            && self.sending.is_at_rest()
     }
 
     /// Whether there is nothing to send and nothing to answer: to go on with it changes nothing.

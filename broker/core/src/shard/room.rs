@@ -33,16 +33,16 @@ impl Shard {
     }
 
     /// The bound of a session's queue that leaves no room for a message, if there is none.
-    pub(super) fn full_by(&self, copy: &Copy, bytes: usize) -> Option<Metric> {
+    pub(super) fn full_by(&self, copy: &Copy, message: &Message) -> Option<Metric> {
         match self.sessions.get(&copy.session) {
             Some(session) => {
                 let bounds = self.bounds.of(session.is_persistent());
-                session.sending.full_by(bytes, bounds)
+                session.sending.full_by(message.size(), bounds)
             }
             None => {
                 let offline = self.offline.get(&copy.session)?;
                 let waiting = (offline.rows, offline.rows_bytes);
-                self.bounds.of(true).full_by(waiting, bytes)
+                self.bounds.of(true).full_by(waiting, message.size())
             }
         }
     }
@@ -54,7 +54,7 @@ impl Shard {
 
     /// Whether a session's queue has room for a message.
     pub(super) fn has_room(&self, copy: &Copy, message: &Message) -> bool {
-        self.full_by(copy, message.size()).is_none()
+        self.full_by(copy, message).is_none()
     }
 
     /// Whether a message from session `id`, whose copies were found, would be kept; any with QoS
@@ -101,7 +101,7 @@ impl Shard {
         if copy.qos == QoS::AtMostOnce {
             return Ok(None);
         }
-        let full_by = self.full_by(copy, message.size());
+        let full_by = self.full_by(copy, message);
         if let Some(bound) = full_by {
             self.counters.add(bound, 1);
             if self.queue_bounds(copy.session).never_fits(message.size()) {
@@ -155,7 +155,7 @@ impl Shard {
         message: &Message,
         ops: &mut Vec<Op>,
     ) -> Result<(), NoRoom> {
-        while self.full_by(copy, message.size()).is_some() {
+        while self.full_by(copy, message).is_some() {
             // Its oldest; or, if none is in memory that was not sent, this one.
             self.counters.add(Metric::DroppedQueueFull, 1);
             let session = self.sessions.get_mut(&copy.session).ok_or(NoRoom)?;

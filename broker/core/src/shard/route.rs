@@ -93,7 +93,7 @@ impl Shard {
     pub(super) fn is_full(&self, message: &Message) -> bool {
         match &self.copies[..] {
             [copy] if copy.qos > QoS::AtMostOnce => {
-                let bound = self.full_by(copy, message.size());
+                let bound = self.full_by(copy, message);
                 if let Some(bound) = bound {
                     self.counters.add(bound, 1);
                 }
