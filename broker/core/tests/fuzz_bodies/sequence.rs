@@ -481,6 +481,8 @@ impl<'a> World<'a> {
         if self.lines[line].name != 2 && self.choices.one_in(4) {
             properties.push(Property::SessionExpiry([0, 10][self.choices.below(2)]));
             self.forget(self.lines[line].name);
+            // Its CONNACK may still be on its way: what that begins does not last.
+            self.lines[line].lasting = false;
         }
         self.broker.disconnect_with(self.lines[line].link, reason, &properties);
     }
