@@ -69,7 +69,9 @@ pub(super) enum Timer {
 /// What a chat reads rows for.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// To be loaded: its rows up to the ids.
+    /// To be loaded: its rows from the first on.
+    Whole,
+    /// To be loaded: more of its rows before the ids.
     Front,
     /// To be loaded: the end of its log.
     End,

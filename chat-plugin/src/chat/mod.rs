@@ -140,7 +140,7 @@ impl ChatSide {
             Reading::Info { user, of, question } => {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
-            Reading::Front | Reading::End => {}
+            Reading::Whole | Reading::Front | Reading::End => {}
         });
     }
 
