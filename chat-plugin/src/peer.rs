@@ -6,6 +6,7 @@
 //! an attach is before that answer; a device's progress is before its next attach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use crate::call::{Opened, Reply, Why};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Change;
@@ -24,6 +26,8 @@ use crate::view::Request;
 pub(crate) enum Peer {
     Chat(ToChat),
     User(ToUser),
+    Seat(ToSeat),
+    Pair(ToPair),
 }
 
 /// Where an answer goes.
@@ -164,6 +168,67 @@ pub(crate) enum ChatInput {
     Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
     /// A member has the chat in her index now, or (`false`) has no room for it.
     Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
+    /// What only rooms are told.
+    Room(Box<ToRoom>),
+}
+
+/// What only rooms are told.
+#[derive(Debug)]
+pub(crate) enum ToRoom {
+    /// It begins, with these links to its seats or for two who were paired.
+    Make { links: Vec<Box<str>>, paired: Option<Paired>, reply: Option<Reply<()>> },
+    /// A member ends it, or (none) the program around the broker.
+    End { user: Option<Arc<str>>, why: Why, origin: Option<Origin>, reply: Option<Reply<()>> },
+    /// A member says something to the other's devices that is not kept.
+    Signal { user: Arc<str>, payload: Bytes, origin: Origin },
+}
+
+/// Over what two were brought together.
+#[derive(Debug, Clone)]
+pub(crate) struct Paired {
+    pub(crate) pool: Arc<str>,
+    pub(crate) interest: Option<Arc<str>>,
+}
+
+/// What users are told of rooms and pools.
+#[derive(Debug)]
+pub(crate) enum RoomTold {
+    /// Somebody was found.
+    Paired { place: Arc<Place>, user: Arc<str>, paired: Paired },
+    /// Nobody was found in time.
+    Unpaired { user: Arc<str>, pool: Arc<str> },
+    /// A room is over before long.
+    Ending { place: Arc<Place>, user: Arc<str>, at: Time, why: Why },
+    /// It is over.
+    Ended { place: Arc<Place>, user: Arc<str>, seq: u64, why: Why },
+    /// What the other says that is not kept.
+    Signal { place: Arc<Place>, to: Arc<str>, from: Arc<str>, payload: Bytes, origin: Origin },
+}
+
+/// What the keeper of a seat's link is told.
+#[derive(Debug)]
+pub(crate) enum ToSeat {
+    Add { link: Box<str>, seat: Seat, reply: Reply<()> },
+    Drop { link: Box<str> },
+    Open { link: Box<str>, given: Box<[u8]>, reply: Reply<Opened> },
+}
+
+/// A seat of a room, and what its code is known by.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) room: Arc<str>,
+    pub(crate) number: u8,
+    pub(crate) salt: [u8; 16],
+    pub(crate) code: [u8; 32],
+}
+
+/// What the home of a pool is told.
+#[derive(Debug)]
+pub(crate) enum ToPair {
+    /// Somebody waits for somebody.
+    Join { user: Arc<str>, pool: Arc<str>, interests: Vec<Arc<str>>, ttl: Duration, origin: Origin },
+    /// Somebody does not wait any more.
+    Leave { user: Arc<str>, pool: Arc<str> },
 }
 
 /// What is asked of `info`.
@@ -326,7 +391,9 @@ pub(crate) enum ToUser {
     /// The presence of a user, for some sessions of one shard.
     Presence { user: Arc<str>, state: PresenceState, sessions: Vec<SessionId> },
     /// A user types, or stops.
-    Typing { to: Arc<str>, from: Arc<str>, state: &'static str },
+    Typing { place: Arc<Place>, to: Arc<str>, from: Arc<str>, state: &'static str },
+    /// What users are told of rooms and pools.
+    Room(RoomTold),
 }
 
 impl ToChat {

@@ -185,6 +185,8 @@ impl Chat {
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
             ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
+            // Taken by `room.rs` before it comes here.
+            ChatInput::Room(_) => {}
         }
     }
 

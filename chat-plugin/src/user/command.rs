@@ -17,7 +17,7 @@ use crate::code::Code;
 use crate::json::Digits;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
 use crate::topics::View;
-use crate::topics::{Command, Place, answered, in_view, is_name};
+use crate::topics::{Command, Place, answered, in_view, is_name, is_user};
 use crate::view;
 
 impl UserSide {
@@ -48,7 +48,7 @@ impl UserSide {
         if client.user.is_empty() {
             return refuse(None, Code::Forbidden, "chat is for users that have logged in");
         }
-        if !is_name(client.user) {
+        if !is_user(client.user) {
             let text = "your user name is none for chat: expected [A-Za-z0-9._-]{1,64}";
             return refuse(None, Code::Forbidden, text);
         }
@@ -58,6 +58,7 @@ impl UserSide {
         }
         let command = Command::parse(publish.topic)
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
+        self.may_be_there(client.user, &command).map_err(|refusal| (None, refusal))?;
         match command {
             Command::Send { chat, id } => {
                 let id = match (id, publish.properties.correlation_data()) {
@@ -137,6 +138,15 @@ impl UserSide {
                 let place = self.place(client.user, chat);
                 let asked = self.ask_change(client, place, verb, publish.payload, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::End { chat } => self.ask_end(client.user, chat, origin, host),
+            Command::Signal { chat } => {
+                self.signal(client.user, chat, publish.payload, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
+            }
+            Command::Pair { pool, verb } => {
+                self.ask_pair(client.user, pool, verb, publish.payload, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
             }
             Command::Sync => {
                 self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;

@@ -11,6 +11,7 @@ mod deliver;
 mod device;
 mod feed;
 mod group;
+mod guest;
 mod index;
 mod lane;
 mod load;
@@ -21,6 +22,7 @@ mod presence;
 mod progress;
 mod rates;
 mod receipt;
+mod room;
 mod session;
 mod state;
 mod sync;
@@ -177,7 +179,10 @@ impl UserSide {
                 self.answer_with(&place, &origin, kind, body, host);
             }
             ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
-            ToUser::Typing { to, from, state } => self.typing_heard(&to, &from, state, host),
+            ToUser::Typing { place, to, from, state } => {
+                self.typing_heard(&place, &to, &from, state, host);
+            }
+            ToUser::Room(told) => self.room_told(told, host),
         }
     }
 

@@ -16,5 +16,6 @@ mod history;
 mod presence;
 mod rates;
 mod receipts;
+mod rooms;
 mod sync;
 mod views;
