@@ -18,10 +18,7 @@ use crate::code::Code;
 use crate::peer::{
     ChatInput, Origin, Outcome, Paired, Peer, Refusal, RoomTold, ToChat, ToRoom, ToSeat, ToUser,
 };
-use crate::rows::{
-    ChatRow, HeadRow, IdHash, IdRow, RowValue, chat_rows, head_key, id_key, log_key, log_range,
-    split_chat_key,
-};
+use crate::rows::{HeadRow, RowValue, head_key, log_key, log_range};
 use crate::topics::{ChatId, Place, link_slot};
 
 /// What there is of a room besides the chat.
@@ -300,17 +297,11 @@ impl Chat {
             ops.push(Op::Delete { key: log_key(id, floor) });
             floor += 1;
         }
-        let mut gone: Vec<IdHash> = Vec::new();
-        for (key, value) in cx.shared.volatile.range(id, chat_rows(id, ChatRow::Id)) {
-            let of = IdRow::from_bytes(value).is_ok_and(|row| row.seq < floor);
-            let hash = split_chat_key(key).and_then(|(_, rest)| IdHash::try_from(rest).ok());
-            gone.extend(hash.filter(|_| of));
-        }
-        ops.extend(gone.iter().map(|hash| Op::Delete { key: id_key(id, hash) }));
         if ops.is_empty() {
             return;
         }
-        self.ids.forget(&gone);
+        self.ids.forget_below(floor);
+        self.ids.expire(Time::NEVER, floor, id, &mut ops);
         self.log.floor = floor;
         self.log.trim();
         ops.push(self.head_op());
