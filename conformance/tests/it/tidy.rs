@@ -110,6 +110,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "users",
             "logins",
             "rights",
+            "seats",
             "start",
         ],
     ),

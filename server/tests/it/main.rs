@@ -27,6 +27,7 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
 mod rights;
+mod rooms;
 mod serve;
 mod support;
 mod unopenable;
