@@ -13,6 +13,7 @@ mod group_crash;
 mod groups;
 mod harness;
 mod history;
+mod pairing;
 mod presence;
 mod rates;
 mod receipts;
