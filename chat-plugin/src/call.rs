@@ -3,8 +3,13 @@
 //! An answer comes through a channel of its own, from the shard that has it. A [`Reply`] that is
 //! dropped unanswered says that the broker has stopped.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use tidings_core::time::Time;
 use tokio::sync::oneshot;
+
+use crate::group::Role;
 
 /// Where an answer goes.
 #[derive(Debug)]
@@ -60,6 +65,47 @@ pub enum CallError {
         /// When it makes sense to try again, in milliseconds.
         retry_after: Option<u64>,
     },
+}
+
+/// What became of a message, or of a change of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Its place in the log.
+    pub seq: u64,
+    /// When the chat took it.
+    pub time: Time,
+}
+
+/// Who is in a chat and how far all are: a page of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Survey {
+    /// The title, if it is a group that has one.
+    pub title: Option<String>,
+    /// The newest entry.
+    pub last: u64,
+    /// How many are in it.
+    pub count: usize,
+    /// Those of this page, by name.
+    pub members: Vec<Standing>,
+    /// The name behind which there are more.
+    pub next: Option<Arc<str>>,
+}
+
+/// A member of a chat, and how far she is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// Who.
+    pub user: Arc<str>,
+    /// What she may do, in a group.
+    pub role: Option<Role>,
+    /// Everything up to here has reached a device of hers.
+    pub delivered: u64,
+    /// She has read up to here.
+    pub read: u64,
+    /// How far each device is that the chat knows: Client Identifier and cursor.
+    pub devices: Vec<(Arc<str>, u64)>,
 }
 
 /// A room that was made: two seats for two people.

@@ -11,6 +11,7 @@ mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod event;
 mod group;
 mod handle;
 mod json;
@@ -32,8 +33,10 @@ use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
-pub use call::{CallError, Opened, Room, SeatKey};
-pub use handle::ChatHandle;
+pub use call::{CallError, Opened, Room, SeatKey, Sent, Standing, Survey};
+pub use event::{ChatEvent, ChatRef, Events, StoredEntry};
+pub use group::Role;
+pub use handle::{ChatHandle, Outgoing, SYSTEM};
 pub use options::ChatOptions;
 pub use rows::verify;
 pub use topics::ROOTS;
@@ -181,6 +184,10 @@ impl Service for ChatShard {
                     Peer::User(input) => self.users.handle(input, host),
                     Peer::Seat(input) => self.seats.handle(input, host),
                     Peer::Pair(input) => self.pairs.handle(input, host),
+                    Peer::Listen(listener) => {
+                        self.chats.listen(listener.clone());
+                        self.users.listen_to_all(listener);
+                    }
                 },
                 // Nobody but this service sends to it.
                 Err(_) => debug_assert!(false, "a message of another type"),

@@ -14,9 +14,10 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::call::{Opened, Reply, Why};
+use crate::call::{CallError, Opened, Reply, Sent, Survey, Why};
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::event::Listener;
 use crate::group::Change;
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
@@ -28,6 +29,8 @@ pub(crate) enum Peer {
     User(ToUser),
     Seat(ToSeat),
     Pair(ToPair),
+    /// The program around the broker wants to hear what happens.
+    Listen(Listener),
 }
 
 /// Where an answer goes.
@@ -38,6 +41,39 @@ pub(crate) struct Origin {
     pub(crate) session: Option<SessionId>,
     /// The PUBLISH that waits for it; none for QoS 0.
     pub(crate) token: Option<AnswerToken>,
+}
+
+impl Origin {
+    /// A call of the program around the broker: such a one may do everything.
+    pub(crate) const fn of_call(shard: ShardId, serial: u64) -> Self {
+        let token = AnswerToken { session: CALLS, serial };
+        Self { shard, session: None, token: Some(token) }
+    }
+
+    /// Which call it is, if it is one.
+    pub(crate) fn call(&self) -> Option<u64> {
+        self.token.filter(|token| token.session == CALLS).map(|token| token.serial)
+    }
+}
+
+/// No session has this number.
+const CALLS: SessionId = SessionId(u64::MAX);
+
+/// What the program around the broker sends, or changes in a group.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) place: Arc<Place>,
+    pub(crate) post: Box<Post>,
+    pub(crate) asked: Asked,
+}
+
+/// What it waits for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// That it is done; nothing where it was so already.
+    Sent(Reply<Option<Sent>>),
+    /// The token of a link.
+    Invite(Reply<String>),
 }
 
 /// A question, and how its answer is to be addressed.
@@ -170,6 +206,8 @@ pub(crate) enum ChatInput {
     Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
     /// What only rooms are told.
     Room(Box<ToRoom>),
+    /// The program around the broker asks who is there and how far all are.
+    Survey { after: Option<Arc<str>>, limit: usize, reply: Reply<Survey> },
 }
 
 /// What only rooms are told.
@@ -279,6 +317,12 @@ impl Refusal {
     pub(crate) fn disk_full() -> Self {
         let text = "the disk of the server is nearly full".into();
         Self { code: Code::Unavailable, text, retry_after: Some(DISK_FULL_MILLIS) }
+    }
+}
+
+impl From<Refusal> for CallError {
+    fn from(Refusal { code, text, retry_after }: Refusal) -> Self {
+        Self::Refused { code: code.name(), text, retry_after }
     }
 }
 
@@ -412,6 +456,10 @@ pub(crate) enum ToUser {
     Typing { place: Arc<Place>, to: Arc<str>, from: Arc<str>, state: &'static str },
     /// What users are told of rooms and pools.
     Room(RoomTold),
+    /// The program around the broker sends something, or changes a group.
+    Call(Box<Call>),
+    /// A message was stored for these, of whom so much is still undelivered: who is not there?
+    AreThere { place: Arc<Place>, seq: u64, users: Vec<(Arc<str>, u64)> },
 }
 
 impl ToChat {

@@ -115,6 +115,11 @@ impl Place {
         }
     }
 
+    /// What it is called by all, if it has one name.
+    pub(crate) fn named(&self) -> Option<&Arc<str>> {
+        self.group.as_ref()
+    }
+
     /// What it is called, if it is a group.
     pub(crate) fn group_name(&self) -> Option<&str> {
         self.group.as_deref().filter(|_| !self.room)

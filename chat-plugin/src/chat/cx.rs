@@ -19,6 +19,7 @@ use super::history::Asked;
 use super::room::Room;
 use super::volatile::Volatile;
 use crate::deadline::Deadlines;
+use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     /// The rows of chats that are in memory only.
     pub(super) volatile: Volatile,
     pub(super) rooms: Map<ChatId, Room>,
+    /// Who wants to hear what happens.
+    pub(super) listeners: Listeners,
 }
 
 impl Shared {
@@ -54,6 +57,7 @@ impl Shared {
             tail_bytes: 0,
             volatile: Volatile::new(),
             rooms: map(),
+            listeners: Listeners::default(),
         }
     }
 }
@@ -223,6 +227,11 @@ impl Cx<'_> {
             }
             ChatInput::Read { origin, .. } => {
                 self.answer(place, origin, None, outcome);
+            }
+            ChatInput::Survey { reply, .. } => {
+                if let Outcome::Refused(refusal) = outcome {
+                    reply.give(Err(refusal.into()));
+                }
             }
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
             ChatInput::Summarise { shard, sync, .. } => {

@@ -23,6 +23,7 @@ mod retry;
 mod room;
 mod seats;
 mod ticks;
+mod told;
 mod volatile;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use tidings_core::hook::Host;
 use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
+use crate::event::Listener;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Refusal, ToChat};
@@ -63,6 +65,11 @@ impl ChatSide {
     /// When [`ChatSide::timed_out`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.shared.timers.next()
+    }
+
+    /// The program around the broker wants to hear what happens.
+    pub(crate) fn listen(&mut self, listener: Listener) {
+        self.shared.listeners.add(listener);
     }
 
     /// Takes what a user's side says.

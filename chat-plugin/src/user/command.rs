@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
-use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
+use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId, TEMPORARY};
 use tidings_core::message::Message;
 
 use super::UserSide;
@@ -85,7 +85,7 @@ impl UserSide {
                     let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
                     return refuse(id, Code::Format, &text);
                 }
-                if host.disk_low() {
+                if host.disk_low() && !chat.starts_with(TEMPORARY) {
                     return Err((id, Refusal::disk_full()));
                 }
                 let place = self.place(client.user, chat);
@@ -191,6 +191,9 @@ impl UserSide {
         outcome: Outcome,
         host: &mut dyn Host,
     ) {
+        if let Some(call) = origin.call() {
+            return self.call_answered(call, outcome);
+        }
         let session = origin.session.and_then(|id| self.sessions.get(&id));
         let version = session.map_or(Version::V5, |session| session.version);
         let user = session.map(|session| Arc::clone(&session.user));

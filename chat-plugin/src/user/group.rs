@@ -186,6 +186,9 @@ impl UserSide {
         body: Bytes,
         host: &mut dyn Host,
     ) {
+        if let Some(call) = origin.call() {
+            return self.call_told(call, &body);
+        }
         let Some(id) = origin.session else { return };
         let Some(session) = self.sessions.get(&id) else { return };
         let topic = in_view(place.heard(&session.user, kind), session.view);

@@ -5,6 +5,7 @@
 //! needs her rows waits until they are read; sending does not need them.
 
 mod ask;
+mod call;
 mod command;
 mod connect;
 mod deliver;
@@ -36,9 +37,10 @@ use tidings_core::record::Position;
 use tidings_core::time::Time;
 
 use crate::deadline::Deadlines;
+use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, Outcome, SyncId, ToUser};
+use crate::peer::{Asked, ChatInput, Origin, Outcome, SyncId, ToUser};
 use crate::topics::{ChatId, Place};
 pub(crate) use connect::Arrival;
 use person::{Later, User};
@@ -68,6 +70,11 @@ pub(crate) struct UserSide {
     audiences: Map<ChatId, BTreeSet<Arc<str>>>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
+    /// Calls of the program around the broker that wait for their answer.
+    calls: Map<u64, Asked>,
+    next_call: u64,
+    /// Who wants to hear what happens.
+    listeners: Listeners,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +104,9 @@ impl UserSide {
             next_sync: 1,
             audiences: map(),
             dirty: Vec::new(),
+            calls: map(),
+            next_call: 1,
+            listeners: Listeners::default(),
         }
     }
 
@@ -189,6 +199,8 @@ impl UserSide {
                 self.typing_heard(&place, &to, &from, state, host);
             }
             ToUser::Room(told) => self.room_told(told, host),
+            ToUser::Call(call) => self.call(*call, host),
+            ToUser::AreThere { place, seq, users } => self.are_there(&place, seq, users, host),
         }
     }
 

@@ -15,6 +15,7 @@ mod harness;
 mod history;
 mod pairing;
 mod presence;
+mod program;
 mod rates;
 mod receipts;
 mod rooms;

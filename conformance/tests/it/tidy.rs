@@ -72,8 +72,8 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "chat-plugin",
         &[
-            "call", "cbor", "code", "deadline", "entry", "json", "map", "options", "topics",
-            "group", "view", "rows", "peer", "chat", "user", "seat", "pairing", "handle",
+            "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group",
+            "call", "event", "view", "rows", "peer", "chat", "user", "seat", "pairing", "handle",
         ],
     ),
     (

@@ -4,6 +4,8 @@
 //! channel; so calls wait for nothing but their own shard, and may be made from any thread and any
 //! runtime.
 
+mod chats;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +18,8 @@ use crate::pairing::ROOM_BYTES;
 use crate::peer::{ChatInput, Peer, Seat, ToChat, ToRoom, ToSeat};
 use crate::seat;
 use crate::topics::{GUESTS, Place, is_user, link_slot};
+
+pub use chats::{Outgoing, SYSTEM};
 
 /// The way into the chat of a broker: see [`crate::Chat::handle`]. Cheap to clone.
 #[derive(Debug, Clone)]
