@@ -16,6 +16,7 @@ mod crash;
 #[cfg(target_os = "linux")]
 mod disk;
 mod exactly_once;
+mod examples;
 mod flapping;
 mod graceful;
 mod groups;
