@@ -12,7 +12,7 @@ use tidings_core::hook::Host;
 use tidings_core::metric::Metric;
 use tidings_core::time::Time;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::topics::Place;
 
@@ -145,10 +145,7 @@ impl Events {
 
     /// The next event, if there is one by now.
     pub fn try_next(&mut self) -> Option<ChatEvent> {
-        self.lost().or_else(|| match self.queue.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        })
+        self.lost().or_else(|| self.queue.try_recv().ok())
     }
 
     fn lost(&self) -> Option<ChatEvent> {

@@ -48,7 +48,7 @@ pub async fn answer(chat: ChatHandle, mut events: Events) -> Result<(), CallErro
 /// Whether an entry of a group tells of this.
 fn says(payload: &[u8], action: &str) -> bool {
     let told: Option<serde_json::Value> = serde_json::from_slice(payload).ok();
-    told.is_some_and(|told| told["action"] == action)
+    told.is_some_and(|told| told.get("action").is_some_and(|it| it == action))
 }
 
 /// The bot's user name: nobody gets a login of it.
