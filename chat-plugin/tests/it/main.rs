@@ -18,6 +18,7 @@ mod presence;
 mod program;
 mod rates;
 mod receipts;
+mod room_sim;
 mod rooms;
 mod sync;
 mod views;
