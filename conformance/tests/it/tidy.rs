@@ -73,7 +73,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
         "chat-plugin",
         &[
             "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group",
-            "view", "rows", "peer", "chat", "user",
+            "call", "event", "view", "rows", "peer", "chat", "user", "seat", "pairing", "handle",
         ],
     ),
     (
@@ -110,6 +110,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "users",
             "logins",
             "rights",
+            "seats",
             "start",
         ],
     ),
