@@ -10,6 +10,7 @@ mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod entry_row;
 mod group;
 mod json;
 mod map;

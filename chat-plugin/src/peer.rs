@@ -14,7 +14,7 @@ use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
 use crate::code::Code;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::group::Change;
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
@@ -94,6 +94,10 @@ pub(crate) struct Post {
     pub(crate) id: Option<Box<str>>,
     pub(crate) content_type: Option<Box<str>>,
     pub(crate) payload: Bytes,
+    /// What it becomes in the log.
+    pub(crate) kind: Kind,
+    /// The entry it is about; 0 for none.
+    pub(crate) refers: u64,
     /// What is to be changed in a group; then there is no id and no payload. It takes its turn among
     /// the sends, so that what is sent behind it finds it done.
     pub(crate) change: Option<Box<Change>>,

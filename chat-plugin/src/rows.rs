@@ -75,7 +75,35 @@ pub(crate) fn authors_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(AUTHORS).build()
 }
 
+/// What a member does not want to see, likewise.
+pub(crate) fn hidden_key(chat: ChatId, user: &str) -> Bytes {
+    chat_key(chat, ChatRow::Head).byte(HIDDEN).raw(user.as_bytes()).build()
+}
+
+/// What there is beside a head: see [`HeadPart`].
 const AUTHORS: u8 = 1;
+const HIDDEN: u8 = 2;
+
+/// What a row of the sort [`ChatRow::Head`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadPart<'a> {
+    Head,
+    Authors,
+    /// Of this member.
+    Hidden(&'a str),
+}
+
+impl<'a> HeadPart<'a> {
+    /// By what stands behind the sort in its key.
+    pub(crate) fn of(rest: &'a [u8]) -> Option<Self> {
+        match rest {
+            [] => Some(Self::Head),
+            [AUTHORS] => Some(Self::Authors),
+            [HIDDEN, user @ ..] => std::str::from_utf8(user).ok().map(Self::Hidden),
+            _ => None,
+        }
+    }
+}
 
 pub(crate) fn group_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Group).build()
@@ -151,7 +179,9 @@ const CHAT_ROWS: [ChatRow; 6] =
 const CHAT_PREFIX_BYTES: usize = 3 + 16;
 
 /// A hash that stands for an id or a payload.
-pub(crate) type IdHash = [u8; 16];
+pub(crate) type IdHash = [u8; HASH_BYTES];
+
+const HASH_BYTES: usize = 16;
 
 /// What stands for a sender's message id within a chat.
 pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
@@ -159,8 +189,19 @@ pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
 }
 
 /// What stands for the content of a send: the same id with another content is a conflict.
-pub(crate) fn hash_content(content_type: Option<&str>, payload: &[u8]) -> IdHash {
-    hash(&[content_type.unwrap_or_default().as_bytes(), &[0], payload])
+pub(crate) fn hash_content(
+    about: (Kind, u64),
+    content_type: Option<&str>,
+    payload: &[u8],
+) -> IdHash {
+    let content_type = content_type.unwrap_or_default().as_bytes();
+    match about {
+        (Kind::Message, _) => hash(&[content_type, &[0], payload]),
+        // No Content Type begins like that.
+        (kind, refers) => {
+            hash(&[&[0xff, kind as u8], &refers.to_be_bytes(), content_type, &[0], payload])
+        }
+    }
 }
 
 fn hash(parts: &[&[u8]]) -> IdHash {
@@ -173,59 +214,6 @@ fn hash(parts: &[&[u8]]) -> IdHash {
         *to = from;
     }
     short
-}
-
-impl Entry {
-    /// The row's value: the fields, and the payload as the rest.
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        let fields = EntryRow {
-            time: self.time,
-            from: &self.from,
-            device: &self.device,
-            id: &self.id,
-            content_type: self.content_type.as_deref(),
-        };
-        let mut bytes = Vec::with_capacity(64 + self.size() - size_of::<Self>());
-        match self.kind {
-            Kind::Message => bytes.push(FORMAT),
-            kind => bytes.extend([FORMAT_KIND, kind as u8]),
-        }
-        // Writing into a `Vec` cannot fail, and every field here can be serialised.
-        let mut bytes = postcard::to_extend(&fields, bytes).unwrap_or_default();
-        bytes.extend_from_slice(&self.payload);
-        Bytes::from(bytes)
-    }
-
-    /// Reads what [`Entry::to_bytes`] wrote.
-    pub(crate) fn from_bytes(seq: u64, bytes: &Bytes) -> Result<Self, BadRow> {
-        let (kind, rest) = match &bytes[..] {
-            [FORMAT, rest @ ..] => (Kind::Message, rest),
-            [FORMAT_KIND, kind, rest @ ..] => (Kind::of(*kind).ok_or(BadRow::Content)?, rest),
-            [found, ..] => return Err(BadRow::Format { found: *found, expected: FORMAT }),
-            [] => return Err(BadRow::Content),
-        };
-        let (row, payload) =
-            postcard::take_from_bytes::<EntryRow<'_>>(rest).map_err(|_| BadRow::Content)?;
-        Ok(Self {
-            seq,
-            time: row.time,
-            from: row.from.into(),
-            device: row.device.into(),
-            id: row.id.into(),
-            content_type: row.content_type.map(Into::into),
-            payload: bytes.slice_ref(payload),
-            kind,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct EntryRow<'a> {
-    time: Time,
-    from: &'a str,
-    device: &'a str,
-    id: &'a str,
-    content_type: Option<&'a str>,
 }
 
 /// What a chat is, beside its log.
@@ -252,6 +240,12 @@ pub(crate) struct AuthorsRow {
     pub(crate) names: Vec<String>,
     /// How many in a row, and by whom: a number from 1 in `names`; 0 where they do not count.
     pub(crate) runs: Vec<(u64, u16)>,
+}
+
+/// What a member does not want to see: first and last entry of each range, ascending.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct HiddenRow {
+    pub(crate) ranges: Vec<(u64, u64)>,
 }
 
 /// What a group is, beside its log and its members.
@@ -307,9 +301,39 @@ pub(crate) struct CursorRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdRow {
     pub(crate) seq: u64,
+    /// What stands for the content, and at its end for the sender.
     pub(crate) content: IdHash,
     pub(crate) time: Time,
+    /// Whether the sender is not to be told from it: format 1.
+    #[serde(skip)]
+    pub(crate) old: bool,
 }
+
+impl IdRow {
+    /// The end of `content` makes place for the sender's mark.
+    pub(crate) fn new(seq: u64, mut content: IdHash, mark: Mark, time: Time) -> Self {
+        if let Some(end) = content.last_chunk_mut() {
+            *end = mark;
+        }
+        Self { seq, content, time, old: false }
+    }
+
+    /// Whether it is of this content.
+    pub(crate) fn is_of(&self, content: &IdHash) -> bool {
+        let compared = if self.old { HASH_BYTES } else { HASH_BYTES - MARK_BYTES };
+        self.content.iter().zip(content).take(compared).all(|(one, other)| one == other)
+    }
+
+    /// Whether it is of this sender.
+    pub(crate) fn is_by(&self, mark: Mark) -> bool {
+        !self.old && self.content.last_chunk() == Some(&mark)
+    }
+}
+
+/// What stands for a sender within a chat.
+pub(crate) type Mark = [u8; MARK_BYTES];
+
+const MARK_BYTES: usize = 4;
 
 /// The presence of a user when it last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -380,9 +404,20 @@ impl RowValue for UserGroupRow {
 
 impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
+impl RowValue for HiddenRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
-impl RowValue for IdRow {}
+impl RowValue for IdRow {
+    const FORMAT: u8 = FORMAT_ID;
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, BadRow> {
+        if bytes.first() == Some(&FORMAT) {
+            return unpack(FORMAT, bytes).map(|row: Self| Self { old: true, ..row });
+        }
+        unpack(Self::FORMAT, bytes)
+    }
+}
+
 impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
@@ -397,12 +432,15 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
     if family == Some(Family::Chat as u8) {
         let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
         match kind {
-            ChatRow::Head if rest == [AUTHORS] => AuthorsRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Group => GroupRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member if is_of_group(&row.value) => {
                 SeatRow::from_bytes(&row.value).map(|_| ())
             }
-            ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Head => match HeadPart::of(rest).ok_or(BadRow::Content)? {
+                HeadPart::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Authors => AuthorsRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Hidden(_) => HiddenRow::from_bytes(&row.value).map(|_| ()),
+            },
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Id => IdRow::from_bytes(&row.value).map(|_| ()),
@@ -439,8 +477,8 @@ pub(crate) fn is_of_group(value: &[u8]) -> bool {
 /// The format of every value here; one that changes gets a number of its own.
 const FORMAT: u8 = 1;
 
-/// An entry that is no message: its kind follows.
-const FORMAT_KIND: u8 = 2;
+/// An id that tells its sender.
+const FORMAT_ID: u8 = 2;
 
 /// What groups have in the place of a direct chat's row.
 const FORMAT_GROUP: u8 = 2;
@@ -451,40 +489,6 @@ mod tests {
 
     use super::*;
     use crate::topics::Place;
-
-    fn entry() -> Entry {
-        Entry {
-            seq: 7,
-            time: Time::from_millis(1000),
-            from: "alice".into(),
-            device: "phone".into(),
-            id: "m1".into(),
-            content_type: Some("a/b".into()),
-            payload: Bytes::from_static(b"hello"),
-            kind: Kind::Message,
-        }
-    }
-
-    #[test]
-    fn an_entry_reads_back_as_it_was_kept() {
-        let bytes = entry().to_bytes();
-        assert_eq!(Entry::from_bytes(7, &bytes), Ok(entry()));
-        // Golden: rows of this format are on people's disks.
-        assert_eq!(&bytes[..], b"\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
-        let system = Entry { kind: Kind::System, ..entry() };
-        let bytes = system.to_bytes();
-        assert_eq!(Entry::from_bytes(7, &bytes), Ok(system));
-        assert_eq!(&bytes[..], b"\x02\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
-    }
-
-    #[test]
-    fn rubbish_is_refused_with_its_cause() {
-        let bad = |bytes: &'static [u8]| Entry::from_bytes(1, &Bytes::from_static(bytes));
-        assert_eq!(bad(b""), Err(BadRow::Content));
-        assert_eq!(bad(b"\x01\xe8"), Err(BadRow::Content));
-        assert_eq!(bad(b"\x02\xe8"), Err(BadRow::Content));
-        assert_eq!(bad(b"\x03\xe8"), Err(BadRow::Format { found: 3, expected: 1 }));
-    }
 
     fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {
         assert_eq!(row.to_bytes(), bytes, "{row:?}");
@@ -509,12 +513,22 @@ mod tests {
             &AuthorsRow { base: 3, names: vec!["bob".into()], runs: vec![(300, 1), (1, 0)] },
             b"\x01\x03\x01\x03bob\x02\xac\x02\x01\x01\x00",
         );
+        golden(&HiddenRow { ranges: vec![(3, 300)] }, b"\x01\x01\x03\xac\x02");
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
         golden(
-            &IdRow { seq: 7, content: [0xab; 16], time },
-            b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07",
+            &IdRow::new(7, [0xab; 16], [1, 2, 3, 4], time),
+            b"\x02\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\x01\x02\x03\x04\xe8\x07",
         );
+        let old =
+            b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07";
+        let old = IdRow::from_bytes(old).unwrap();
+        assert!(old.is_of(&[0xab; 16]) && !old.is_by([0xab; 4]));
+        let new = IdRow::new(7, [0xab; 16], [1, 2, 3, 4], time);
+        assert!(new.is_of(&[0xab; 16]) && new.is_by([1, 2, 3, 4]) && !new.is_by([1, 2, 3, 5]));
+        let mut other = [0xab; 16];
+        other[11] = 0;
+        assert!(!new.is_of(&other));
         golden(&PresenceRow { epoch: 3, last_seen: time, online: true }, b"\x01\x03\xe8\x07\x01");
         golden(
             &DeviceRow { session: 5, since: time, everything: true, leaving: false },
@@ -556,6 +570,7 @@ mod tests {
         assert_eq!(group_key(chat), key(b"\0"));
         assert_eq!(head_key(chat), key(b"\x01"));
         assert_eq!(authors_key(chat), key(b"\x01\x01"));
+        assert_eq!(hidden_key(chat, "bob"), key(b"\x01\x02bob"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
         assert_eq!(id_key(chat, &[9; 16]), key(&[&[4][..], &[9; 16]].concat()));
@@ -590,7 +605,11 @@ mod tests {
     #[test]
     fn hashes_tell_what_they_stand_for_apart() {
         assert_ne!(hash_id("alice", "m1"), hash_id("alic", "em1"));
-        assert_ne!(hash_content(None, b"x"), hash_content(Some("x"), b""));
-        assert_eq!(hash_content(None, b"x"), hash_content(None, b"x"));
+        let message =
+            |content_type, payload| hash_content((Kind::Message, 0), content_type, payload);
+        assert_ne!(message(None, b"x"), message(Some("x"), b""));
+        assert_eq!(message(None, b"x"), message(None, b"x"));
+        let edit = |refers| hash_content((Kind::Edit, refers), None, b"x");
+        assert!(edit(1) != edit(2) && edit(1) != message(None, b"x"));
     }
 }

@@ -158,6 +158,8 @@ pub const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
 pub(crate) enum Command<'a> {
     /// `chat/{chat}/send[/id]`
     Send { chat: &'a str, id: Option<&'a str> },
+    /// `chat/{chat}/{verb}/{seq}[/{id}]`: one of [`ABOUT`].
+    About { chat: &'a str, verb: &'a str, seq: u64, id: Option<&'a str> },
     /// `chat/{chat}/read`
     Read { chat: &'a str },
     /// `chat/{chat}/typing`
@@ -179,6 +181,9 @@ pub(crate) enum Command<'a> {
 /// The commands of a group that change it.
 pub(crate) const VERBS: [&str; 8] =
     ["create", "add", "remove", "leave", "role", "title", "invite", "join"];
+
+/// The commands about an entry.
+const ABOUT: [&str; 3] = ["edit", "react", "delete"];
 
 /// Why a topic is no command that can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,10 +232,24 @@ impl<'a> Command<'a> {
             ));
         }
         let argument = levels.next();
-        if levels.next().is_some() && !matches!(verb, "edit" | "react") {
+        let about = ABOUT.contains(&verb);
+        let id = levels.next();
+        if id.is_some() && !(about && verb != "delete" && levels.next().is_none()) {
             return Err(format(&format!("too many levels in {}", shortened(topic))));
         }
         match (verb, argument) {
+            (verb, seq) if about => {
+                let seq = seq.and_then(|seq| seq.parse().ok()).filter(|seq| *seq > 0);
+                let Some(seq) = seq else {
+                    let text =
+                        format!("expected chat/{chat}/{verb}/{{seq}}: the entry it is about");
+                    return Err(format(&text));
+                };
+                if id.is_some_and(|id| !is_name(id)) {
+                    return Err(format("a message id is [A-Za-z0-9._-]{1,64}"));
+                }
+                Ok(Self::About { chat, verb, seq, id })
+            }
             ("send", Some(id)) if !is_name(id) => {
                 Err(format("a message id is [A-Za-z0-9._-]{1,64}"))
             }
@@ -239,7 +258,7 @@ impl<'a> Command<'a> {
             ("typing", None) => Ok(Self::Typing { chat }),
             ("history", None) => Ok(Self::History { chat }),
             ("info", None) => Ok(Self::Info { chat }),
-            ("edit" | "react" | "delete" | "end" | "timer" | "retention", _) => {
+            ("end" | "timer" | "retention", _) => {
                 Err(unavailable(&format!("{verb} is not built yet")))
             }
             (verb, None) if VERBS.contains(&verb) => {
@@ -249,11 +268,13 @@ impl<'a> Command<'a> {
                 }
                 Ok(Self::Change { chat, verb })
             }
-            _ if direct => Err(format("known in a direct chat: send, read, typing, history, info")),
+            _ if direct => Err(format(
+                "known in a direct chat: send, read, typing, edit, react, delete, history, info",
+            )),
             _ => {
                 let known = VERBS.join(", ");
                 Err(format(&format!(
-                    "known in a group: send, read, typing, history, info, {known}"
+                    "known in a group: send, read, typing, edit, react, delete, history, info, {known}"
                 )))
             }
         }
@@ -410,6 +431,10 @@ mod tests {
         let add = Command::Change { chat: "climbing", verb: "add" };
         assert_eq!(Command::parse("chat/climbing/add"), Ok(add));
         assert_eq!(Command::parse("me/will"), Ok(Command::Will));
+        let about = |verb, id| Ok(Command::About { chat: "@bob", verb, seq: 7, id });
+        assert_eq!(Command::parse("chat/@bob/edit/7"), about("edit", None));
+        assert_eq!(Command::parse("chat/@bob/react/7/m1"), about("react", Some("m1")));
+        assert_eq!(Command::parse("chat/@bob/delete/7"), about("delete", None));
         for (topic, code) in [
             ("chat/@bob/send/", Code::Format),
             ("chat/@bob/send/a/b", Code::Format),
@@ -421,7 +446,12 @@ mod tests {
             ("chat/@bob/add", Code::Format),
             ("me", Code::Format),
             ("me/json/@bob/message", Code::Format),
-            ("chat/@bob/edit/7/m1", Code::Unavailable),
+            ("chat/@bob/edit", Code::Format),
+            ("chat/@bob/edit/0", Code::Format),
+            ("chat/@bob/edit/m1", Code::Format),
+            ("chat/@bob/edit/7/", Code::Format),
+            ("chat/@bob/react/7/a/b", Code::Format),
+            ("chat/@bob/delete/7/m1", Code::Format),
             ("chat/climbing/add/x", Code::Format),
             ("chat/climbing/sned", Code::Format),
             ("chat/!/send", Code::Format),

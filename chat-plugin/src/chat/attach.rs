@@ -110,7 +110,7 @@ impl Chat {
         if let Some(mut entries) = self.log.from(from) {
             let last = entries.last().map_or(visible, |entry| entry.seq);
             let upto = last.min(visible);
-            self.keep_seen(user, &mut entries);
+            self.keep_seen(user, &mut entries, cx.now());
             return self.give(to, entries, upto, cx);
         }
         let query = Query {
@@ -124,13 +124,15 @@ impl Chat {
         cx.read(self.id(), query, Reading::Fetch { to, user, visible });
     }
 
-    /// Keeps of entries those that a user may see.
-    pub(super) fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>) {
-        if let Some(member) = self.members.get(user).filter(|_| self.place.is_group()) {
-            entries.retain(|entry| member.sees(entry.seq));
-        } else if self.place.is_group() {
-            entries.clear();
-        }
+    /// Keeps of entries those that a user may see, and wants to.
+    pub(super) fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>, now: Time) {
+        let group = self.place.is_group();
+        let Some(member) = self.members.get(user) else { return entries.clear() };
+        entries.retain(|entry| {
+            (!group || member.sees(entry.seq))
+                && entry.is_shown_to(user, now)
+                && !member.hidden.contains(entry.seq)
+        });
     }
 
     fn give(&self, to: Fetcher, entries: Vec<Arc<Entry>>, upto: u64, cx: &mut Cx<'_>) {
@@ -159,7 +161,7 @@ impl Chat {
             .iter()
             .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new))
             .collect();
-        self.keep_seen(user, &mut entries);
+        self.keep_seen(user, &mut entries, cx.now());
         self.give(to, entries, last.unwrap_or(visible), cx);
     }
 

@@ -75,6 +75,8 @@ pub(super) enum Reading {
     End,
     /// To know whether the foremost send's id is known.
     Id,
+    /// To know whose entry the foremost send is about.
+    About,
     /// For a device: everything up to `visible`.
     Fetch { to: Fetcher, user: Arc<str>, visible: u64 },
     /// For a member who asked for a part of the log.

@@ -225,6 +225,8 @@ impl Chat {
             content_type: Some("application/json".into()),
             payload,
             kind: Kind::System,
+            refers: 0,
+            expires: None,
         });
         ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
         self.authors_of.push(&entry);

@@ -102,7 +102,7 @@ impl Chat {
         } else if more {
             to = entries.last().map_or(to, |entry| entry.seq);
         }
-        self.keep_seen(&user, &mut entries);
+        self.keep_seen(&user, &mut entries, cx.now());
         let gone = gaps(from, to, entries.iter().map(|entry| entry.seq));
         let shard = ask.origin.shard;
         let part = Part { from, to, last, entries, gone };
@@ -121,6 +121,10 @@ impl Chat {
         let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
         let read = member.far.read.min(last);
         let begun = read.max(member.from.saturating_sub(1));
+        let hidden = member.hidden.behind(begun).filter(|(first, _)| *first <= last);
+        let hidden =
+            hidden.map(|(first, to)| self.authors_of.unread(user, first - 1, to.min(last)));
+        let hidden = hidden.sum();
         let tick = |safe: MemberRow| Tick {
             delivered: Some(safe.delivered),
             read: Some(safe.read),
@@ -136,7 +140,7 @@ impl Chat {
             last,
             time: self.log.last_time,
             read,
-            unread: self.authors_of.unread(user, begun, last),
+            unread: self.authors_of.unread(user, begun, last).saturating_sub(hidden),
             others,
         })
     }

@@ -33,6 +33,13 @@ impl Ids {
         self.known.get(id)
     }
 
+    /// What is known of the id that has this place.
+    pub(crate) fn of_place(&self, seq: u64) -> Option<&IdRow> {
+        let known = |id: &IdHash| self.known.get(id);
+        let at = self.order.partition_point(|id| known(id).is_some_and(|row| row.seq < seq));
+        known(self.order.get(at)?).filter(|row| row.seq == seq)
+    }
+
     /// Remembers the id of a place behind all others.
     pub(crate) fn insert(&mut self, id: IdHash, row: IdRow) {
         if self.known.insert(id, row).is_none() {
@@ -73,7 +80,7 @@ mod tests {
     fn id(number: u64) -> (IdHash, IdRow) {
         let mut hash = IdHash::default();
         hash[..8].copy_from_slice(&number.to_le_bytes());
-        (hash, IdRow { seq: number, content: hash, time: Time::default() })
+        (hash, IdRow::new(number, hash, [0; 4], Time::default()))
     }
 
     #[test]
@@ -84,6 +91,8 @@ mod tests {
             ids.insert(hash, row);
         }
         assert!(ids.complete && ids.get(&id(1).0).is_some());
+        let seq = |seq| ids.of_place(seq).map(|row| row.seq);
+        assert_eq!([0, 1, 99, 5_000].map(seq), [None, Some(1), Some(99), None]);
         let (hash, row) = id(5_000);
         ids.insert(hash, row);
         assert!(!ids.complete && ids.get(&id(1).0).is_none());

@@ -12,6 +12,7 @@ use tidings_core::record::{Query, Row};
 use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
+use super::hidden::Hidden;
 use super::ids::Ids;
 use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::members::Members;
@@ -20,8 +21,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, SeatRow,
-    chat_range, chat_rows, split_chat_key,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, IdHash, IdRow,
+    MemberRow, RowValue, SeatRow, chat_range, chat_rows, split_chat_key,
 };
 use crate::topics::Place;
 
@@ -37,7 +38,10 @@ pub(super) struct Loading {
     ids: Vec<(IdHash, IdRow)>,
     ids_complete: bool,
     authors: Authors,
+    hidden: Vec<(Box<str>, Hidden)>,
     entries: Vec<Arc<Entry>>,
+    /// Whether these are all there are.
+    complete: bool,
 }
 
 /// How a load goes on.
@@ -60,7 +64,9 @@ impl Loading {
             ids: Vec::new(),
             ids_complete: true,
             authors: Authors::default(),
+            hidden: Vec::new(),
             entries: Vec::new(),
+            complete: false,
         }
     }
 
@@ -126,7 +132,8 @@ impl Loading {
                 Load::Reading
             }
             _ => {
-                if matches!(reading, Reading::End) {
+                self.complete = !matches!(reading, Reading::End);
+                if !self.complete {
                     self.entries.reverse();
                 }
                 self.finish()
@@ -137,11 +144,8 @@ impl Loading {
     fn take(&mut self, row: &Row) -> Option<()> {
         let (kind, rest) = split_chat_key(&row.key)?;
         match kind {
-            ChatRow::Head if !rest.is_empty() => {
-                self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
-            }
+            ChatRow::Head => self.take_head(HeadPart::of(rest)?, row)?,
             ChatRow::Group => self.group = GroupRow::from_bytes(&row.value).ok()?,
-            ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
             ChatRow::Member => {
                 let user = std::str::from_utf8(rest).ok()?;
                 if self.place.is_group() {
@@ -175,6 +179,20 @@ impl Loading {
         Some(())
     }
 
+    fn take_head(&mut self, part: HeadPart<'_>, row: &Row) -> Option<()> {
+        match part {
+            HeadPart::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
+            HeadPart::Authors => {
+                self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
+            }
+            HeadPart::Hidden(user) => {
+                let hidden = Hidden::from_row(HiddenRow::from_bytes(&row.value).ok()?);
+                self.hidden.push((user.into(), hidden));
+            }
+        }
+        Some(())
+    }
+
     fn finish(&mut self) -> Load {
         let mut log = self.head.as_ref().map_or_else(
             || Log::new(0, tidings_core::time::Time::default(), 1),
@@ -185,21 +203,32 @@ impl Loading {
             log.last_time = log.last_time.max(last.time);
             log.visible = log.last_seq;
         }
-        // Only what reaches the end without a gap serves as memory of it.
-        let last_seq = log.last_seq;
-        let contiguous = |at: &usize| {
-            let expected = last_seq.checked_sub(*at as u64);
-            self.entries.iter().rev().nth(*at).map(|entry| entry.seq) == expected
-        };
-        let usable = (0..self.entries.len()).take_while(contiguous).count();
-        let skip = self.entries.len() - usable;
-        for entry in self.entries.drain(..).skip(skip) {
-            log.remember(entry);
-        }
+        // What is missing between those that were read has gone.
+        let first = self.entries.first().map_or(log.last_seq + 1, |entry| entry.seq);
+        let first = if self.complete { log.floor } else { first };
         let mut authors = std::mem::take(&mut self.authors);
-        log.tail().for_each(|entry| authors.push(entry));
+        for (at, entry) in self.entries.iter().enumerate() {
+            if at > 0 || authors.knows(first) {
+                authors.pass(entry.seq - 1);
+            }
+            authors.push(entry);
+        }
+        authors.pass(log.last_seq);
+        let newest = (log.last_seq + 1).saturating_sub(TAIL_ENTRIES_MAX as u64);
+        let mut entries = self.entries.drain(..).peekable();
+        for seq in first.max(newest)..=log.last_seq {
+            while entries.next_if(|entry| entry.seq < seq).is_some() {}
+            let entry = entries.next_if(|entry| entry.seq == seq);
+            log.remember(entry.unwrap_or_else(|| Arc::new(Entry::nothing(seq))));
+        }
+        drop(entries);
         let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
-        let members = std::mem::take(&mut self.members);
+        let mut members = std::mem::take(&mut self.members);
+        for (user, hidden) in self.hidden.drain(..) {
+            if let Some(member) = members.get_mut(&user) {
+                member.hidden = hidden;
+            }
+        }
         let group = std::mem::take(&mut self.group);
         let place = Arc::clone(&self.place);
         let chat = Chat::new(place, self.head.take(), log, ids, authors, members, group);

@@ -51,6 +51,17 @@ impl Log {
         }
     }
 
+    /// An entry has gone: what memory has of it is only that it was there.
+    pub(crate) fn erase(&mut self, seq: u64) {
+        let first = self.tail.front().map(|first| first.seq);
+        let at = first.and_then(|first| usize::try_from(seq.checked_sub(first)?).ok());
+        if let Some(entry) = at.and_then(|at| self.tail.get_mut(at)) {
+            self.tail_bytes -= entry.size();
+            *entry = Arc::new(entry.gone());
+            self.tail_bytes += entry.size();
+        }
+    }
+
     /// Drops from memory what every device has, but for a few that tell who wrote last.
     pub(crate) fn trim(&mut self) {
         let floor = self.floor.saturating_sub(TRIMMED_ENTRIES);
@@ -114,7 +125,7 @@ impl Log {
         first.map_or(self.visible, |entry| entry.seq.saturating_sub(1))
     }
 
-    /// Whether `author` wrote something behind `after` and up to `to`; yes where memory does not
+    /// Whether `author` wrote a message behind `after` and up to `to`; yes where memory does not
     /// go back so far.
     pub(crate) fn wrote(&self, author: &str, after: u64, to: u64) -> bool {
         if after >= to {
@@ -124,7 +135,7 @@ impl Log {
             return true;
         }
         let mut between = self.tail.iter().skip_while(|e| e.seq <= after);
-        between.any(|entry| entry.seq <= to && *entry.from == *author)
+        between.any(|entry| entry.seq <= to && entry.ticks() && *entry.from == *author)
     }
 
     /// The visible entries in memory, ascending.
@@ -170,6 +181,8 @@ mod tests {
             content_type: None,
             payload: Bytes::from(vec![b'x'; bytes]),
             kind: crate::entry::Kind::Message,
+            refers: 0,
+            expires: None,
         })
     }
 
@@ -220,6 +233,18 @@ mod tests {
         assert!(!log.wrote("carol", 90, 100));
         assert!(log.wrote("carol", 10, 100));
         assert!(!log.wrote("alice", 100, 100));
+    }
+
+    #[test]
+    fn what_was_erased_keeps_its_place_and_nothing_else() {
+        let mut log = log(3);
+        let before = log.tail_bytes();
+        log.erase(2);
+        log.erase(9);
+        let entry = log.get(2).unwrap();
+        assert_eq!((entry.seq, entry.kind, entry.payload.len()), (2, crate::entry::Kind::Gone, 0));
+        assert!(!log.wrote("bob", 1, 2));
+        assert_eq!((log.tail_bytes(), seqs(log.from(1))), (before - 1, Some(vec![1, 2, 3])));
     }
 
     #[test]

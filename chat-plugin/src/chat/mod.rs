@@ -4,11 +4,13 @@
 //! number of chats the one idle longest is dropped from memory: nothing is lost by that, all it
 //! knows is in rows or is known to the devices that are connected.
 
+mod about;
 mod attach;
 mod authors;
 mod cursor;
 mod cx;
 mod group;
+mod hidden;
 mod history;
 mod ids;
 mod info;
@@ -129,6 +131,7 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
+            Reading::About => chat.about_read(&rows, cx),
             Reading::Fetch { to, user, visible } => {
                 chat.fetched(to, &user, visible, &rows, more, cx);
             }

@@ -18,7 +18,7 @@ use super::ids::Ids;
 use super::log::Log;
 use super::members::Members;
 use crate::code::Code;
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{
     GroupRow, HeadRow, IdHash, IdRow, RowValue, hash_content, hash_id, head_key, id_key, log_key,
@@ -76,6 +76,8 @@ pub(super) enum Blocked {
     Joining(Box<Joining>),
     /// For the store to say whether its id is known.
     Id,
+    /// For the store to say whose entry it is about; its own id stands for it.
+    About(Option<IdHash>),
     /// For earlier entries to be stored.
     Full,
 }
@@ -232,7 +234,7 @@ impl Chat {
             } else if !self.may_send(cx) {
                 continue;
             }
-            self.append(hash, cx);
+            self.admit(hash, cx);
         }
     }
 
@@ -282,7 +284,8 @@ impl Chat {
     /// The foremost send has an id that is known.
     fn retried(&mut self, known: IdRow, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
-        if known.content != hash_content(post.content_type.as_deref(), &post.payload) {
+        let about = (post.kind, post.refers);
+        if !known.is_of(&hash_content(about, post.content_type.as_deref(), &post.payload)) {
             let refusal =
                 Refusal::new(Code::Conflict, "this id was already used for another message");
             return cx.refuse(&self.place, ChatInput::Send(post), refusal);
@@ -312,7 +315,7 @@ impl Chat {
                     .waiting
                     .front()
                     .and_then(|post| Some(hash_id(&post.sender, post.id.as_deref()?)));
-                self.append(hash, cx);
+                self.admit(hash, cx);
             }
             Some(Ok(known)) => self.retried(known, cx),
             Some(Err(_)) => {
@@ -326,7 +329,7 @@ impl Chat {
     }
 
     /// The foremost send gets its place and is stored: one record.
-    fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
+    pub(super) fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
         let post = *post;
         let (seq, time) = self.log.next(cx.now());
@@ -340,18 +343,24 @@ impl Chat {
             id,
             content_type: post.content_type,
             payload: post.payload,
-            kind: Kind::Message,
+            kind: post.kind,
+            refers: post.refers,
+            expires: None,
         });
         let mut ops = Vec::with_capacity(2);
         ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
         if let Some(hash) = hash {
-            let content = hash_content(entry.content_type.as_deref(), &entry.payload);
-            let row = IdRow { seq, content, time };
+            let about = (entry.kind, entry.refers);
+            let content = hash_content(about, entry.content_type.as_deref(), &entry.payload);
+            let row = IdRow::new(seq, content, self.mark(&entry.from), time);
             ops.push(Op::Put { key: id_key(self.id(), &hash), value: row.to_bytes() });
             self.ids.insert(hash, row);
         }
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
+        if entry.refers > 0 {
+            self.about_ops(&entry, &mut ops);
+        }
         let author = self.members.get_mut(&entry.from).filter(|_| !self.place.is_group());
         if author.is_some_and(|author| !std::mem::replace(&mut author.writes, true)) {
             // Once for each member: the head learns that she writes, and of the chat's beginning.

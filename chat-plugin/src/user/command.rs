@@ -12,10 +12,12 @@ use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
 use tidings_core::message::Message;
 
 use super::UserSide;
+use super::entries;
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
+use crate::entry::Kind;
 use crate::json::Digits;
-use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
+use crate::peer::{ChatInput, Origin, Outcome, Refusal};
 use crate::topics::View;
 use crate::topics::{Command, Place, answered, in_view, is_name};
 use crate::view;
@@ -60,46 +62,13 @@ impl UserSide {
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
         match command {
             Command::Send { chat, id } => {
-                let id = match (id, publish.properties.correlation_data()) {
-                    (Some(id), _) => Some(id),
-                    (None, None) => None,
-                    (None, Some(data)) => match std::str::from_utf8(data) {
-                        Ok(id) if is_name(id) => Some(id),
-                        _ => {
-                            let text = "Correlation Data is the message id: [A-Za-z0-9._-]{1,64}";
-                            return refuse(None, Code::Format, text);
-                        }
-                    },
-                };
-                let max = self.options.payload_bytes_max;
-                if publish.payload.len() > max {
-                    let text = format!(
-                        "the payload has {} bytes, at most {max} are taken",
-                        publish.payload.len()
-                    );
-                    return refuse(id, Code::Size, &text);
-                }
-                let content_type = publish.properties.content_type();
-                if content_type.is_some_and(|text| text.len() > CONTENT_TYPE_BYTES_MAX) {
-                    let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
-                    return refuse(id, Code::Format, &text);
-                }
-                if host.disk_low() {
-                    return Err((id, Refusal::disk_full()));
-                }
-                let place = self.place(client.user, chat);
-                let (sender, device) = self.names(client, origin.session);
-                let post = Post {
-                    sender,
-                    device,
-                    id: id.map(Into::into),
-                    content_type: content_type.map(Into::into),
-                    payload: Bytes::copy_from_slice(publish.payload),
-                    change: None,
-                    origin,
-                };
-                let sent = self.send(client.user, place, Box::new(post), host);
-                sent.map_err(|refusal| (id, refusal))?;
+                let about = (Kind::Message, 0);
+                self.ask_send(client, publish, chat, id, about, origin, host)?;
+            }
+            Command::About { chat, verb, seq, id } => {
+                let kind = entries::kind_of(verb, publish.payload);
+                let kind = kind.map_err(|refusal| (id, refusal))?;
+                self.ask_send(client, publish, chat, id, (kind, seq), origin, host)?;
             }
             Command::Read { chat } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
@@ -151,7 +120,7 @@ impl UserSide {
         Ok(())
     }
 
-    fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
+    pub(super) fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
         match self.users.get_mut(user) {
             Some(user) => user.place(chat),
             None => Place::of(user, chat),
@@ -285,6 +254,3 @@ pub(super) fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Ho
 /// How many answers wait for a session that is full. Those beyond are lost: with MQTT 5 the
 /// acknowledgement has said the same.
 pub(super) const ANSWERS_MAX: usize = 64;
-
-/// The longest Content Type that is kept, in bytes.
-const CONTENT_TYPE_BYTES_MAX: usize = 128;

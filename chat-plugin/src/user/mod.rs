@@ -9,6 +9,7 @@ mod command;
 mod connect;
 mod deliver;
 mod device;
+mod entries;
 mod feed;
 mod group;
 mod index;

@@ -9,6 +9,7 @@
 
 mod crash;
 mod direct;
+mod entries;
 mod group_crash;
 mod groups;
 mod harness;

@@ -72,8 +72,21 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "chat-plugin",
         &[
-            "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group",
-            "view", "rows", "peer", "chat", "user",
+            "cbor",
+            "code",
+            "deadline",
+            "entry",
+            "entry_row",
+            "json",
+            "map",
+            "options",
+            "topics",
+            "group",
+            "view",
+            "rows",
+            "peer",
+            "chat",
+            "user",
         ],
     ),
     (
