@@ -49,8 +49,8 @@ pub(crate) enum Kind {
     Delete = 4,
     /// An entry is gone for who wrote this, and nobody else hears of it.
     Hide = 5,
-    /// Where an entry was that is gone. Only in memory, never in a row.
-    Gone = 255,
+    /// Where an entry was that is gone.
+    Gone = 6,
 }
 
 impl Kind {
@@ -62,6 +62,7 @@ impl Kind {
             3 => Some(Self::Reaction),
             4 => Some(Self::Delete),
             5 => Some(Self::Hide),
+            6 => Some(Self::Gone),
             _ => None,
         }
     }
@@ -98,27 +99,12 @@ impl Entry {
         }
     }
 
-    /// Where one was of which nothing is known.
-    pub(crate) fn nothing(seq: u64) -> Self {
-        Self {
-            seq,
-            time: Time::default(),
-            from: "".into(),
-            device: "".into(),
-            id: "".into(),
-            content_type: None,
-            payload: Bytes::new(),
-            kind: Kind::Gone,
-            refers: 0,
-            expires: None,
-        }
-    }
-
-    /// What stays of it in memory when it has gone: its place, and whose it was.
-    pub(crate) fn gone(&self) -> Self {
+    /// What stays of it when it has gone: its place, whose it was and by which id, and what stands
+    /// for its content.
+    pub(crate) fn gone(&self, content: &[u8]) -> Self {
         Self {
             content_type: None,
-            payload: Bytes::new(),
+            payload: Bytes::copy_from_slice(content),
             kind: Kind::Gone,
             refers: 0,
             expires: None,

@@ -31,7 +31,7 @@ pub(crate) enum ChatRow {
     Head = 1,
     Member = 2,
     Device = 3,
-    Id = 4,
+    Ids = 4,
     Log = 5,
 }
 
@@ -80,9 +80,15 @@ pub(crate) fn hidden_key(chat: ChatId, user: &str) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(HIDDEN).raw(user.as_bytes()).build()
 }
 
+/// What is set for a chat, likewise.
+pub(crate) fn settings_key(chat: ChatId) -> Bytes {
+    chat_key(chat, ChatRow::Head).byte(SETTINGS).build()
+}
+
 /// What there is beside a head: see [`HeadPart`].
 const AUTHORS: u8 = 1;
 const HIDDEN: u8 = 2;
+const SETTINGS: u8 = 3;
 
 /// What a row of the sort [`ChatRow::Head`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +97,7 @@ pub(crate) enum HeadPart<'a> {
     Authors,
     /// Of this member.
     Hidden(&'a str),
+    Settings,
 }
 
 impl<'a> HeadPart<'a> {
@@ -100,6 +107,7 @@ impl<'a> HeadPart<'a> {
             [] => Some(Self::Head),
             [AUTHORS] => Some(Self::Authors),
             [HIDDEN, user @ ..] => std::str::from_utf8(user).ok().map(Self::Hidden),
+            [SETTINGS] => Some(Self::Settings),
             _ => None,
         }
     }
@@ -117,8 +125,15 @@ pub(crate) fn cursor_key(chat: ChatId, user: &str, client_id: &str) -> Bytes {
     chat_key(chat, ChatRow::Device).text(user).raw(client_id.as_bytes()).build()
 }
 
-pub(crate) fn id_key(chat: ChatId, id: &IdHash) -> Bytes {
-    chat_key(chat, ChatRow::Id).raw(id).build()
+/// A page of ids, by the place of its first.
+pub(crate) fn ids_key(chat: ChatId, first: u64) -> Bytes {
+    chat_key(chat, ChatRow::Ids).number(first).build()
+}
+
+/// What comes before the ids.
+pub(crate) fn front_range(chat: ChatId) -> KeyRange {
+    let end = Some(chat_rows(chat, ChatRow::Ids).start);
+    KeyRange { end, ..chat_range(chat) }
 }
 
 pub(crate) fn log_key(chat: ChatId, seq: u64) -> Bytes {
@@ -173,43 +188,58 @@ pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, 
 }
 
 const CHAT_ROWS: [ChatRow; 6] =
-    [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Id, ChatRow::Log];
+    [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Ids, ChatRow::Log];
 
 /// Slot, kind, family and chat id.
 const CHAT_PREFIX_BYTES: usize = 3 + 16;
 
-/// A hash that stands for an id or a payload.
-pub(crate) type IdHash = [u8; HASH_BYTES];
+/// A hash that stands for an id and its sender.
+pub(crate) type IdHash = [u8; 16];
 
-const HASH_BYTES: usize = 16;
+/// A hash that stands for the content of a send.
+pub(crate) type ContentHash = [u8; 8];
 
 /// What stands for a sender's message id within a chat.
 pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
     hash(&[sender.as_bytes(), &[0], id.as_bytes()])
 }
 
-/// What stands for the content of a send: the same id with another content is a conflict.
+/// What stands for the content of a send, and at its end for who sent it: the same id with another
+/// content is a conflict.
 pub(crate) fn hash_content(
+    mark: Mark,
     about: (Kind, u64),
     content_type: Option<&str>,
     payload: &[u8],
-) -> IdHash {
+) -> ContentHash {
     let content_type = content_type.unwrap_or_default().as_bytes();
-    match about {
+    let mut hash: ContentHash = match about {
         (Kind::Message, _) => hash(&[content_type, &[0], payload]),
         // No Content Type begins like that.
         (kind, refers) => {
             hash(&[&[0xff, kind as u8], &refers.to_be_bytes(), content_type, &[0], payload])
         }
+    };
+    if let Some(end) = hash.last_chunk_mut() {
+        *end = mark;
     }
+    hash
 }
 
-fn hash(parts: &[&[u8]]) -> IdHash {
+/// Whether a send was of this sender.
+pub(crate) fn is_by(content: &ContentHash, mark: Mark) -> bool {
+    content.last_chunk() == Some(&mark)
+}
+
+/// What stands for a sender within a chat.
+pub(crate) type Mark = [u8; 3];
+
+fn hash<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update(part);
     }
-    let mut short = IdHash::default();
+    let mut short = [0; N];
     for (to, from) in short.iter_mut().zip(sha.finalize()) {
         *to = from;
     }
@@ -246,6 +276,29 @@ pub(crate) struct AuthorsRow {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct HiddenRow {
     pub(crate) ranges: Vec<(u64, u64)>,
+}
+
+/// What is set for a chat, and what follows from it; none where all is as usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct SettingsRow {
+    /// After how many seconds the content of what comes goes; 0 for never.
+    pub(crate) timer: u64,
+    pub(crate) retention: Retention,
+    /// The last entry whose row was written a second time.
+    pub(crate) rewritten: u64,
+}
+
+/// How long entries are kept. On disk as the number of its place here: append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Retention {
+    /// Until every device of every member has them.
+    #[default]
+    UntilDelivered,
+    /// So many days.
+    Days(u32),
+    Forever,
+    /// Never on disk.
+    Memory,
 }
 
 /// What a group is, beside its log and its members.
@@ -297,43 +350,24 @@ pub(crate) struct CursorRow {
     pub(crate) session: u64,
 }
 
-/// What became of a sender's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IdRow {
+/// What became of ids whose entries may be gone: of the first so many behind one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdPage {
     pub(crate) seq: u64,
-    /// What stands for the content, and at its end for the sender.
-    pub(crate) content: IdHash,
     pub(crate) time: Time,
-    /// Whether the sender is not to be told from it: format 1.
-    #[serde(skip)]
-    pub(crate) old: bool,
+    pub(crate) ids: Vec<PagedId>,
 }
 
-impl IdRow {
-    /// The end of `content` makes place for the sender's mark.
-    pub(crate) fn new(seq: u64, mut content: IdHash, mark: Mark, time: Time) -> Self {
-        if let Some(end) = content.last_chunk_mut() {
-            *end = mark;
-        }
-        Self { seq, content, time, old: false }
-    }
-
-    /// Whether it is of this content.
-    pub(crate) fn is_of(&self, content: &IdHash) -> bool {
-        let compared = if self.old { HASH_BYTES } else { HASH_BYTES - MARK_BYTES };
-        self.content.iter().zip(content).take(compared).all(|(one, other)| one == other)
-    }
-
-    /// Whether it is of this sender.
-    pub(crate) fn is_by(&self, mark: Mark) -> bool {
-        !self.old && self.content.last_chunk() == Some(&mark)
-    }
+/// One of them, in the order of their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PagedId {
+    pub(crate) id: IdHash,
+    pub(crate) content: ContentHash,
+    /// How many places behind the page's.
+    pub(crate) after: u64,
+    /// How many milliseconds later.
+    pub(crate) later: u64,
 }
-
-/// What stands for a sender within a chat.
-pub(crate) type Mark = [u8; MARK_BYTES];
-
-const MARK_BYTES: usize = 4;
 
 /// The presence of a user when it last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -405,19 +439,10 @@ impl RowValue for UserGroupRow {
 impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
 impl RowValue for HiddenRow {}
+impl RowValue for SettingsRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
-impl RowValue for IdRow {
-    const FORMAT: u8 = FORMAT_ID;
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, BadRow> {
-        if bytes.first() == Some(&FORMAT) {
-            return unpack(FORMAT, bytes).map(|row: Self| Self { old: true, ..row });
-        }
-        unpack(Self::FORMAT, bytes)
-    }
-}
-
+impl RowValue for IdPage {}
 impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
@@ -440,10 +465,11 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
                 HeadPart::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
                 HeadPart::Authors => AuthorsRow::from_bytes(&row.value).map(|_| ()),
                 HeadPart::Hidden(_) => HiddenRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Settings => SettingsRow::from_bytes(&row.value).map(|_| ()),
             },
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Id => IdRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Ids => IdPage::from_bytes(&row.value).map(|_| ()),
             ChatRow::Log => {
                 let seq = rest.first_chunk().filter(|_| rest.len() == 8).ok_or(BadRow::Content)?;
                 Entry::from_bytes(u64::from_be_bytes(*seq), &row.value).map(|_| ())
@@ -476,9 +502,6 @@ pub(crate) fn is_of_group(value: &[u8]) -> bool {
 
 /// The format of every value here; one that changes gets a number of its own.
 const FORMAT: u8 = 1;
-
-/// An id that tells its sender.
-const FORMAT_ID: u8 = 2;
 
 /// What groups have in the place of a direct chat's row.
 const FORMAT_GROUP: u8 = 2;
@@ -514,21 +537,20 @@ mod tests {
             b"\x01\x03\x01\x03bob\x02\xac\x02\x01\x01\x00",
         );
         golden(&HiddenRow { ranges: vec![(3, 300)] }, b"\x01\x01\x03\xac\x02");
+        let settings = SettingsRow { timer: 300, retention: Retention::Days(7), rewritten: 9 };
+        golden(&settings, b"\x01\xac\x02\x01\x07\x09");
+        for (retention, number) in
+            [(Retention::UntilDelivered, 0), (Retention::Forever, 2), (Retention::Memory, 3)]
+        {
+            golden(&SettingsRow { retention, ..SettingsRow::default() }, &[1, 0, number, 0]);
+        }
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
+        let paged = PagedId { id: [0xab; 16], content: [0xcd; 8], after: 2, later: 300 };
         golden(
-            &IdRow::new(7, [0xab; 16], [1, 2, 3, 4], time),
-            b"\x02\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\x01\x02\x03\x04\xe8\x07",
+            &IdPage { seq: 7, time, ids: vec![paged] },
+            &[&b"\x01\x07\xe8\x07\x01"[..], &[0xab; 16], &[0xcd; 8], b"\x02\xac\x02"].concat(),
         );
-        let old =
-            b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07";
-        let old = IdRow::from_bytes(old).unwrap();
-        assert!(old.is_of(&[0xab; 16]) && !old.is_by([0xab; 4]));
-        let new = IdRow::new(7, [0xab; 16], [1, 2, 3, 4], time);
-        assert!(new.is_of(&[0xab; 16]) && new.is_by([1, 2, 3, 4]) && !new.is_by([1, 2, 3, 5]));
-        let mut other = [0xab; 16];
-        other[11] = 0;
-        assert!(!new.is_of(&other));
         golden(&PresenceRow { epoch: 3, last_seen: time, online: true }, b"\x01\x03\xe8\x07\x01");
         golden(
             &DeviceRow { session: 5, since: time, everything: true, leaving: false },
@@ -571,9 +593,10 @@ mod tests {
         assert_eq!(head_key(chat), key(b"\x01"));
         assert_eq!(authors_key(chat), key(b"\x01\x01"));
         assert_eq!(hidden_key(chat, "bob"), key(b"\x01\x02bob"));
+        assert_eq!(settings_key(chat), key(b"\x01\x03"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
-        assert_eq!(id_key(chat, &[9; 16]), key(&[&[4][..], &[9; 16]].concat()));
+        assert_eq!(ids_key(chat, 258), key(b"\x04\0\0\0\0\0\0\x01\x02"));
         assert_eq!(log_key(chat, 258), key(b"\x05\0\0\0\0\0\0\x01\x02"));
         assert_eq!(presence_key("bob"), &b"\x1f\x40\x02bob\0\x01"[..]);
         assert_eq!(device_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x02phone"[..]);
@@ -593,6 +616,8 @@ mod tests {
         let chat = Place::direct("alice", "bob").id;
         assert!(chat_range(chat).contains(&head_key(chat)));
         assert!(chat_range(chat).contains(&log_key(chat, u64::MAX)));
+        assert!(front_range(chat).contains(&cursor_key(chat, "bob", "phone")));
+        assert!(!front_range(chat).contains(&ids_key(chat, 0)));
         let range = log_range(chat, 3, 5);
         let inside: Vec<u64> = (1..8).filter(|seq| range.contains(&log_key(chat, *seq))).collect();
         assert_eq!(inside, [3, 4, 5]);
@@ -605,11 +630,13 @@ mod tests {
     #[test]
     fn hashes_tell_what_they_stand_for_apart() {
         assert_ne!(hash_id("alice", "m1"), hash_id("alic", "em1"));
-        let message =
-            |content_type, payload| hash_content((Kind::Message, 0), content_type, payload);
+        let hash =
+            |about, content_type, payload| hash_content([1; 3], about, content_type, payload);
+        let message = |content_type, payload| hash((Kind::Message, 0), content_type, payload);
         assert_ne!(message(None, b"x"), message(Some("x"), b""));
         assert_eq!(message(None, b"x"), message(None, b"x"));
-        let edit = |refers| hash_content((Kind::Edit, refers), None, b"x");
+        let edit = |refers| hash((Kind::Edit, refers), None, b"x");
         assert!(edit(1) != edit(2) && edit(1) != message(None, b"x"));
+        assert!(is_by(&edit(1), [1; 3]) && !is_by(&edit(1), [1, 1, 2]));
     }
 }

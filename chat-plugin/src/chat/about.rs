@@ -7,25 +7,32 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_core::record::{Op, Query, Row};
 
 use super::cx::{Cx, Reading};
+use super::ids::Placed;
 use super::one::{Blocked, Chat};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::peer::{ChatInput, Outcome, Refusal};
-use crate::rows::{IdHash, Mark, RowValue, hash_id, hidden_key, log_key, only};
+use crate::rows::{
+    ChatRow, IdHash, IdPage, Mark, RowValue, hash_id, hidden_key, ids_key, is_by, log_key, only,
+    settings_key, split_chat_key,
+};
 
 /// Whose an entry is.
 enum Author {
     Is(Arc<str>),
-    /// As its sender's id tells.
+    /// As its id tells.
     Own(bool),
     /// It has gone, by somebody's will.
     Gone,
-    /// The log has to be asked.
-    Stored,
+    /// This row tells.
+    Stored(Bytes),
+    /// The ids have to be read first.
+    Unread,
     Unknown,
 }
 
@@ -43,27 +50,37 @@ impl Chat {
             return self.refuse_first(late(), cx);
         }
         let hidden = member.is_some_and(|member| member.hidden.contains(seq));
+        let ranges = member.map_or(0, |member| member.hidden.len());
         match kind {
-            Kind::Hide if hidden => self.done_first(cx),
-            Kind::Hide if member.is_some_and(|member| member.hidden.len() >= HIDDEN_MAX) => {
+            Kind::Reaction => return self.append(hash, cx),
+            Kind::Hide if hidden => return self.done_first(cx),
+            Kind::Hide if ranges >= HIDDEN_MAX => {
                 let text = format!("at most {HIDDEN_MAX} parts of a chat are hidden");
-                self.refuse_first(Refusal::new(Code::Limit, &text), cx);
+                return self.refuse_first(Refusal::new(Code::Limit, &text), cx);
             }
-            Kind::Edit | Kind::Delete => match self.author_of(seq, &post.sender) {
-                Author::Is(author) => self.judge(hash, Some(*author == *post.sender), cx),
-                Author::Own(own) => self.judge(hash, Some(own), cx),
-                Author::Unknown => self.judge(hash, None, cx),
-                Author::Gone if kind == Kind::Delete => self.done_first(cx),
-                Author::Gone => self.refuse_first(late(), cx),
-                Author::Stored => {
-                    self.blocked = Some(Blocked::About(hash));
-                    let range = only(log_key(self.id(), seq));
-                    let query =
-                        Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
-                    cx.read(self.id(), query, Reading::About);
-                }
-            },
-            _ => self.append(hash, cx),
+            _ => {}
+        }
+        match self.author_of(seq, &post.sender) {
+            Author::Stored(key) => {
+                self.blocked = Some(Blocked::About(hash));
+                let query = Query {
+                    range: only(key),
+                    rows_max: 1,
+                    bytes_max: usize::MAX,
+                    backwards: false,
+                };
+                cx.read(self.id(), query, Reading::About);
+            }
+            _ if kind == Kind::Hide => self.append(hash, cx),
+            Author::Is(author) => self.judge(hash, Some(*author == *post.sender), cx),
+            Author::Own(own) => self.judge(hash, Some(own), cx),
+            Author::Unknown => self.judge(hash, None, cx),
+            Author::Gone if kind == Kind::Delete => self.done_first(cx),
+            Author::Gone => self.refuse_first(late(), cx),
+            Author::Unread => {
+                self.blocked = Some(Blocked::Id);
+                self.want_ids(false, cx);
+            }
         }
     }
 
@@ -72,13 +89,27 @@ impl Chat {
         let Some(Blocked::About(hash)) = self.blocked else { return };
         self.blocked = None;
         if let Some(post) = self.waiting.front() {
-            let entry =
-                rows.first().and_then(|row| Entry::from_bytes(post.refers, &row.value).ok());
-            let own = entry.filter(|entry| entry.kind == Kind::Message);
-            let own = own.map(|entry| entry.from == post.sender);
-            let known = || self.by_id(post.refers, &post.sender);
-            let own = own.or_else(known);
-            self.judge(hash, own, cx);
+            let (kind, seq) = (post.kind, post.refers);
+            let mark = self.mark(&post.sender);
+            let row = rows.first().and_then(|row| Some((split_chat_key(&row.key)?.0, &row.value)));
+            let own = match row {
+                Some((ChatRow::Log, value)) => {
+                    self.target = Entry::from_bytes(seq, value).ok();
+                    let target = self.target.as_ref().filter(|entry| entry.kind == Kind::Message);
+                    target.map(|entry| entry.from == post.sender)
+                }
+                Some((_, value)) => {
+                    let known = IdPage::from_bytes(value).ok().and_then(|page| page.of_place(seq));
+                    known.map(|known| is_by(&known.content, mark))
+                }
+                None => None,
+            };
+            if kind == Kind::Hide {
+                self.append(hash, cx);
+            } else {
+                self.judge(hash, own, cx);
+            }
+            self.target = None;
         }
         self.work(cx);
     }
@@ -111,13 +142,14 @@ impl Chat {
             };
         }
         if seq >= self.log.floor {
-            return Author::Stored;
+            return Author::Stored(log_key(self.id(), seq));
         }
-        self.by_id(seq, user).map_or(Author::Unknown, Author::Own)
-    }
-
-    fn by_id(&self, seq: u64, user: &str) -> Option<bool> {
-        self.ids.of_place(seq).filter(|row| !row.old).map(|row| row.is_by(self.mark(user)))
+        match self.ids.of_place(seq) {
+            Placed::Here(known) => Author::Own(is_by(&known.content, self.mark(user))),
+            Placed::Page(first) => Author::Stored(ids_key(self.id(), first)),
+            Placed::Unknown => Author::Unknown,
+            Placed::Unread => Author::Unread,
+        }
     }
 
     /// What stands for a sender in the rows of ids.
@@ -126,7 +158,7 @@ impl Chat {
             return hash_id(user, "").first_chunk().copied().unwrap_or_default();
         }
         let at = self.place.members().iter().position(|name| **name == *user);
-        [0, 0, 0, at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX)]
+        [0, 0, at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX)]
     }
 
     /// What follows from an entry about another, in its record.
@@ -153,13 +185,25 @@ impl Chat {
         }
     }
 
-    /// The content of an entry goes.
-    fn erase(&mut self, seq: u64, ops: &mut Vec<Op>) {
-        if seq >= self.log.floor {
-            ops.push(Op::Delete { key: log_key(self.id(), seq) });
-        }
-        self.log.erase(seq);
+    /// The content of an entry goes. What stays of it keeps its id known.
+    pub(super) fn erase(&mut self, seq: u64, ops: &mut Vec<Op>) {
         self.authors_of.erase(seq);
+        let entry = self.log.get(seq).map(|entry| Entry::clone(entry)).or(self.target.take());
+        let Some(entry) = entry.filter(|entry| entry.seq == seq) else { return };
+        let gone = Arc::new(entry.gone(&self.content_of(&entry)));
+        if seq >= self.log.floor {
+            ops.push(Op::Put { key: log_key(self.id(), seq), value: gone.to_bytes() });
+            if seq > self.settings.rewritten {
+                self.settings.rewritten = seq;
+                ops.push(self.settings_op());
+            }
+        }
+        self.log.erase(gone);
+    }
+
+    /// What is set, as a row.
+    pub(super) fn settings_op(&self) -> Op {
+        Op::Put { key: settings_key(self.id()), value: self.settings.to_bytes() }
     }
 
     fn refuse_first(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {

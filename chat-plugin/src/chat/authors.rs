@@ -61,21 +61,6 @@ impl Authors {
         self.bound();
     }
 
-    /// Whether nothing is missing between what is known and a place.
-    pub(super) fn knows(&self, seq: u64) -> bool {
-        self.end > 0 && seq <= self.end + 1
-    }
-
-    /// The places up to `seq` that are not known yet are of what has gone: nobody is to read it.
-    pub(super) fn pass(&mut self, seq: u64) {
-        let count = seq.saturating_sub(self.end);
-        if count > 0 && self.end > 0 {
-            self.end = seq;
-            self.runs.push_back(Run { count, from: None });
-            self.bound();
-        }
-    }
-
     fn bound(&mut self) {
         while self.runs.len() > RUNS_MAX
             && let Some(first) = self.runs.pop_front()

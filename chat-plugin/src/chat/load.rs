@@ -1,8 +1,8 @@
 //! Reading a chat from its rows.
 //!
-//! One read from the front holds all there is of most chats: head, cursors, ids, and what little
-//! the log still holds. Only where that is too much, a second one looks at the end of the log: the
-//! newest place is the larger of the head's and the last row's.
+//! What lies in front of the ids is all there is of a chat beside its log: head, members, cursors.
+//! Of the log its end is read, which is all of it where everybody has what was sent: the newest place
+//! is the larger of the head's and the last row's. The ids wait for the first who needs them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
 use super::hidden::Hidden;
-use super::ids::Ids;
 use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::members::Members;
 use super::one::Chat;
@@ -21,8 +20,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, IdHash, IdRow,
-    MemberRow, RowValue, SeatRow, chat_range, chat_rows, split_chat_key,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, MemberRow, RowValue,
+    SeatRow, SettingsRow, chat_rows, front_range, split_chat_key,
 };
 use crate::topics::Place;
 
@@ -35,13 +34,12 @@ pub(super) struct Loading {
     head: Option<HeadRow>,
     members: Members,
     group: GroupRow,
-    ids: Vec<(IdHash, IdRow)>,
-    ids_complete: bool,
+    front_read: bool,
+    end_read: bool,
     authors: Authors,
     hidden: Vec<(Box<str>, Hidden)>,
+    settings: SettingsRow,
     entries: Vec<Arc<Entry>>,
-    /// Whether these are all there are.
-    complete: bool,
 }
 
 /// How a load goes on.
@@ -61,19 +59,26 @@ impl Loading {
             head: None,
             members,
             group: GroupRow::default(),
-            ids: Vec::new(),
-            ids_complete: true,
+            front_read: false,
+            end_read: false,
             authors: Authors::default(),
             hidden: Vec::new(),
+            settings: SettingsRow::default(),
             entries: Vec::new(),
-            complete: false,
         }
     }
 
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
-        let range = chat_range(self.place.id);
+        let range = front_range(self.place.id);
         let query = Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
-        cx.read(self.place.id, query, Reading::Whole);
+        cx.read(self.place.id, query, Reading::Front);
+        let query = Query {
+            range: chat_rows(self.place.id, ChatRow::Log),
+            rows_max: TAIL_ENTRIES_MAX,
+            bytes_max: BYTES_MAX,
+            backwards: true,
+        };
+        cx.read(self.place.id, query, Reading::End);
     }
 
     /// Keeps what came for later. Sends are bounded; all else is by the members' devices.
@@ -99,7 +104,6 @@ impl Loading {
         more: bool,
         cx: &mut Cx<'_>,
     ) -> Load {
-        let last = rows.last().and_then(|row| split_chat_key(&row.key)).map(|(row, _)| row);
         let last_key = rows.last().map(|row| row.key.clone());
         for row in rows {
             if self.take(&row).is_none() {
@@ -109,36 +113,21 @@ impl Loading {
                 ));
             }
         }
-        match (reading, more, last, last_key) {
+        match (reading, last_key.filter(|_| more)) {
             // So many cursors that the rest is yet to come.
-            (Reading::Whole, true, Some(last), Some(key)) if last < ChatRow::Id => {
-                let range = chat_range(self.place.id).after(&key);
+            (Reading::Front, Some(key)) => {
+                let range = front_range(self.place.id).after(&key);
                 let query =
                     Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
-                cx.read(self.place.id, query, Reading::Whole);
-                Load::Reading
+                cx.read(self.place.id, query, Reading::Front);
             }
-            (Reading::Whole, true, last, _) => {
-                // The oldest entries are of no use: they leave no gap to the newest.
-                self.entries.clear();
-                let query = Query {
-                    range: chat_rows(self.place.id, ChatRow::Log),
-                    rows_max: TAIL_ENTRIES_MAX,
-                    bytes_max: BYTES_MAX,
-                    backwards: true,
-                };
-                cx.read(self.place.id, query, Reading::End);
-                self.ids_complete = last == Some(ChatRow::Log);
-                Load::Reading
-            }
+            (Reading::Front, None) => self.front_read = true,
             _ => {
-                self.complete = !matches!(reading, Reading::End);
-                if !self.complete {
-                    self.entries.reverse();
-                }
-                self.finish()
+                self.entries.reverse();
+                self.end_read = true;
             }
         }
+        if self.front_read && self.end_read { self.finish() } else { Load::Reading }
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
@@ -168,9 +157,7 @@ impl Loading {
                 }
                 member?.add_stored_device(client_id, cursor);
             }
-            ChatRow::Id => {
-                self.ids.push((rest.try_into().ok()?, IdRow::from_bytes(&row.value).ok()?));
-            }
+            ChatRow::Ids => {}
             ChatRow::Log => {
                 let seq = u64::from_be_bytes(rest.try_into().ok()?);
                 self.entries.push(Arc::new(Entry::from_bytes(seq, &row.value).ok()?));
@@ -189,6 +176,7 @@ impl Loading {
                 let hidden = Hidden::from_row(HiddenRow::from_bytes(&row.value).ok()?);
                 self.hidden.push((user.into(), hidden));
             }
+            HeadPart::Settings => self.settings = SettingsRow::from_bytes(&row.value).ok()?,
         }
         Some(())
     }
@@ -203,26 +191,19 @@ impl Loading {
             log.last_time = log.last_time.max(last.time);
             log.visible = log.last_seq;
         }
-        // What is missing between those that were read has gone.
-        let first = self.entries.first().map_or(log.last_seq + 1, |entry| entry.seq);
-        let first = if self.complete { log.floor } else { first };
+        // Only what reaches the end without a gap serves as memory of it.
+        let last_seq = log.last_seq;
+        let contiguous = |at: &usize| {
+            let expected = last_seq.checked_sub(*at as u64);
+            self.entries.iter().rev().nth(*at).map(|entry| entry.seq) == expected
+        };
+        let usable = (0..self.entries.len()).take_while(contiguous).count();
+        let skip = self.entries.len() - usable;
+        for entry in self.entries.drain(..).skip(skip) {
+            log.remember(entry);
+        }
         let mut authors = std::mem::take(&mut self.authors);
-        for (at, entry) in self.entries.iter().enumerate() {
-            if at > 0 || authors.knows(first) {
-                authors.pass(entry.seq - 1);
-            }
-            authors.push(entry);
-        }
-        authors.pass(log.last_seq);
-        let newest = (log.last_seq + 1).saturating_sub(TAIL_ENTRIES_MAX as u64);
-        let mut entries = self.entries.drain(..).peekable();
-        for seq in first.max(newest)..=log.last_seq {
-            while entries.next_if(|entry| entry.seq < seq).is_some() {}
-            let entry = entries.next_if(|entry| entry.seq == seq);
-            log.remember(entry.unwrap_or_else(|| Arc::new(Entry::nothing(seq))));
-        }
-        drop(entries);
-        let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
+        log.tail().for_each(|entry| authors.push(entry));
         let mut members = std::mem::take(&mut self.members);
         for (user, hidden) in self.hidden.drain(..) {
             if let Some(member) = members.get_mut(&user) {
@@ -231,7 +212,8 @@ impl Loading {
         }
         let group = std::mem::take(&mut self.group);
         let place = Arc::clone(&self.place);
-        let chat = Chat::new(place, self.head.take(), log, ids, authors, members, group);
+        let mut chat = Chat::new(place, self.head.take(), log, authors, members, group);
+        chat.settings = self.settings;
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
 }

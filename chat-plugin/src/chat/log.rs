@@ -51,14 +51,14 @@ impl Log {
         }
     }
 
-    /// An entry has gone: what memory has of it is only that it was there.
-    pub(crate) fn erase(&mut self, seq: u64) {
+    /// An entry has gone: what memory has is what stays of it.
+    pub(crate) fn erase(&mut self, gone: Arc<Entry>) {
         let first = self.tail.front().map(|first| first.seq);
-        let at = first.and_then(|first| usize::try_from(seq.checked_sub(first)?).ok());
+        let at = first.and_then(|first| usize::try_from(gone.seq.checked_sub(first)?).ok());
         if let Some(entry) = at.and_then(|at| self.tail.get_mut(at)) {
             self.tail_bytes -= entry.size();
-            *entry = Arc::new(entry.gone());
-            self.tail_bytes += entry.size();
+            self.tail_bytes += gone.size();
+            *entry = gone;
         }
     }
 
@@ -239,8 +239,8 @@ mod tests {
     fn what_was_erased_keeps_its_place_and_nothing_else() {
         let mut log = log(3);
         let before = log.tail_bytes();
-        log.erase(2);
-        log.erase(9);
+        log.erase(Arc::new(log.get(2).unwrap().gone(b"")));
+        log.erase(entry(9, "bob", 3));
         let entry = log.get(2).unwrap();
         assert_eq!((entry.seq, entry.kind, entry.payload.len()), (2, crate::entry::Kind::Gone, 0));
         assert!(!log.wrote("bob", 1, 2));

@@ -8,22 +8,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tidings_core::record::{Op, Query, Row};
+use tidings_core::record::Op;
 use tidings_core::time::Time;
 
 use super::authors::Authors;
-use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
+use super::cx::{Cx, Fetcher, Timer, Waiting};
 use super::group::{Effect, Joining};
-use super::ids::Ids;
+use super::ids::{Ids, Known};
 use super::log::Log;
 use super::members::Members;
+use super::retry::{LookUp, ReadingIds};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{
-    GroupRow, HeadRow, IdHash, IdRow, RowValue, hash_content, hash_id, head_key, id_key, log_key,
-    only,
-};
+use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, SettingsRow, hash_id, head_key, log_key};
 use crate::topics::{ChatId, Place};
 
 /// A chat in memory.
@@ -39,9 +37,12 @@ pub(super) struct Chat {
     pub(super) members: Members,
     /// What it is besides, if it is a group.
     pub(super) group: GroupRow,
+    pub(super) settings: SettingsRow,
     /// Sends that have no place in the log yet.
     pub(super) waiting: VecDeque<Box<Post>>,
     pub(super) blocked: Option<Blocked>,
+    /// The entry that the foremost send is about, if it was read for that.
+    pub(super) target: Option<Entry>,
     /// Entries that are not visible yet, in order.
     pub(super) pending: VecDeque<Pending>,
     /// What came of users who are just being added.
@@ -61,6 +62,8 @@ pub(super) struct Chat {
     pub(super) readers_set: bool,
     pub(super) sweep_at: Time,
     pub(super) sweeping: bool,
+    /// What was read of its ids, while they are being read.
+    pub(super) reading_ids: Option<Box<ReadingIds>>,
     /// How many reads for others are on their way.
     pub(super) reads: usize,
     /// Whether something concerned it since the hand of the clock passed.
@@ -74,7 +77,7 @@ pub(super) enum Blocked {
     Begin(u64),
     /// For users to have the group in their index who are to be added.
     Joining(Box<Joining>),
-    /// For the store to say whether its id is known.
+    /// For the store to say what is known of its id.
     Id,
     /// For the store to say whose entry it is about; its own id stands for it.
     About(Option<IdHash>),
@@ -96,7 +99,6 @@ impl Chat {
         place: Arc<Place>,
         head: Option<HeadRow>,
         log: Log,
-        ids: Ids,
         authors_of: Authors,
         mut members: Members,
         group: GroupRow,
@@ -111,13 +113,15 @@ impl Chat {
             place,
             created: head.as_ref().map(|head| head.created),
             log,
-            ids,
+            ids: Ids::new(head.is_none()),
             authors_of,
             members,
             reads: 0,
             group,
+            settings: SettingsRow::default(),
             waiting: VecDeque::new(),
             blocked: None,
+            target: None,
             pending: VecDeque::new(),
             parked: Vec::new(),
             readers: Vec::new(),
@@ -130,6 +134,7 @@ impl Chat {
             readers_set: false,
             sweep_at: Time::NEVER,
             sweeping: false,
+            reading_ids: None,
             touched: true,
         }
     }
@@ -139,11 +144,14 @@ impl Chat {
     }
 
     pub(super) fn tail_bytes(&self) -> usize {
-        self.log.tail_bytes()
+        self.log.tail_bytes() + self.ids.bytes()
     }
 
     pub(super) fn forget_tail(&mut self) {
         self.log.forget();
+        if self.blocked.is_none() {
+            self.ids.forget();
+        }
     }
 
     /// Whether nothing would be lost or late if it left memory.
@@ -157,6 +165,7 @@ impl Chat {
             && !self.expend_set
             && !self.readers_set
             && !self.sweeping
+            && self.reading_ids.is_none()
             && self.reads == 0
             && self.members.iter().flat_map(|(_, member)| &member.devices).all(|d| d.persistent)
     }
@@ -216,25 +225,22 @@ impl Chat {
             }
             let hash = post.id.as_ref().map(|id| hash_id(&post.sender, id));
             if let Some(hash) = &hash {
-                if let Some(known) = self.ids.get(hash).copied() {
-                    self.retried(known, cx);
-                    continue;
+                match self.look_up(hash, cx) {
+                    LookUp::Known(known) => {
+                        self.retried(known, cx);
+                        continue;
+                    }
+                    LookUp::New => {}
+                    LookUp::Asked => {
+                        self.blocked = Some(Blocked::Id);
+                        return;
+                    }
                 }
-                // Who is no member any more still learns what became of her send.
-                if !self.may_send(cx) {
-                    continue;
-                }
-                if !self.ids.complete {
-                    self.blocked = Some(Blocked::Id);
-                    let range = only(id_key(self.id(), hash));
-                    let query =
-                        Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
-                    return cx.read(self.id(), query, Reading::Id);
-                }
-            } else if !self.may_send(cx) {
-                continue;
             }
-            self.admit(hash, cx);
+            // Who is no member any more still learns what became of her send.
+            if self.may_send(cx) {
+                self.admit(hash, cx);
+            }
         }
     }
 
@@ -281,53 +287,6 @@ impl Chat {
         }
     }
 
-    /// The foremost send has an id that is known.
-    fn retried(&mut self, known: IdRow, cx: &mut Cx<'_>) {
-        let Some(post) = self.waiting.pop_front() else { return };
-        let about = (post.kind, post.refers);
-        if !known.is_of(&hash_content(about, post.content_type.as_deref(), &post.payload)) {
-            let refusal =
-                Refusal::new(Code::Conflict, "this id was already used for another message");
-            return cx.refuse(&self.place, ChatInput::Send(post), refusal);
-        }
-        if let Some(pending) = self.pending.iter_mut().find(|p| p.entry.seq == known.seq) {
-            if pending.waiters.len() >= WAITERS_MAX {
-                let refusal = Refusal::busy("too many retries of one message at once");
-                return cx.refuse(&self.place, ChatInput::Send(post), refusal);
-            }
-            pending.waiters.push(post.origin);
-            return;
-        }
-        let outcome = Outcome::Sent { seq: known.seq, time: known.time };
-        cx.answer(&self.place, post.origin, post.id.map(|id| (id, false)), outcome);
-    }
-
-    /// The store has said whether the foremost send's id is known.
-    pub(super) fn id_read(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
-        if !matches!(self.blocked, Some(Blocked::Id)) {
-            return;
-        }
-        self.blocked = None;
-        let known = rows.first().map(|row| IdRow::from_bytes(&row.value));
-        match known {
-            None => {
-                let hash = self
-                    .waiting
-                    .front()
-                    .and_then(|post| Some(hash_id(&post.sender, post.id.as_deref()?)));
-                self.admit(hash, cx);
-            }
-            Some(Ok(known)) => self.retried(known, cx),
-            Some(Err(_)) => {
-                if let Some(post) = self.waiting.pop_front() {
-                    let refusal = Refusal::new(Code::Unavailable, "the id's row cannot be read");
-                    cx.refuse(&self.place, ChatInput::Send(post), refusal);
-                }
-            }
-        }
-        self.work(cx);
-    }
-
     /// The foremost send gets its place and is stored: one record.
     pub(super) fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
@@ -350,11 +309,8 @@ impl Chat {
         let mut ops = Vec::with_capacity(2);
         ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
         if let Some(hash) = hash {
-            let about = (entry.kind, entry.refers);
-            let content = hash_content(about, entry.content_type.as_deref(), &entry.payload);
-            let row = IdRow::new(seq, content, self.mark(&entry.from), time);
-            ops.push(Op::Put { key: id_key(self.id(), &hash), value: row.to_bytes() });
-            self.ids.insert(hash, row);
+            let content = self.content_of(&entry);
+            self.ids.insert(hash, Known { seq, content, time });
         }
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
@@ -379,6 +335,7 @@ impl Chat {
             return;
         };
         self.log.visible = entry.seq;
+        self.page_many(cx);
         for origin in waiters {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
@@ -449,6 +406,3 @@ const PENDING_MAX: usize = 2_048;
 /// How many devices of users who are being added may wait. One beyond them is told that its user is
 /// not in the group, and fetches what it lacks with the first entry that comes.
 const PARKED_MAX: usize = 4_096;
-
-/// How many retries of one send may wait for it to be stored.
-const WAITERS_MAX: usize = 64;
