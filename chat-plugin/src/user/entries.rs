@@ -56,7 +56,16 @@ impl UserSide {
         }
         let place = self.place(client.user, chat);
         let (sender, device) = self.names(client, origin.session);
-        let (kind, refers) = about;
+        let (kind, mut refers) = about;
+        if kind == Kind::Message
+            && let Some(seq) = publish.properties.user_property("ref")
+        {
+            let Some(seq) = seq.parse().ok().filter(|seq| *seq > 0) else {
+                let text = "the user property ref is the seq of an entry, such as 1839";
+                return refuse(id, Code::Format, text);
+            };
+            refers = seq;
+        }
         let post = Post {
             sender,
             device,

@@ -272,3 +272,49 @@ fn what_is_said_about_an_entry_has_its_id_by_correlation_data_too() {
     let error = world.take_heard(alice, "error");
     assert_eq!(text(&error[0], "id").as_deref(), Some("d1"));
 }
+
+#[test]
+fn a_deleted_message_does_not_come_back_by_its_retry() {
+    for crash in [false, true] {
+        let mut world = World::new(2);
+        let alice = world.device("alice", "laptop");
+        world.settle();
+        world.publish(alice, "chat/@bob/send/m1", b"hello");
+        for at in 0..70 {
+            world.publish(alice, &format!("chat/@bob/send/n{at}"), b"x");
+        }
+        world.settle();
+        world.publish(alice, "chat/@bob/delete/1", b"everyone");
+        world.settle();
+        if crash {
+            world.crash(true);
+        }
+        let alice = world.connect("alice", "laptop");
+        let again = world.publish(alice, "chat/@bob/send/m1", b"hello");
+        let other = world.publish(alice, "chat/@bob/send/m1", b"hallo");
+        world.settle();
+        assert_eq!(world.seq(again), Some(1));
+        assert_eq!(code(&world, other).as_deref(), Some("conflict"));
+        let bob = world.device("bob", "phone");
+        world.settle();
+        let seqs = world.take_seqs(bob);
+        assert_eq!((seqs.len(), seqs[0]), (71, 2));
+    }
+}
+
+#[test]
+fn a_message_can_say_what_it_replies_to() {
+    let mut world = World::new(2);
+    let (alice, bob) = three(&mut world);
+    let reply = [Property::UserProperty("ref", "2")];
+    let sent = world.publish_with(bob, "chat/@alice/send/r1", b"indeed", &reply);
+    let wrong = [Property::UserProperty("ref", "two")];
+    let refused = world.publish_with(bob, "chat/@alice/send", b"indeed", &wrong);
+    world.settle();
+    assert_eq!(world.seq(sent), Some(4));
+    assert_eq!(code(&world, refused).as_deref(), Some("format"));
+    let heard = world.take_heard(alice, "message");
+    assert!(heard[0].ends_with(r#""id":"r1","text":"indeed","ref":2}"#), "{heard:?}");
+    // It is a message like any other.
+    assert_eq!(unread(&mut world, alice), 1);
+}

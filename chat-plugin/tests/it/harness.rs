@@ -920,7 +920,7 @@ fn from_cbor(value: &ciborium::Value) -> serde_json::Value {
         Value::Bool(value) => (*value).into(),
         Value::Array(items) => items.iter().map(from_cbor).collect(),
         Value::Map(pairs) => {
-            let names = ["seq", "from", "time", "id", "text", "type", "kind"];
+            let names = ["seq", "from", "time", "id", "text", "type", "kind", "ref", "expires"];
             let name = |key: &Value| match key {
                 Value::Text(name) => name.clone(),
                 key => names[usize::try_from(key.as_integer().unwrap()).unwrap()].to_string(),
