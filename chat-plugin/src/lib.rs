@@ -95,7 +95,7 @@ impl Service for ChatShard {
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
-            ServiceEvent::Started => {}
+            ServiceEvent::Started => self.chats.started(host),
             ServiceEvent::Connected {
                 session,
                 client,

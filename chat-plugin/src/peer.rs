@@ -164,6 +164,8 @@ pub(crate) enum ChatInput {
     Listen { user: Arc<str> },
     /// A member types.
     Typing { user: Arc<str>, state: &'static str },
+    /// Something of the chat is due to go.
+    Wake,
     /// A member asks who is in the chat, or how far all are with one entry.
     Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
     /// A member has the chat in her index now, or (`false`) has no room for it.

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidings_core::message::{BadRow, pack, unpack};
 use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
+use tidings_core::slot::Slot;
 use tidings_core::time::Time;
 
 use crate::entry::{Entry, Kind};
-use crate::group::Role;
+use crate::group::{Retention, Role};
 use crate::topics::{ChatId, user_slot};
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
@@ -21,6 +22,7 @@ use crate::topics::{ChatId, user_slot};
 enum Family {
     Chat = 1,
     User = 2,
+    Due = 3,
 }
 
 /// What a row of a chat is. Their order is the order in which a chat is read.
@@ -73,6 +75,16 @@ pub(crate) fn head_key(chat: ChatId) -> Bytes {
 /// Beside the head, so that it is read with it.
 pub(crate) fn authors_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(AUTHORS).build()
+}
+
+pub(crate) fn due_key(chat: ChatId) -> Bytes {
+    let key = KeyBuilder::new(chat.slot(), RowKind::Service).byte(Family::Due as u8);
+    key.raw(&chat.0).build()
+}
+
+/// Everything that is due of the chats of a slot.
+pub(crate) fn due_range(slot: Slot) -> KeyRange {
+    KeyBuilder::new(slot, RowKind::Service).byte(Family::Due as u8).prefix()
 }
 
 /// What a member does not want to see, likewise.
@@ -286,19 +298,17 @@ pub(crate) struct SettingsRow {
     pub(crate) retention: Retention,
     /// The last entry whose row was written a second time.
     pub(crate) rewritten: u64,
+    /// The first entry that is in memory only, if that is what is set.
+    pub(crate) memory_from: u64,
 }
 
-/// How long entries are kept. On disk as the number of its place here: append only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum Retention {
-    /// Until every device of every member has them.
-    #[default]
-    UntilDelivered,
-    /// So many days.
-    Days(u32),
-    Forever,
-    /// Never on disk.
-    Memory,
+/// That something of a chat goes by time: what finds it although nobody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DueRow {
+    pub(crate) at: Time,
+    /// Of a direct chat.
+    pub(crate) members: Vec<String>,
+    pub(crate) group: Option<String>,
 }
 
 /// What a group is, beside its log and its members.
@@ -440,6 +450,7 @@ impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
 impl RowValue for HiddenRow {}
 impl RowValue for SettingsRow {}
+impl RowValue for DueRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
 impl RowValue for IdPage {}
@@ -490,6 +501,8 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             }
             UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
         }
+    } else if family == Some(Family::Due as u8) {
+        DueRow::from_bytes(&row.value).map(|_| ())
     } else {
         Err(BadRow::Content)
     }
@@ -537,12 +550,15 @@ mod tests {
             b"\x01\x03\x01\x03bob\x02\xac\x02\x01\x01\x00",
         );
         golden(&HiddenRow { ranges: vec![(3, 300)] }, b"\x01\x01\x03\xac\x02");
-        let settings = SettingsRow { timer: 300, retention: Retention::Days(7), rewritten: 9 };
-        golden(&settings, b"\x01\xac\x02\x01\x07\x09");
+        let settings =
+            SettingsRow { timer: 300, retention: Retention::Days(7), rewritten: 9, memory_from: 5 };
+        golden(&settings, b"\x01\xac\x02\x01\x07\x09\x05");
+        let due = DueRow { at: time, members: vec!["bob".into()], group: Some("a".into()) };
+        golden(&due, b"\x01\xe8\x07\x01\x03bob\x01\x01a");
         for (retention, number) in
             [(Retention::UntilDelivered, 0), (Retention::Forever, 2), (Retention::Memory, 3)]
         {
-            golden(&SettingsRow { retention, ..SettingsRow::default() }, &[1, 0, number, 0]);
+            golden(&SettingsRow { retention, ..SettingsRow::default() }, &[1, 0, number, 0, 0]);
         }
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
@@ -593,6 +609,8 @@ mod tests {
         assert_eq!(head_key(chat), key(b"\x01"));
         assert_eq!(authors_key(chat), key(b"\x01\x01"));
         assert_eq!(hidden_key(chat, "bob"), key(b"\x01\x02bob"));
+        assert_eq!(due_key(chat), [&[0x32, 64, 3][..], &[0x32; 16]].concat());
+        assert!(due_range(chat.slot()).contains(&due_key(chat)));
         assert_eq!(settings_key(chat), key(b"\x01\x03"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));

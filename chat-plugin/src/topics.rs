@@ -168,7 +168,7 @@ pub(crate) enum Command<'a> {
     History { chat: &'a str },
     /// `chat/{chat}/info`
     Info { chat: &'a str },
-    /// `chat/{group}/{verb}`: one of [`VERBS`].
+    /// `chat/{group}/{verb}`: one of [`VERBS`]; `timer` and `retention` of any chat.
     Change { chat: &'a str, verb: &'a str },
     /// `me/sync`
     Sync,
@@ -258,9 +258,8 @@ impl<'a> Command<'a> {
             ("typing", None) => Ok(Self::Typing { chat }),
             ("history", None) => Ok(Self::History { chat }),
             ("info", None) => Ok(Self::Info { chat }),
-            ("end" | "timer" | "retention", _) => {
-                Err(unavailable(&format!("{verb} is not built yet")))
-            }
+            ("end", _) => Err(unavailable("end is not built yet")),
+            ("timer" | "retention", None) => Ok(Self::Change { chat, verb }),
             (verb, None) if VERBS.contains(&verb) => {
                 if direct {
                     let text = format!("{verb} is for groups, and {chat} is a direct chat");
@@ -269,12 +268,12 @@ impl<'a> Command<'a> {
                 Ok(Self::Change { chat, verb })
             }
             _ if direct => Err(format(
-                "known in a direct chat: send, read, typing, edit, react, delete, history, info",
+                "known in a direct chat: send, read, typing, edit, react, delete, history, info, timer, retention",
             )),
             _ => {
                 let known = VERBS.join(", ");
                 Err(format(&format!(
-                    "known in a group: send, read, typing, edit, react, delete, history, info, {known}"
+                    "known in a group: send, read, typing, edit, react, delete, history, info, timer, retention, {known}"
                 )))
             }
         }
@@ -430,6 +429,8 @@ mod tests {
         assert_eq!(Command::parse("chat/!news/read"), Ok(Command::Read { chat: "!news" }));
         let add = Command::Change { chat: "climbing", verb: "add" };
         assert_eq!(Command::parse("chat/climbing/add"), Ok(add));
+        let timer = Command::Change { chat: "@bob", verb: "timer" };
+        assert_eq!(Command::parse("chat/@bob/timer"), Ok(timer));
         assert_eq!(Command::parse("me/will"), Ok(Command::Will));
         let about = |verb, id| Ok(Command::About { chat: "@bob", verb, seq: 7, id });
         assert_eq!(Command::parse("chat/@bob/edit/7"), about("edit", None));
@@ -456,7 +457,7 @@ mod tests {
             ("chat/climbing/sned", Code::Format),
             ("chat/!/send", Code::Format),
             ("chat/!@bob/send", Code::Format),
-            ("chat/climbing/timer", Code::Unavailable),
+            ("chat/climbing/timer/1", Code::Format),
             ("chat/~9Zk1/send", Code::Unavailable),
             ("me/keys", Code::Unavailable),
             ("me/sync/x", Code::Format),

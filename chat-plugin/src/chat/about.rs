@@ -188,10 +188,11 @@ impl Chat {
     /// The content of an entry goes. What stays of it keeps its id known.
     pub(super) fn erase(&mut self, seq: u64, ops: &mut Vec<Op>) {
         self.authors_of.erase(seq);
-        let entry = self.log.get(seq).map(|entry| Entry::clone(entry)).or(self.target.take());
+        let entry =
+            self.log.get(seq).map(|entry| Entry::clone(entry)).or_else(|| self.target.take());
         let Some(entry) = entry.filter(|entry| entry.seq == seq) else { return };
         let gone = Arc::new(entry.gone(&self.content_of(&entry)));
-        if seq >= self.log.floor {
+        if seq >= self.log.floor && !self.log.is_only_here(seq) {
             ops.push(Op::Put { key: log_key(self.id(), seq), value: gone.to_bytes() });
             if seq > self.settings.rewritten {
                 self.settings.rewritten = seq;

@@ -113,6 +113,8 @@ impl Chat {
             self.keep_seen(user, &mut entries, cx.now());
             return self.give(to, entries, upto, cx);
         }
+        // What is only in memory is asked for next.
+        let visible = self.log.rows_to(from).map_or(visible, |last| visible.min(last));
         let query = Query {
             range: log_range(self.id(), from.max(self.log.floor), visible),
             rows_max: FETCH_ENTRIES_MAX,

@@ -61,6 +61,16 @@ impl Authors {
         self.bound();
     }
 
+    /// The places up to `seq` are of what has gone: nobody is to read it.
+    pub(super) fn pass(&mut self, seq: u64) {
+        let count = seq.saturating_sub(self.end);
+        if count > 0 {
+            self.end = seq;
+            self.runs.push_back(Run { count, from: None });
+            self.bound();
+        }
+    }
+
     fn bound(&mut self) {
         while self.runs.len() > RUNS_MAX
             && let Some(first) = self.runs.pop_front()

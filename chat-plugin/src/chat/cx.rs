@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tidings_core::hook::{Host, SessionId};
 use tidings_core::record::{Op, Position, Query, Record};
-use tidings_core::slot::ShardId;
+use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 
 use super::group::Effect;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) reads: Map<u64, (ChatId, Reading)>,
     pub(super) next_read: u64,
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
+    /// Chats of which something goes by time, in memory or not.
+    pub(super) due: Map<ChatId, (Time, Arc<Place>)>,
     /// What makes links unguessable; none where the system had no randomness to give.
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
@@ -46,6 +48,7 @@ impl Shared {
             reads: map(),
             next_read: 0,
             stored: VecDeque::new(),
+            due: map(),
             tail_bytes: 0,
         }
     }
@@ -64,6 +67,8 @@ pub(super) enum Timer {
     Expend,
     /// Store the cursors of a channel's readers.
     Readers,
+    /// Something goes by time.
+    Wake,
 }
 
 /// What a chat reads rows for.
@@ -90,6 +95,10 @@ pub(super) enum Reading {
     History(Box<Asked>),
     /// To find entries that have expired.
     SweepLog,
+    /// To find entries that go by a time of their own.
+    Purge,
+    /// To know what is due, of all chats of a slot.
+    Due(Slot),
     /// To know who wrote an entry whose receipts somebody asks for.
     Info {
         user: Arc<str>,
@@ -167,6 +176,27 @@ impl Cx<'_> {
     ) {
         let position = self.store(ops, urgent);
         self.shared.stored.push_back((position, chat, waiting));
+    }
+
+    /// Waits for what is on its way already. Returns whether there is anything.
+    pub(super) fn wait_too(&mut self, chat: ChatId) -> bool {
+        let Some((position, ..)) = self.shared.stored.back() else { return false };
+        let position = *position;
+        self.shared.stored.push_back((position, chat, Waiting::Entry));
+        true
+    }
+
+    /// Sees to it that a chat is woken when something of it is due.
+    pub(super) fn wake_at(&mut self, place: &Arc<Place>, at: Option<Time>) {
+        match at {
+            Some(at) => {
+                self.shared.due.insert(place.id, (at, Arc::clone(place)));
+                self.set_timer(at, place.id, Timer::Wake);
+            }
+            None => {
+                self.shared.due.remove(&place.id);
+            }
+        }
     }
 
     pub(super) fn tell_user(&mut self, user: &str, what: ToUser) {

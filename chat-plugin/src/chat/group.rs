@@ -209,6 +209,9 @@ impl Chat {
         if plan.create {
             ops.push(self.head_op());
         }
+        if let Some(settings) = plan.settings {
+            self.set(settings, &mut ops, cx);
+        }
         let joins = plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
         let (parts, answer) = (plan.parts, plan.answer);
         let effect = Box::new(Effect { joins, parts, origin: Some(post.origin), answer });
@@ -231,6 +234,8 @@ impl Chat {
         ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
+        self.begin_ops(&entry.from, &mut ops);
+        self.due_ops(&entry, &mut ops, cx);
         let waiters = vec![post.origin];
         self.pending.push_back(Pending { entry, made: true, waiters, effect: Some(effect) });
         cx.store_and_wait(self.id(), ops, true, Waiting::Entry);

@@ -37,7 +37,7 @@ impl Hidden {
     /// The last place of those that are hidden without a gap from `seq` on; the place before it
     /// where it is not.
     pub(crate) fn reach(&self, seq: u64) -> u64 {
-        self.holding(seq).map_or(seq.saturating_sub(1), |(_, last)| last)
+        self.holding(seq).map_or_else(|| seq.saturating_sub(1), |(_, last)| last)
     }
 
     fn holding(&self, seq: u64) -> Option<(u64, u64)> {

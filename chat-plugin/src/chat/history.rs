@@ -48,6 +48,17 @@ impl Chat {
         let kept_to = to.min(last);
         let from = range.from.unwrap_or(1).max(1);
         let user = Arc::clone(user);
+        // What has rows and what is only in memory do not go into one answer.
+        let (mut from, mut to, mut kept_to) = (from, to, kept_to);
+        if let Some(rows_to) =
+            self.log.rows_to(from.max(self.log.floor)).filter(|rows| *rows < kept_to)
+        {
+            if range.from.is_none() {
+                from = rows_to + 1;
+            } else {
+                (to, kept_to) = (rows_to, rows_to);
+            }
+        }
         let asked = Asked { from, to, last, backwards: range.from.is_none(), user, ask };
         let kept_from = from.max(self.log.floor);
         if kept_from > kept_to {

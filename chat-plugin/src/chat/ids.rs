@@ -122,6 +122,14 @@ impl Ids {
         }
     }
 
+    /// Forgets those of entries before `seq` that no page holds.
+    pub(crate) fn forget_before(&mut self, seq: u64) {
+        let count = self.order.partition_point(|(place, _)| *place < seq);
+        for (_, id) in self.order.drain(..count) {
+            self.recent.remove(&id);
+        }
+    }
+
     /// How many no page holds.
     pub(crate) fn unpaged(&self) -> usize {
         self.order.len()

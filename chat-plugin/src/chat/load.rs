@@ -214,6 +214,7 @@ impl Loading {
         let place = Arc::clone(&self.place);
         let mut chat = Chat::new(place, self.head.take(), log, authors, members, group);
         chat.settings = self.settings;
+        chat.resume_settings();
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
 }

@@ -13,6 +13,7 @@ use tidings_core::time::Time;
 
 use super::authors::Authors;
 use super::cx::{Cx, Fetcher, Timer, Waiting};
+use super::due::Purging;
 use super::group::{Effect, Joining};
 use super::ids::{Ids, Known};
 use super::log::Log;
@@ -38,6 +39,11 @@ pub(super) struct Chat {
     /// What it is besides, if it is a group.
     pub(super) group: GroupRow,
     pub(super) settings: SettingsRow,
+    /// Up to which place none is given again after a restart, where the log is in memory.
+    pub(super) reserved: u64,
+    /// When something goes by time, as its row says.
+    pub(super) due: Option<Time>,
+    pub(super) purging: Option<Purging>,
     /// Sends that have no place in the log yet.
     pub(super) waiting: VecDeque<Box<Post>>,
     pub(super) blocked: Option<Blocked>,
@@ -119,6 +125,9 @@ impl Chat {
             reads: 0,
             group,
             settings: SettingsRow::default(),
+            reserved: 0,
+            due: None,
+            purging: None,
             waiting: VecDeque::new(),
             blocked: None,
             target: None,
@@ -167,6 +176,8 @@ impl Chat {
             && !self.sweeping
             && self.reading_ids.is_none()
             && self.reads == 0
+            && self.purging.is_none()
+            && !self.log.holds_alone()
             && self.members.iter().flat_map(|(_, member)| &member.devices).all(|d| d.persistent)
     }
 
@@ -195,6 +206,7 @@ impl Chat {
             ChatInput::Rest { device } => self.rest(&device, cx),
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
+            ChatInput::Wake => self.purge(cx),
             ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
         }
     }
@@ -304,10 +316,14 @@ impl Chat {
             payload: post.payload,
             kind: post.kind,
             refers: post.refers,
-            expires: None,
+            expires: self.expiry(post.kind, time),
         });
         let mut ops = Vec::with_capacity(2);
-        ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
+        if self.log.is_in_memory() {
+            self.reserve(seq, &mut ops);
+        } else {
+            ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
+        }
         if let Some(hash) = hash {
             let content = self.content_of(&entry);
             self.ids.insert(hash, Known { seq, content, time });
@@ -317,16 +333,27 @@ impl Chat {
         if entry.refers > 0 {
             self.about_ops(&entry, &mut ops);
         }
-        let author = self.members.get_mut(&entry.from).filter(|_| !self.place.is_group());
+        self.begin_ops(&entry.from, &mut ops);
+        self.due_ops(&entry, &mut ops, cx);
+        let waiters = vec![post.origin];
+        let first = self.pending.is_empty();
+        self.pending.push_back(Pending { entry, made, waiters, effect: None });
+        if !ops.is_empty() {
+            cx.store_and_wait(self.id(), ops, true, Waiting::Entry);
+        } else if first || !cx.wait_too(self.id()) {
+            self.entry_stored(cx);
+        }
+    }
+
+    /// Once for each member of a direct chat: the head learns that she writes, and of the chat's
+    /// beginning.
+    pub(super) fn begin_ops(&mut self, author: &str, ops: &mut Vec<Op>) {
+        let author = self.members.get_mut(author).filter(|_| !self.place.is_group());
         if author.is_some_and(|author| !std::mem::replace(&mut author.writes, true)) {
-            // Once for each member: the head learns that she writes, and of the chat's beginning.
             ops.push(self.head_op());
             let members = self.place.members();
-            members.iter().for_each(|user| self.members.cursor_ops(self.place.id, user, &mut ops));
+            members.iter().for_each(|user| self.members.cursor_ops(self.place.id, user, ops));
         }
-        let waiters = vec![post.origin];
-        self.pending.push_back(Pending { entry, made, waiters, effect: None });
-        cx.store_and_wait(self.id(), ops, true, Waiting::Entry);
     }
 
     /// The foremost pending entry is safe: now it counts.
@@ -367,7 +394,7 @@ impl Chat {
         let head = HeadRow {
             members: self.place.members().iter().map(|name| name.to_string()).collect(),
             created: self.created.unwrap_or_default(),
-            last_seq: self.log.last_seq,
+            last_seq: self.log.last_seq.max(self.reserved),
             last_time: self.log.last_time,
             floor: self.log.floor,
             authors: writes.fold(0, |bits, (at, _)| bits | 1 << at),

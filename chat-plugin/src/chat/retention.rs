@@ -11,12 +11,19 @@ use super::cursor::Member;
 use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
 use crate::entry::Entry;
+use crate::group::Retention;
 use crate::rows::{RowValue, authors_key, log_key, log_range, split_chat_key};
 
 impl Chat {
     /// How many of the oldest entries every device of every member has. A member without any device
     /// is waited for.
     pub(super) fn expendable(&self) -> u64 {
+        let upto = match self.settings.retention {
+            Retention::UntilDelivered => self.log.visible,
+            // What has rows is from before.
+            Retention::Memory => self.log.rows_to(0).unwrap_or_default().min(self.log.visible),
+            Retention::Days(_) | Retention::Forever => return 0,
+        };
         if self.members.count() > COUNTED_MAX {
             // Somebody is always away: what so many hear is kept for its time.
             return 0;
@@ -29,7 +36,7 @@ impl Chat {
         let had = waited.map(|(_, member)| member.all_have()).min();
         // A group that everybody has left keeps nothing.
         let had = had.unwrap_or_else(|| if self.created.is_some() { self.log.visible } else { 0 });
-        (had.min(self.log.visible) + 1).saturating_sub(self.log.floor)
+        (had.min(upto) + 1).saturating_sub(self.log.floor)
     }
 
     /// Sees to it that what everybody has goes before long.
@@ -64,7 +71,7 @@ impl Chat {
     }
 
     /// Deletes the entries below a place. Their ids have been read.
-    fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
+    pub(super) fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
         self.ids.page(floor.saturating_sub(1), self.id(), ops);
         ops.extend((self.log.floor..floor).map(|seq| self.delete_op(seq)));
         self.log.floor = floor;
@@ -101,6 +108,7 @@ impl Chat {
     /// The chat is in memory now.
     pub(super) fn loaded(&mut self, cx: &mut Cx<'_>) {
         self.all_hear(cx);
+        self.due = cx.shared.due.get(&self.id()).map(|(at, _)| *at);
         self.sweep_at = cx.now() + FIRST_SWEEP;
         cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
         self.expend_later(cx);
@@ -157,7 +165,7 @@ impl Chat {
     pub(super) fn sweep_log(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
         self.sweeping = false;
         let now = cx.now();
-        let retention = cx.options().retention;
+        let Some(retention) = self.kept_for(cx) else { return self.expire_ids(cx) };
         let entry = |row: &Row| {
             let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
             Entry::from_bytes(seq, &row.value).ok()

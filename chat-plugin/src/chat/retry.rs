@@ -197,6 +197,10 @@ impl Chat {
 
     /// Entries that stay: their ids go into pages when they are many.
     pub(super) fn page_many(&mut self, cx: &mut Cx<'_>) {
+        if self.log.is_in_memory() {
+            // What became of those that are only in memory is nobody's to know later.
+            return self.ids.forget_before(self.log.oldest_in_memory());
+        }
         if self.ids.unpaged() >= UNPAGED_MAX && self.ids.are_read() {
             let mut ops = Vec::new();
             self.ids.page(self.log.visible, self.id(), &mut ops);

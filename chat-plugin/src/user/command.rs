@@ -12,7 +12,7 @@ use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
 use tidings_core::message::Message;
 
 use super::UserSide;
-use super::entries;
+use super::entries::{self, Said};
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
 use crate::entry::Kind;
@@ -62,13 +62,14 @@ impl UserSide {
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
         match command {
             Command::Send { chat, id } => {
-                let about = (Kind::Message, 0);
-                self.ask_send(client, publish, chat, id, about, origin, host)?;
+                let said = Said { chat, id, kind: Kind::Message, refers: 0 };
+                self.ask_send(client, publish, said, origin, host)?;
             }
             Command::About { chat, verb, seq, id } => {
                 let kind = entries::kind_of(verb, publish.payload);
                 let kind = kind.map_err(|refusal| (id, refusal))?;
-                self.ask_send(client, publish, chat, id, (kind, seq), origin, host)?;
+                let said = Said { chat, id, kind, refers: seq };
+                self.ask_send(client, publish, said, origin, host)?;
             }
             Command::Read { chat } => {
                 let seq = std::str::from_utf8(publish.payload).ok();

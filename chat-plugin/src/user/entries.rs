@@ -13,8 +13,19 @@ use crate::entry::Kind;
 use crate::peer::{Origin, Post, Refusal};
 use crate::topics::is_name;
 
+/// What a Client says, by its topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) chat: &'a str,
+    pub(super) id: Option<&'a str>,
+    /// What it becomes.
+    pub(super) kind: Kind,
+    /// The entry it is about; 0 for none.
+    pub(super) refers: u64,
+}
+
 impl UserSide {
-    /// A Client sends. `about`: what it becomes, and the entry it is about.
+    /// A Client sends.
     ///
     /// # Errors
     /// What is wrong with it, and the id it has all the same.
@@ -22,13 +33,12 @@ impl UserSide {
         &mut self,
         client: &Client<'_>,
         publish: &Publish<'a>,
-        chat: &str,
-        id: Option<&'a str>,
-        about: (Kind, u64),
+        said: Said<'a>,
         origin: Origin,
         host: &mut dyn Host,
     ) -> Result<(), (Option<&'a str>, Refusal)> {
         let refuse = |id, code, text: &str| Err((id, Refusal::new(code, text)));
+        let Said { chat, id, kind, mut refers } = said;
         let id = match (id, publish.properties.correlation_data()) {
             (Some(id), _) => Some(id),
             (None, None) => None,
@@ -56,7 +66,6 @@ impl UserSide {
         }
         let place = self.place(client.user, chat);
         let (sender, device) = self.names(client, origin.session);
-        let (kind, mut refers) = about;
         if kind == Kind::Message
             && let Some(seq) = publish.properties.user_property("ref")
         {

@@ -14,6 +14,7 @@ mod group_crash;
 mod groups;
 mod harness;
 mod history;
+mod keeping;
 mod presence;
 mod rates;
 mod receipts;
