@@ -1,7 +1,8 @@
 //! The row of an entry: what the log is on disk. For ever: the formats before are read as well.
 //!
 //! A message that is nothing but a message has format 1 and what only has a kind besides format 2,
-//! as from the beginning; all else has format 3.
+//! as from the beginning; all else has format 3, what is sealed too. Of a sealed entry everything but
+//! its content is in clear: who sent it from where, when, and by which id.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use tidings_core::message::BadRow;
 use tidings_core::time::Time;
 
 use crate::entry::{Entry, Kind};
+use crate::seal::{NONCE_BYTES, Seal};
 
 impl Entry {
     /// The row's value: the fields, and the payload as the rest.
@@ -35,8 +37,50 @@ impl Entry {
         Bytes::from(bytes)
     }
 
-    /// Reads what [`Entry::to_bytes`] wrote.
+    /// The same, with the content sealed. `random` comes only once.
+    pub(crate) fn to_sealed(&self, seal: &Seal, random: u64) -> Bytes {
+        let mut bytes = Vec::with_capacity(96 + self.size() - size_of::<Self>());
+        bytes.extend([FORMAT_FULL, self.kind as u8, SEALED]);
+        let fields = FullRow {
+            time: self.time,
+            from: &self.from,
+            device: &self.device,
+            id: &self.id,
+            refers: self.refers,
+            expires: self.expires,
+        };
+        bytes = postcard::to_extend(&fields, bytes).unwrap_or_default();
+        bytes.extend(random.to_be_bytes());
+        let from = bytes.len();
+        self.write_content(&mut bytes);
+        seal.seal(nonce(random, self.seq), &mut bytes, from);
+        Bytes::from(bytes)
+    }
+
+    /// Reads what [`Entry::to_bytes`] or [`Entry::to_sealed`] wrote. What was sealed with another key
+    /// is gone.
+    pub(crate) fn read(seq: u64, bytes: &Bytes, seal: Option<&Seal>) -> Result<Self, BadRow> {
+        let [FORMAT_FULL, kind, SEALED, rest @ ..] = &bytes[..] else {
+            return Self::from_bytes(seq, bytes);
+        };
+        let kind = Kind::of(*kind).ok_or(BadRow::Content)?;
+        let (row, rest) =
+            postcard::take_from_bytes::<FullRow<'_>>(rest).map_err(|_| BadRow::Content)?;
+        let (random, sealed) = rest.split_first_chunk().ok_or(BadRow::Content)?;
+        let nonce = nonce(u64::from_be_bytes(*random), seq);
+        let content = seal.and_then(|seal| seal.open(nonce, sealed)).map(Bytes::from);
+        let Some(content) = content else {
+            return Ok(row.entry(seq, Kind::Gone, None, Bytes::new()).gone(b""));
+        };
+        let (content_type, payload) = split_content(&content).ok_or(BadRow::Content)?;
+        Ok(row.entry(seq, kind, content_type, content.slice_ref(payload)))
+    }
+
+    /// Reads what is not sealed; of what is, whether it could be read.
     pub(crate) fn from_bytes(seq: u64, bytes: &Bytes) -> Result<Self, BadRow> {
+        if let [FORMAT_FULL, _, SEALED, ..] = &bytes[..] {
+            return Self::read(seq, bytes, None);
+        }
         let (kind, rest) = match &bytes[..] {
             [FORMAT, rest @ ..] => (Kind::Message, rest),
             [FORMAT_KIND, kind, rest @ ..] => (Kind::of(*kind).ok_or(BadRow::Content)?, rest),
@@ -67,18 +111,7 @@ impl Entry {
         let (row, content) =
             postcard::take_from_bytes::<FullRow<'_>>(rest).map_err(|_| BadRow::Content)?;
         let (content_type, payload) = split_content(content).ok_or(BadRow::Content)?;
-        Ok(Self {
-            seq,
-            time: row.time,
-            from: row.from.into(),
-            device: row.device.into(),
-            id: row.id.into(),
-            content_type: content_type.map(Into::into),
-            payload: bytes.slice_ref(payload),
-            kind,
-            refers: row.refers,
-            expires: row.expires,
-        })
+        Ok(row.entry(seq, kind, content_type, bytes.slice_ref(payload)))
     }
 
     /// Appends what somebody said: the content type, one byte longer than it is or 0 for none, and
@@ -124,6 +157,32 @@ struct FullRow<'a> {
     expires: Option<Time>,
 }
 
+impl FullRow<'_> {
+    fn entry(&self, seq: u64, kind: Kind, content_type: Option<&str>, payload: Bytes) -> Entry {
+        Entry {
+            seq,
+            time: self.time,
+            from: self.from.into(),
+            device: self.device.into(),
+            id: self.id.into(),
+            content_type: content_type.map(Into::into),
+            payload,
+            kind,
+            refers: self.refers,
+            expires: self.expires,
+        }
+    }
+}
+
+fn nonce(random: u64, seq: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    let parts = random.to_be_bytes().into_iter().chain(seq.to_le_bytes());
+    for (to, from) in nonce.iter_mut().zip(parts) {
+        *to = from;
+    }
+    nonce
+}
+
 /// A message.
 const FORMAT: u8 = 1;
 
@@ -135,6 +194,9 @@ const FORMAT_FULL: u8 = 3;
 
 /// As it is.
 const IN_CLEAR: u8 = 0;
+
+/// Behind a random number, sealed.
+const SEALED: u8 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -172,6 +234,29 @@ mod tests {
             assert_eq!(&bytes[..], golden);
             assert_eq!(Entry::from_bytes(7, &bytes), Ok(entry));
         }
+    }
+
+    #[test]
+    fn what_is_sealed_is_read_with_its_key_and_gone_without() {
+        let seal = Seal::new(&[1; 32]).unwrap();
+        let edit = Entry { kind: Kind::Edit, refers: 5, ..entry() };
+        for entry in [entry(), edit] {
+            let bytes = entry.to_sealed(&seal, 9);
+            assert!(!bytes.windows(5).any(|part| part == b"hello" || part == b"\x04a/bh"));
+            assert_eq!(Entry::read(7, &bytes, Some(&seal)).as_ref(), Ok(&entry));
+            let gone = entry.gone(b"");
+            let other = Seal::new(&[2; 32]).unwrap();
+            assert_eq!(Entry::read(7, &bytes, Some(&other)).as_ref(), Ok(&gone));
+            assert_eq!(Entry::read(7, &bytes, None).as_ref(), Ok(&gone));
+            assert_eq!(Entry::read(8, &bytes, Some(&seal)).map(|entry| entry.kind), Ok(Kind::Gone));
+            assert_eq!(Entry::from_bytes(7, &bytes), Ok(gone));
+        }
+        // Golden: rows of this format are on people's disks.
+        let sealed =
+            b"\x03\x00\x01\xe8\x07\x05alice\x05phone\x02m1\x00\x00\x00\x00\x00\x00\x00\x00\x00\x09";
+        assert!(entry().to_sealed(&seal, 9).starts_with(sealed));
+        let clear = Entry::read(7, &entry().to_bytes(), Some(&seal));
+        assert_eq!(clear, Ok(entry()), "what was there before");
     }
 
     #[test]

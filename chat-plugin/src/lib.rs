@@ -17,6 +17,7 @@ mod map;
 mod options;
 mod peer;
 mod rows;
+mod seal;
 mod topics;
 mod user;
 mod view;
@@ -31,6 +32,7 @@ use tidings_core::topic::TopicFilter;
 
 pub use options::ChatOptions;
 pub use rows::verify;
+pub use seal::Vault;
 pub use topics::ROOTS;
 
 use chat::ChatSide;
@@ -43,6 +45,7 @@ use user::{Arrival, UserSide};
 pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
+    vault: Option<Arc<dyn Vault>>,
 }
 
 impl Default for Chat {
@@ -54,7 +57,13 @@ impl Default for Chat {
 impl Chat {
     /// Chat with these bounds and delays.
     pub fn new(options: ChatOptions) -> Self {
-        Self { options: Arc::new(options), secret: Secret::of_the_system() }
+        Self { options: Arc::new(options), secret: Secret::of_the_system(), vault: None }
+    }
+
+    /// The same, with what chats keep sealed: each with a key of its own out of the vault.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<dyn Vault>) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// The same, with what makes the links of groups unguessable in place of the system's randomness:
@@ -69,7 +78,7 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options), self.secret),
+            chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.vault.clone()),
         })
     }
 }

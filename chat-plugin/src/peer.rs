@@ -104,6 +104,12 @@ pub(crate) struct Post {
     pub(crate) origin: Origin,
 }
 
+/// What a send is about that is about all there is up to now.
+pub(crate) const EVERYTHING: u64 = u64::MAX;
+
+/// The payload of an entry by which somebody deletes all of a chat for herself.
+pub(crate) const ALL: &[u8] = b"all";
+
 /// One device of one user: a session that hears messages and acknowledges them.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceOf {

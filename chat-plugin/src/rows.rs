@@ -23,6 +23,7 @@ enum Family {
     Chat = 1,
     User = 2,
     Due = 3,
+    Doomed = 4,
 }
 
 /// What a row of a chat is. Their order is the order in which a chat is read.
@@ -82,9 +83,22 @@ pub(crate) fn due_key(chat: ChatId) -> Bytes {
     key.raw(&chat.0).build()
 }
 
-/// Everything that is due of the chats of a slot.
+/// A key of a chat of this slot that is to go for good.
+pub(crate) fn doomed_key(slot: Slot, place: u64) -> Bytes {
+    KeyBuilder::new(slot, RowKind::Service).byte(Family::Doomed as u8).number(place).build()
+}
+
+/// Everything that is due of the chats of a slot, and behind it all keys that are to go.
 pub(crate) fn due_range(slot: Slot) -> KeyRange {
-    KeyBuilder::new(slot, RowKind::Service).byte(Family::Due as u8).prefix()
+    let due = KeyBuilder::new(slot, RowKind::Service).byte(Family::Due as u8).prefix();
+    let doomed = KeyBuilder::new(slot, RowKind::Service).byte(Family::Doomed as u8).prefix();
+    KeyRange { end: doomed.end, ..due }
+}
+
+/// The place of a key that is to go; nothing if the row is another.
+pub(crate) fn doomed_place(key: &[u8]) -> Option<u64> {
+    let (family, place) = key.get(2..)?.split_first()?;
+    (*family == Family::Doomed as u8).then_some(u64::from_be_bytes(place.try_into().ok()?))
 }
 
 /// What a member does not want to see, likewise.
@@ -97,10 +111,16 @@ pub(crate) fn settings_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(SETTINGS).build()
 }
 
+/// Where the key of its content is, likewise.
+pub(crate) fn key_key(chat: ChatId) -> Bytes {
+    chat_key(chat, ChatRow::Head).byte(KEY).build()
+}
+
 /// What there is beside a head: see [`HeadPart`].
 const AUTHORS: u8 = 1;
 const HIDDEN: u8 = 2;
 const SETTINGS: u8 = 3;
+const KEY: u8 = 4;
 
 /// What a row of the sort [`ChatRow::Head`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +130,7 @@ pub(crate) enum HeadPart<'a> {
     /// Of this member.
     Hidden(&'a str),
     Settings,
+    Key,
 }
 
 impl<'a> HeadPart<'a> {
@@ -120,6 +141,7 @@ impl<'a> HeadPart<'a> {
             [AUTHORS] => Some(Self::Authors),
             [HIDDEN, user @ ..] => std::str::from_utf8(user).ok().map(Self::Hidden),
             [SETTINGS] => Some(Self::Settings),
+            [KEY] => Some(Self::Key),
             _ => None,
         }
     }
@@ -213,12 +235,15 @@ pub(crate) type ContentHash = [u8; 8];
 
 /// What stands for a sender's message id within a chat.
 pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
-    hash(&[sender.as_bytes(), &[0], id.as_bytes()])
+    hash(Sha256::new(), &[sender.as_bytes(), &[0], id.as_bytes()])
 }
 
 /// What stands for the content of a send, and at its end for who sent it: the same id with another
 /// content is a conflict.
+///
+/// `start` is what keeps a short text from being guessed.
 pub(crate) fn hash_content(
+    start: Sha256,
     mark: Mark,
     about: (Kind, u64),
     content_type: Option<&str>,
@@ -226,10 +251,11 @@ pub(crate) fn hash_content(
 ) -> ContentHash {
     let content_type = content_type.unwrap_or_default().as_bytes();
     let mut hash: ContentHash = match about {
-        (Kind::Message, _) => hash(&[content_type, &[0], payload]),
+        (Kind::Message, _) => hash(start, &[content_type, &[0], payload]),
         // No Content Type begins like that.
         (kind, refers) => {
-            hash(&[&[0xff, kind as u8], &refers.to_be_bytes(), content_type, &[0], payload])
+            let about = [0xff, kind as u8];
+            hash(start, &[&about, &refers.to_be_bytes(), content_type, &[0], payload])
         }
     };
     if let Some(end) = hash.last_chunk_mut() {
@@ -246,8 +272,7 @@ pub(crate) fn is_by(content: &ContentHash, mark: Mark) -> bool {
 /// What stands for a sender within a chat.
 pub(crate) type Mark = [u8; 3];
 
-fn hash<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
-    let mut sha = Sha256::new();
+fn hash<const N: usize>(mut sha: Sha256, parts: &[&[u8]]) -> [u8; N] {
     for part in parts {
         sha.update(part);
     }
@@ -300,6 +325,17 @@ pub(crate) struct SettingsRow {
     pub(crate) rewritten: u64,
     /// The first entry that is in memory only, if that is what is set.
     pub(crate) memory_from: u64,
+}
+
+/// Where the key is with which content is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct KeyRow {
+    /// Its place in the vault; none while there is none.
+    pub(crate) place: Option<u64>,
+    /// The first entry of this key: the keys of those before are destroyed.
+    pub(crate) since: u64,
+    /// What is before this one was never sealed.
+    pub(crate) clear_to: u64,
 }
 
 /// That something of a chat goes by time: what finds it although nobody asks for it.
@@ -451,6 +487,7 @@ impl RowValue for AuthorsRow {}
 impl RowValue for HiddenRow {}
 impl RowValue for SettingsRow {}
 impl RowValue for DueRow {}
+impl RowValue for KeyRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
 impl RowValue for IdPage {}
@@ -477,6 +514,7 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
                 HeadPart::Authors => AuthorsRow::from_bytes(&row.value).map(|_| ()),
                 HeadPart::Hidden(_) => HiddenRow::from_bytes(&row.value).map(|_| ()),
                 HeadPart::Settings => SettingsRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Key => KeyRow::from_bytes(&row.value).map(|_| ()),
             },
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
@@ -503,6 +541,8 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
         }
     } else if family == Some(Family::Due as u8) {
         DueRow::from_bytes(&row.value).map(|_| ())
+    } else if family == Some(Family::Doomed as u8) {
+        doomed_place(&row.key).map(|_| ()).ok_or(BadRow::Content)
     } else {
         Err(BadRow::Content)
     }
@@ -553,6 +593,8 @@ mod tests {
         let settings =
             SettingsRow { timer: 300, retention: Retention::Days(7), rewritten: 9, memory_from: 5 };
         golden(&settings, b"\x01\xac\x02\x01\x07\x09\x05");
+        let key = KeyRow { place: Some(300), since: 7, clear_to: 5 };
+        golden(&key, b"\x01\x01\xac\x02\x07\x05");
         let due = DueRow { at: time, members: vec!["bob".into()], group: Some("a".into()) };
         golden(&due, b"\x01\xe8\x07\x01\x03bob\x01\x01a");
         for (retention, number) in
@@ -611,6 +653,11 @@ mod tests {
         assert_eq!(hidden_key(chat, "bob"), key(b"\x01\x02bob"));
         assert_eq!(due_key(chat), [&[0x32, 64, 3][..], &[0x32; 16]].concat());
         assert!(due_range(chat.slot()).contains(&due_key(chat)));
+        let doomed = doomed_key(chat.slot(), 258);
+        assert_eq!(doomed, &b"\x32\x40\x04\0\0\0\0\0\0\x01\x02"[..]);
+        assert!(due_range(chat.slot()).contains(&doomed));
+        assert_eq!((doomed_place(&doomed), doomed_place(&due_key(chat))), (Some(258), None));
+        assert_eq!(key_key(chat), key(b"\x01\x04"));
         assert_eq!(settings_key(chat), key(b"\x01\x03"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
@@ -648,8 +695,9 @@ mod tests {
     #[test]
     fn hashes_tell_what_they_stand_for_apart() {
         assert_ne!(hash_id("alice", "m1"), hash_id("alic", "em1"));
-        let hash =
-            |about, content_type, payload| hash_content([1; 3], about, content_type, payload);
+        let hash = |about, content_type, payload| {
+            hash_content(Sha256::new(), [1; 3], about, content_type, payload)
+        };
         let message = |content_type, payload| hash((Kind::Message, 0), content_type, payload);
         assert_ne!(message(None, b"x"), message(Some("x"), b""));
         assert_eq!(message(None, b"x"), message(None, b"x"));

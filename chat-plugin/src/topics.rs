@@ -160,6 +160,8 @@ pub(crate) enum Command<'a> {
     Send { chat: &'a str, id: Option<&'a str> },
     /// `chat/{chat}/{verb}/{seq}[/{id}]`: one of [`ABOUT`].
     About { chat: &'a str, verb: &'a str, seq: u64, id: Option<&'a str> },
+    /// `chat/{chat}/end`
+    End { chat: &'a str },
     /// `chat/{chat}/read`
     Read { chat: &'a str },
     /// `chat/{chat}/typing`
@@ -258,7 +260,7 @@ impl<'a> Command<'a> {
             ("typing", None) => Ok(Self::Typing { chat }),
             ("history", None) => Ok(Self::History { chat }),
             ("info", None) => Ok(Self::Info { chat }),
-            ("end", _) => Err(unavailable("end is not built yet")),
+            ("end", None) => Ok(Self::End { chat }),
             ("timer" | "retention", None) => Ok(Self::Change { chat, verb }),
             (verb, None) if VERBS.contains(&verb) => {
                 if direct {
@@ -268,7 +270,7 @@ impl<'a> Command<'a> {
                 Ok(Self::Change { chat, verb })
             }
             _ if direct => Err(format(
-                "known in a direct chat: send, read, typing, edit, react, delete, history, info, timer, retention",
+                "known in a direct chat: send, read, typing, edit, react, delete, history, info, timer, retention, end",
             )),
             _ => {
                 let known = VERBS.join(", ");
@@ -429,6 +431,7 @@ mod tests {
         assert_eq!(Command::parse("chat/!news/read"), Ok(Command::Read { chat: "!news" }));
         let add = Command::Change { chat: "climbing", verb: "add" };
         assert_eq!(Command::parse("chat/climbing/add"), Ok(add));
+        assert_eq!(Command::parse("chat/@bob/end"), Ok(Command::End { chat: "@bob" }));
         let timer = Command::Change { chat: "@bob", verb: "timer" };
         assert_eq!(Command::parse("chat/@bob/timer"), Ok(timer));
         assert_eq!(Command::parse("me/will"), Ok(Command::Will));

@@ -16,7 +16,7 @@ use super::one::{Blocked, Chat};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
-use crate::peer::{ChatInput, Outcome, Refusal};
+use crate::peer::{ALL, ChatInput, EVERYTHING, Outcome, Refusal};
 use crate::rows::{
     ChatRow, IdHash, IdPage, Mark, RowValue, hash_id, hidden_key, ids_key, is_by, log_key, only,
     settings_key, split_chat_key,
@@ -39,11 +39,20 @@ enum Author {
 impl Chat {
     /// The foremost send is new: it gets its place if what it is about allows that.
     pub(super) fn admit(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
-        let Some(post) = self.waiting.front() else { return };
-        let (kind, seq) = (post.kind, post.refers);
-        if matches!(kind, Kind::Message | Kind::System | Kind::Gone) {
+        if !self.log.is_in_memory() && !self.keyed(cx) {
+            let text = "the server has no key to seal this with";
+            return self.refuse_first(Refusal::new(Code::Unavailable, text), cx);
+        }
+        let Some(post) = self.waiting.front_mut() else { return };
+        if matches!(post.kind, Kind::Message | Kind::System | Kind::Gone) {
             return self.append(hash, cx);
         }
+        if post.refers == EVERYTHING {
+            post.refers = self.log.last_seq;
+            return self.end(hash, cx);
+        }
+        let Some(post) = self.waiting.front() else { return };
+        let (kind, seq) = (post.kind, post.refers);
         let member = self.members.get(&post.sender);
         let seen = member.is_some_and(|member| member.sees(seq));
         if seq > self.log.last_seq || self.place.is_group() && !seen {
@@ -84,6 +93,20 @@ impl Chat {
         }
     }
 
+    /// The foremost send deletes all of a direct chat for its sender.
+    fn end(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
+        let Some(post) = self.waiting.front() else { return };
+        if self.place.is_group() {
+            let text = "end is for direct chats: leave a group";
+            return self.refuse_first(Refusal::new(Code::Format, text), cx);
+        }
+        let member = self.members.get(&post.sender);
+        if post.refers == 0 || member.is_some_and(|it| it.hidden.contains(post.refers)) {
+            return self.done_first(cx);
+        }
+        self.append(hash, cx);
+    }
+
     /// The store has said whose entry the foremost send is about.
     pub(super) fn about_read(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
         let Some(Blocked::About(hash)) = self.blocked else { return };
@@ -94,7 +117,7 @@ impl Chat {
             let row = rows.first().and_then(|row| Some((split_chat_key(&row.key)?.0, &row.value)));
             let own = match row {
                 Some((ChatRow::Log, value)) => {
-                    self.target = Entry::from_bytes(seq, value).ok();
+                    self.target = self.keys.entry_of(seq, value);
                     let target = self.target.as_ref().filter(|entry| entry.kind == Kind::Message);
                     target.map(|entry| entry.from == post.sender)
                 }
@@ -162,26 +185,58 @@ impl Chat {
     }
 
     /// What follows from an entry about another, in its record.
-    pub(super) fn about_ops(&mut self, entry: &Entry, ops: &mut Vec<Op>) {
-        let seq = entry.refers;
+    pub(super) fn about_ops(&mut self, entry: &Entry, ops: &mut Vec<Op>, cx: &mut Cx<'_>) {
         match entry.kind {
-            Kind::Delete => self.erase(seq, ops),
-            Kind::Hide => {
-                let (id, floor) = (self.id(), self.log.floor);
-                let Some(member) = self.members.get_mut(&entry.from) else { return };
-                member.hidden.insert(seq, seq);
-                member.hidden.forget(member.far.read.min(floor.saturating_sub(1)));
-                let value = member.hidden.row().to_bytes();
-                ops.push(Op::Put { key: hidden_key(id, &entry.from), value });
-                let hidden = |user: &Arc<str>| {
-                    self.members.get(user).is_some_and(|member| member.hidden.contains(seq))
-                };
-                let mut members = self.place.members().iter();
-                if !self.place.is_group() && members.all(hidden) {
-                    self.erase(seq, ops);
+            Kind::Delete => self.erase(entry.refers, ops),
+            Kind::Hide => self.hide(entry, ops, cx),
+            _ => {}
+        }
+    }
+
+    /// Somebody does not want to see an entry any more, or all of them.
+    fn hide(&mut self, entry: &Entry, ops: &mut Vec<Op>, cx: &mut Cx<'_>) {
+        let (seq, floor, all) = (entry.refers, self.log.floor, entry.payload == ALL);
+        let place = Arc::clone(&self.place);
+        let mut both = !place.is_group();
+        let mut nothing_stays = both && all;
+        let other = place.members().iter().filter(|name| **name != entry.from);
+        for user in std::iter::once(&entry.from).chain(other) {
+            let Some(member) = self.members.get_mut(user) else { continue };
+            let before = member.hidden.clone();
+            if *user == entry.from {
+                member.hidden.insert(if all { 1 } else { seq }, if all { entry.seq } else { seq });
+                let read = member.far.read;
+                member.hidden.forget(read.min(floor.saturating_sub(1)));
+            } else {
+                both &= member.hidden.contains(seq);
+                // To the other one this entry is nothing: what is hidden goes on behind it.
+                nothing_stays &= floor >= entry.seq || member.hidden.reach(floor) + 1 >= entry.seq;
+                if member.hidden.contains(entry.seq - 1) {
+                    member.hidden.insert(entry.seq, entry.seq);
                 }
             }
-            _ => {}
+            if member.hidden != before {
+                let value = member.hidden.row().to_bytes();
+                ops.push(Op::Put { key: hidden_key(place.id, user), value });
+            }
+        }
+        if nothing_stays {
+            // Both have deleted all there is: nothing is to yield it any more.
+            self.dead_to = entry.seq;
+            self.log.clear();
+            self.destroy_key(ops, cx);
+            self.expend_later(cx);
+        } else if both && !all {
+            self.erase(seq, ops);
+        }
+    }
+
+    /// Up to where both members of a direct chat have deleted all there is.
+    pub(super) fn find_dead(&mut self) {
+        if !self.place.is_group() {
+            let floor = self.log.floor;
+            let reach = self.members.iter().map(|(_, member)| member.hidden.reach(floor));
+            self.dead_to = reach.min().unwrap_or_default();
         }
     }
 

@@ -12,7 +12,7 @@ use tidings_core::time::Time;
 use super::cx::{Cx, Fetcher, Reading};
 use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX};
 use super::one::Chat;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::peer::{DeviceOf, FeedId, Tick, ToUser};
 use crate::rows::{cursor_key, log_range, split_chat_key};
 
@@ -133,7 +133,7 @@ impl Chat {
         entries.retain(|entry| {
             (!group || member.sees(entry.seq))
                 && entry.is_shown_to(user, now)
-                && !member.hidden.contains(entry.seq)
+                && (entry.kind == Kind::Hide || !member.hidden.contains(entry.seq))
         });
     }
 
@@ -159,10 +159,8 @@ impl Chat {
         };
         let last = rows.last().and_then(seq_of).filter(|_| more);
         // A row that cannot be read is passed over, as one that is gone.
-        let mut entries = rows
-            .iter()
-            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new))
-            .collect();
+        let mut entries =
+            rows.iter().filter_map(|row| self.keys.entry(row).map(Arc::new)).collect();
         self.keep_seen(user, &mut entries, cx.now());
         self.give(to, entries, last.unwrap_or(visible), cx);
     }

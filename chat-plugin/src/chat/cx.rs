@@ -21,6 +21,7 @@ use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
 use crate::rows::MemberRow;
+use crate::seal::Vault;
 use crate::topics::{ChatId, Place, user_slot};
 
 /// What all chats of a shard have in common.
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
     /// Chats of which something goes by time, in memory or not.
     pub(super) due: Map<ChatId, (Time, Arc<Place>)>,
+    /// Where the keys of chats are; none, and nothing is sealed.
+    pub(super) vault: Option<Arc<dyn Vault>>,
     /// What makes links unguessable; none where the system had no randomness to give.
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
@@ -40,9 +43,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
+    pub(super) fn new(
+        options: Arc<ChatOptions>,
+        secret: Option<Secret>,
+        vault: Option<Arc<dyn Vault>>,
+    ) -> Self {
         Self {
             options,
+            vault,
             secret,
             timers: Deadlines::new(),
             reads: map(),

@@ -17,7 +17,7 @@ use super::cx::{Cx, Reading};
 use super::one::Chat;
 use crate::entry::{Entry, Kind};
 use crate::group::Retention;
-use crate::rows::{DueRow, RowValue, due_key, due_range, log_range, split_chat_key};
+use crate::rows::{DueRow, RowValue, doomed_place, due_key, due_range, log_range, split_chat_key};
 use crate::topics::{ChatId, Place};
 
 /// A walk over the log.
@@ -108,8 +108,7 @@ impl Chat {
         };
         let mut ops = Vec::new();
         for row in rows {
-            let Some(seq) = seq_of(row) else { continue };
-            if let Ok(entry) = Entry::from_bytes(seq, &row.value) {
+            if let Some(entry) = self.keys.entry(row) {
                 self.purge_entry(entry, &mut ops, cx);
             }
         }
@@ -171,9 +170,23 @@ impl Cx<'_> {
         self.read(nobody, query, Reading::Due(slot));
     }
 
+    /// A key was to go when the shard was last there.
+    fn doomed_read(&mut self, row: &Row, place: u64) {
+        let Some(vault) = &self.shared.vault else { return };
+        if vault.secret(place).is_some() {
+            vault.destroy(place);
+        } else {
+            self.store(vec![Op::Delete { key: row.key.clone() }], false);
+        }
+    }
+
     /// What is due of the chats of a slot has come.
     pub(super) fn due_read(&mut self, slot: Slot, rows: &[Row], more: bool) {
         for row in rows {
+            if let Some(place) = doomed_place(&row.key) {
+                self.doomed_read(row, place);
+                continue;
+            }
             let Ok(DueRow { at, members, group }) = DueRow::from_bytes(&row.value) else {
                 continue;
             };

@@ -22,7 +22,7 @@ use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{RowValue, group_key, log_key, member_key};
+use crate::rows::{RowValue, group_key, member_key};
 
 /// Users who are being added, and wait for the group to be in their index.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ impl Chat {
             refers: 0,
             expires: None,
         });
-        ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
+        self.entry_ops(&entry, &mut ops, cx);
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
         self.begin_ops(&entry.from, &mut ops);

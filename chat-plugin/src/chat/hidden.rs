@@ -3,7 +3,7 @@
 use crate::rows::HiddenRow;
 
 /// See the file's own words.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Hidden(Vec<(u64, u64)>);
 
 impl Hidden {
@@ -51,9 +51,10 @@ impl Hidden {
         behind.map(move |(first, last)| ((*first).max(after + 1), *last))
     }
 
-    /// Forgets what is not worth remembering: all up to `seq`.
+    /// Forgets what is not worth remembering: all up to `seq`, but for the newest.
     pub(crate) fn forget(&mut self, seq: u64) {
-        self.0.retain(|(_, last)| *last > seq);
+        let end = self.0.last().copied();
+        self.0.retain(|range| range.1 > seq || Some(*range) == end);
     }
 
     /// How many ranges there are.

@@ -13,7 +13,7 @@ use super::cx::{Cx, Reading};
 use super::one::Chat;
 use crate::entry::Entry;
 use crate::peer::{Outcome, Part, Question, Range, Summary, SyncId, Tick, ToUser};
-use crate::rows::{MemberRow, log_range, split_chat_key};
+use crate::rows::{MemberRow, log_range};
 
 /// A part of the log that is being read.
 #[derive(Debug)]
@@ -88,11 +88,8 @@ impl Chat {
     /// The rows for it have come.
     pub(super) fn history_read(&mut self, asked: Asked, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
         self.reads = self.reads.saturating_sub(1);
-        let entry = |row: &Row| {
-            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
-            // A row that cannot be read is passed over, as one that is gone.
-            Entry::from_bytes(seq, &row.value).ok().map(Arc::new)
-        };
+        // A row that cannot be read is passed over, as one that is gone.
+        let entry = |row: &Row| self.keys.entry(row).map(Arc::new);
         let mut entries: Vec<Arc<Entry>> = rows.iter().filter_map(entry).collect();
         if asked.backwards {
             entries.reverse();
@@ -131,6 +128,10 @@ impl Chat {
         self.created?;
         let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
         let read = member.far.read.min(last);
+        if member.hidden.contains(last) && member.hidden.reach(1) >= last {
+            // She has deleted her side, and nothing came since.
+            return None;
+        }
         let begun = read.max(member.from.saturating_sub(1));
         let hidden = member.hidden.behind(begun).filter(|(first, _)| *first <= last);
         let hidden =

@@ -7,12 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_core::record::{Query, Row};
 
 use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
 use super::hidden::Hidden;
+use super::keys::Keys;
 use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::members::Members;
 use super::one::Chat;
@@ -20,8 +22,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, MemberRow, RowValue,
-    SeatRow, SettingsRow, chat_rows, front_range, split_chat_key,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, KeyRow, MemberRow,
+    RowValue, SeatRow, SettingsRow, chat_rows, front_range, split_chat_key,
 };
 use crate::topics::Place;
 
@@ -39,6 +41,9 @@ pub(super) struct Loading {
     authors: Authors,
     hidden: Vec<(Box<str>, Hidden)>,
     settings: SettingsRow,
+    key: KeyRow,
+    /// Of the log, as they are: the key may come behind them.
+    rows: Vec<(u64, Bytes)>,
     entries: Vec<Arc<Entry>>,
 }
 
@@ -64,6 +69,8 @@ impl Loading {
             authors: Authors::default(),
             hidden: Vec::new(),
             settings: SettingsRow::default(),
+            key: KeyRow::default(),
+            rows: Vec::new(),
             entries: Vec::new(),
         }
     }
@@ -107,10 +114,7 @@ impl Loading {
         let last_key = rows.last().map(|row| row.key.clone());
         for row in rows {
             if self.take(&row).is_none() {
-                return Load::Failed(Refusal::new(
-                    Code::Unavailable,
-                    "a row of this chat cannot be read: was it written by a newer server?",
-                ));
+                return Load::Failed(unreadable());
             }
         }
         match (reading, last_key.filter(|_| more)) {
@@ -123,11 +127,11 @@ impl Loading {
             }
             (Reading::Front, None) => self.front_read = true,
             _ => {
-                self.entries.reverse();
+                self.rows.reverse();
                 self.end_read = true;
             }
         }
-        if self.front_read && self.end_read { self.finish() } else { Load::Reading }
+        if self.front_read && self.end_read { self.finish(cx) } else { Load::Reading }
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
@@ -160,7 +164,7 @@ impl Loading {
             ChatRow::Ids => {}
             ChatRow::Log => {
                 let seq = u64::from_be_bytes(rest.try_into().ok()?);
-                self.entries.push(Arc::new(Entry::from_bytes(seq, &row.value).ok()?));
+                self.rows.push((seq, row.value.clone()));
             }
         }
         Some(())
@@ -176,12 +180,18 @@ impl Loading {
                 let hidden = Hidden::from_row(HiddenRow::from_bytes(&row.value).ok()?);
                 self.hidden.push((user.into(), hidden));
             }
+            HeadPart::Key => self.key = KeyRow::from_bytes(&row.value).ok()?,
             HeadPart::Settings => self.settings = SettingsRow::from_bytes(&row.value).ok()?,
         }
         Some(())
     }
 
-    fn finish(&mut self) -> Load {
+    fn finish(&mut self, cx: &Cx<'_>) -> Load {
+        let keys = Keys::read(self.key, cx);
+        for (seq, value) in self.rows.drain(..) {
+            let Some(entry) = keys.entry_of(seq, &value) else { return Load::Failed(unreadable()) };
+            self.entries.push(Arc::new(entry));
+        }
         let mut log = self.head.as_ref().map_or_else(
             || Log::new(0, tidings_core::time::Time::default(), 1),
             |head| Log::new(head.last_seq, head.last_time, head.floor),
@@ -214,9 +224,16 @@ impl Loading {
         let place = Arc::clone(&self.place);
         let mut chat = Chat::new(place, self.head.take(), log, authors, members, group);
         chat.settings = self.settings;
+        chat.keys = keys;
         chat.resume_settings();
+        chat.find_dead();
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
+}
+
+fn unreadable() -> Refusal {
+    let text = "a row of this chat cannot be read: was it written by a newer server?";
+    Refusal::new(Code::Unavailable, text)
 }
 
 /// How many rows one read takes.

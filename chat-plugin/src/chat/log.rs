@@ -133,6 +133,12 @@ impl Log {
         }
     }
 
+    /// Drops all of it from memory, also what is nowhere else.
+    pub(crate) fn clear(&mut self) {
+        self.tail = VecDeque::new();
+        self.tail_bytes = 0;
+    }
+
     fn forget_first(&mut self) {
         if let Some(entry) = self.tail.pop_front() {
             self.tail_bytes -= entry.size();

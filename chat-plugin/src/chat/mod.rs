@@ -15,6 +15,7 @@ mod hidden;
 mod history;
 mod ids;
 mod info;
+mod keys;
 mod load;
 mod log;
 mod members;
@@ -39,6 +40,7 @@ use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{ChatInput, Refusal, ToChat};
 use crate::rows::due_range;
+use crate::seal::Vault;
 use crate::topics::ChatId;
 use cx::{Cx, Reading, Shared, Timer, Waiting};
 use load::{Load, Loading};
@@ -60,8 +62,13 @@ enum State {
 }
 
 impl ChatSide {
-    pub(crate) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
-        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options, secret) }
+    pub(crate) fn new(
+        options: Arc<ChatOptions>,
+        secret: Option<Secret>,
+        vault: Option<Arc<dyn Vault>>,
+    ) -> Self {
+        let shared = Shared::new(options, secret, vault);
+        Self { chats: map(), ring: VecDeque::new(), shared }
     }
 
     /// When [`ChatSide::timed_out`] is due.

@@ -16,13 +16,14 @@ use super::cx::{Cx, Fetcher, Timer, Waiting};
 use super::due::Purging;
 use super::group::{Effect, Joining};
 use super::ids::{Ids, Known};
+use super::keys::Keys;
 use super::log::Log;
 use super::members::Members;
 use super::retry::{LookUp, ReadingIds};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, SettingsRow, hash_id, head_key, log_key};
+use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, SettingsRow, hash_id, head_key};
 use crate::topics::{ChatId, Place, user_slot};
 
 /// A chat in memory.
@@ -39,6 +40,9 @@ pub(super) struct Chat {
     /// What it is besides, if it is a group.
     pub(super) group: GroupRow,
     pub(super) settings: SettingsRow,
+    pub(super) keys: Keys,
+    /// Up to here both members of a direct chat have deleted all there is.
+    pub(super) dead_to: u64,
     /// Up to which place none is given again after a restart, where the log is in memory.
     pub(super) reserved: u64,
     /// When something goes by time, as its row says.
@@ -125,6 +129,8 @@ impl Chat {
             reads: 0,
             group,
             settings: SettingsRow::default(),
+            keys: Keys::default(),
+            dead_to: 0,
             reserved: 0,
             due: None,
             purging: None,
@@ -322,7 +328,7 @@ impl Chat {
         if self.log.is_in_memory() {
             self.reserve(seq, &mut ops);
         } else {
-            ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
+            self.entry_ops(&entry, &mut ops, cx);
         }
         if let Some(hash) = hash {
             let content = self.content_of(&entry);
@@ -331,7 +337,7 @@ impl Chat {
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
         if entry.refers > 0 {
-            self.about_ops(&entry, &mut ops);
+            self.about_ops(&entry, &mut ops, cx);
         }
         self.begin_ops(&entry.from, &mut ops);
         self.due_ops(&entry, &mut ops, cx);

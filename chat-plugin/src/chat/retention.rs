@@ -10,9 +10,8 @@ use tidings_core::time::Time;
 use super::cursor::Member;
 use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
-use crate::entry::Entry;
 use crate::group::Retention;
-use crate::rows::{RowValue, authors_key, log_key, log_range, split_chat_key};
+use crate::rows::{RowValue, authors_key, log_key, log_range};
 
 impl Chat {
     /// How many of the oldest entries every device of every member has. A member without any device
@@ -22,7 +21,7 @@ impl Chat {
             Retention::UntilDelivered => self.log.visible,
             // What has rows is from before.
             Retention::Memory => self.log.rows_to(0).unwrap_or_default().min(self.log.visible),
-            Retention::Days(_) | Retention::Forever => return 0,
+            Retention::Days(_) | Retention::Forever => self.dead_to.min(self.log.visible),
         };
         if self.members.count() > COUNTED_MAX {
             // Somebody is always away: what so many hear is kept for its time.
@@ -166,10 +165,7 @@ impl Chat {
         self.sweeping = false;
         let now = cx.now();
         let Some(retention) = self.kept_for(cx) else { return self.expire_ids(cx) };
-        let entry = |row: &Row| {
-            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
-            Entry::from_bytes(seq, &row.value).ok()
-        };
+        let entry = |row: &Row| self.keys.entry(row);
         let read = rows.iter().map_while(entry);
         let expired: Vec<u64> =
             read.take_while(|entry| entry.time + retention < now).map(|entry| entry.seq).collect();

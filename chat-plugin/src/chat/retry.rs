@@ -3,19 +3,16 @@
 //! The ids of a chat are read when the first send with one comes, or the first entry is to go: its
 //! pages, and behind them the entries whose ids no page holds. What comes meanwhile waits.
 
-use std::sync::Arc;
-
 use tidings_core::record::{Query, Row};
 
 use super::cx::{Cx, Reading};
 use super::ids::{self, Found, Ids, Known, UNPAGED_MAX};
 use super::one::{Blocked, Chat};
 use crate::code::Code;
-use crate::entry::{Entry, Kind};
+use crate::entry::Entry;
 use crate::peer::{ChatInput, Outcome, Refusal};
 use crate::rows::{
-    ChatRow, ContentHash, IdHash, IdPage, RowValue, chat_rows, hash_content, hash_id, ids_key,
-    log_range, only, split_chat_key,
+    ChatRow, IdHash, IdPage, RowValue, chat_rows, hash_id, ids_key, log_range, only, split_chat_key,
 };
 
 /// What is known of the foremost send's id.
@@ -78,9 +75,10 @@ impl Chat {
     /// The foremost send has an id that is known.
     pub(super) fn retried(&mut self, known: Known, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
-        let (mark, about) = (self.mark(&post.sender), (post.kind, post.refers));
-        let content = hash_content(mark, about, post.content_type.as_deref(), &post.payload);
-        if known.content != content {
+        let (about, content_type) = ((post.kind, post.refers), post.content_type.as_deref());
+        let content = self.hash_of(known.seq, &post.sender, about, content_type, &post.payload);
+        // What was destroyed is taken at its word.
+        if content.is_some_and(|content| content != known.content) {
             let refusal =
                 Refusal::new(Code::Conflict, "this id was already used for another message");
             return cx.refuse(&self.place, ChatInput::Send(post), refusal);
@@ -155,9 +153,8 @@ impl Chat {
             Some(u64::from_be_bytes(seq.try_into().ok()?))
         };
         for row in rows {
-            if let Some(entry) = seq_of(row).and_then(|seq| Entry::from_bytes(seq, &row.value).ok())
-            {
-                self.id_of(&Arc::new(entry));
+            if let Some(entry) = self.keys.entry(row) {
+                self.id_of(&entry);
             }
         }
         match rows.last().and_then(seq_of).filter(|_| more) {
@@ -170,15 +167,6 @@ impl Chat {
         let content = self.content_of(entry);
         let known = Known { seq: entry.seq, content, time: entry.time };
         self.ids.insert(hash_id(&entry.from, &entry.id), known);
-    }
-
-    /// What stands for the content of an entry, also where that has gone.
-    pub(super) fn content_of(&self, entry: &Entry) -> ContentHash {
-        if entry.kind == Kind::Gone {
-            return entry.payload.first_chunk().copied().unwrap_or_default();
-        }
-        let about = (entry.kind, entry.refers);
-        hash_content(self.mark(&entry.from), about, entry.content_type.as_deref(), &entry.payload)
     }
 
     fn ids_are_read(&mut self, cx: &mut Cx<'_>) {

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
 use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
 use tidings_core::message::Message;
@@ -17,7 +16,7 @@ use super::outgoing::{message, to_chat};
 use crate::code::Code;
 use crate::entry::Kind;
 use crate::json::Digits;
-use crate::peer::{ChatInput, Origin, Outcome, Refusal};
+use crate::peer::{ChatInput, EVERYTHING, Origin, Outcome, Refusal};
 use crate::topics::View;
 use crate::topics::{Command, Place, answered, in_view, is_name};
 use crate::view;
@@ -69,6 +68,10 @@ impl UserSide {
                 let kind = entries::kind_of(verb, publish.payload);
                 let kind = kind.map_err(|refusal| (id, refusal))?;
                 let said = Said { chat, id, kind, refers: seq };
+                self.ask_send(client, publish, said, origin, host)?;
+            }
+            Command::End { chat } => {
+                let said = Said { chat, id: None, kind: Kind::Hide, refers: EVERYTHING };
                 self.ask_send(client, publish, said, origin, host)?;
             }
             Command::Read { chat } => {

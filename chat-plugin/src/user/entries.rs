@@ -10,7 +10,7 @@ use tidings_core::hook::{Client, Host};
 use super::UserSide;
 use crate::code::Code;
 use crate::entry::Kind;
-use crate::peer::{Origin, Post, Refusal};
+use crate::peer::{ALL, EVERYTHING, Origin, Post, Refusal};
 use crate::topics::is_name;
 
 /// What a Client says, by its topic.
@@ -80,7 +80,11 @@ impl UserSide {
             device,
             id: id.map(Into::into),
             content_type: content_type.map(Into::into),
-            payload: Bytes::copy_from_slice(publish.payload),
+            payload: if refers == EVERYTHING {
+                Bytes::from_static(ALL)
+            } else {
+                Bytes::copy_from_slice(publish.payload)
+            },
             kind,
             refers,
             change: None,

@@ -4,6 +4,7 @@
 //! same history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_chat::ChatOptions;
@@ -99,7 +100,11 @@ impl Sim {
             options.chats_loaded_max = 1;
         }
         let shards = 1 + rng.below(4) as u16;
-        let mut world = World::with(shards, options, seed);
+        let mut world = if seed % 2 == 0 {
+            World::with(shards, options, seed)
+        } else {
+            World::sealed(shards, options, seed, &Arc::default())
+        };
         let mut ledger = Ledger::default();
         for user in USERS {
             for client_id in DEVICES {

@@ -7,11 +7,11 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_chat::{Chat, ChatOptions};
+use tidings_chat::{Chat, ChatOptions, Vault};
 use tidings_core::codec::{
     PacketId, PacketKind, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode, Version,
 };
@@ -25,6 +25,41 @@ use tidings_core::record::{Op, Position, Query, Record, Row};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
+
+/// Keys that survive every crash.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(Mutex<Vec<Option<[u8; 32]>>>);
+
+impl Keys {
+    /// Those that are not destroyed.
+    pub(crate) fn left(&self) -> usize {
+        self.0.lock().unwrap().iter().flatten().count()
+    }
+}
+
+impl Keys {
+    pub(crate) fn bring_back(&self, place: usize) {
+        self.0.lock().unwrap()[place] = Some([place as u8 + 1; 32]);
+    }
+}
+
+impl Vault for Keys {
+    fn allot(&self) -> Option<(u64, [u8; 32])> {
+        let mut keys = self.0.lock().unwrap();
+        let place = keys.len() as u64;
+        let secret = [place as u8 + 1; 32];
+        keys.push(Some(secret));
+        Some((place, secret))
+    }
+
+    fn secret(&self, place: u64) -> Option<[u8; 32]> {
+        self.0.lock().unwrap().get(place as usize).copied().flatten()
+    }
+
+    fn destroy(&self, place: u64) {
+        self.0.lock().unwrap()[place as usize] = None;
+    }
+}
 
 pub(crate) struct World {
     pub(crate) now: Time,
@@ -319,6 +354,27 @@ impl World {
             next_session: 1,
             next_serial: 1,
         };
+        world.begin(shards);
+        world
+    }
+
+    /// The same, with what chats keep sealed.
+    pub(crate) fn sealed(shards: u16, options: ChatOptions, seed: u64, keys: &Arc<Keys>) -> Self {
+        let mut world = Self::with(shards, options, seed);
+        world.chat = world.chat.clone().with_vault(Arc::clone(keys) as Arc<dyn Vault>);
+        world.shards.clear();
+        world.begin(shards);
+        world
+    }
+
+    /// From now on what chats keep is sealed; the world begins again as after a crash.
+    pub(crate) fn seal(&mut self, keys: &Arc<Keys>) {
+        self.chat = self.chat.clone().with_vault(Arc::clone(keys) as Arc<dyn Vault>);
+        self.crash(true);
+    }
+
+    fn begin(&mut self, shards: u16) {
+        let world = self;
         for shard in 0..shards {
             let mut events = VecDeque::new();
             events.push_back(Event::Started);
@@ -329,7 +385,6 @@ impl World {
                 reads: VecDeque::new(),
             });
         }
-        world
     }
 
     fn home(&self, user: &str) -> &Shard {

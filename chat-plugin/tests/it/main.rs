@@ -18,5 +18,6 @@ mod keeping;
 mod presence;
 mod rates;
 mod receipts;
+mod sealing;
 mod sync;
 mod views;

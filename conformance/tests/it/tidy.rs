@@ -76,6 +76,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "code",
             "deadline",
             "entry",
+            "seal",
             "entry_row",
             "json",
             "map",
