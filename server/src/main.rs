@@ -17,6 +17,7 @@ mod progress;
 mod rights;
 mod start;
 mod users;
+mod vault;
 
 use std::io::{self, IsTerminal};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -116,6 +116,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "config",
             "exit",
             "progress",
+            "vault",
             "banner",
             "cli",
             "copies",
