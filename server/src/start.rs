@@ -31,6 +31,7 @@ use crate::exit::{self, Exit, Failure};
 use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
 use crate::rights::{self, Watch};
+use crate::seats;
 use crate::users;
 use crate::vault::{self, FileVault};
 
@@ -145,7 +146,10 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .connection_limits(connection_limits(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .system_interval(Duration::from_secs(config.sys.interval_s))
-        .authenticate(logins::authenticate(config, &watch.users)?)
+        .authenticate(seats::in_front_of(
+            logins::authenticate(config, &watch.users)?,
+            chat.handle(),
+        ))
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(chat));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -183,6 +187,7 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
+    seats::bound(config, &mut options);
     options
 }
 

@@ -50,6 +50,7 @@ impl Chat {
         }
         let Some(post) = self.waiting.front() else { return false };
         let refusal = match self.role(&post.sender) {
+            _ if post.origin.call().is_some() && self.created.is_some() => return true,
             Ok(Role::Reader) => Refusal::new(Code::Forbidden, "you may only read here"),
             Ok(_) => return true,
             Err(refusal) => refusal,

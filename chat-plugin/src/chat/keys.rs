@@ -61,7 +61,8 @@ impl Keys {
 impl Chat {
     /// Sees to it that there is a key for what comes. Returns whether there is, where there is to be.
     pub(super) fn keyed(&mut self, cx: &Cx<'_>) -> bool {
-        let Some(vault) = cx.shared.vault.as_ref().filter(|_| self.keys.seal.is_none()) else {
+        let needed = self.keys.seal.is_none() && !self.place.is_room();
+        let Some(vault) = cx.shared.vault.as_ref().filter(|_| needed) else {
             return true;
         };
         let Some((place, secret)) = vault.allot() else { return false };

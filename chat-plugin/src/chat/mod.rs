@@ -24,9 +24,12 @@ mod plan;
 mod receipt;
 mod retention;
 mod retry;
+mod room;
 mod seats;
 mod settings;
 mod ticks;
+mod told;
+mod volatile;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +39,7 @@ use tidings_core::record::{Position, Row};
 use tidings_core::slot::Slot;
 use tidings_core::time::Time;
 
+use crate::event::Listener;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{ChatInput, Refusal, ToChat};
@@ -76,8 +80,22 @@ impl ChatSide {
         self.shared.timers.next()
     }
 
+    /// The program around the broker wants to hear what happens.
+    pub(crate) fn listen(&mut self, listener: Listener) {
+        self.shared.listeners.add(listener);
+    }
+
     /// Takes what a user's side says.
     pub(crate) fn handle(&mut self, input: ToChat, host: &mut dyn Host) {
+        if input.place.is_room() {
+            self.handle_room(input, host);
+            return self.settle(host);
+        }
+        self.pass(input, host);
+    }
+
+    /// Passes on what concerns a chat that may not be in memory.
+    fn pass(&mut self, input: ToChat, host: &mut dyn Host) {
         let id = input.chat();
         match self.chats.get_mut(&id) {
             Some(State::Ready(_)) => {
@@ -93,7 +111,10 @@ impl ChatSide {
                 loading.begin(&mut cx);
                 loading.queue(input.what, &mut cx);
                 self.chats.insert(id, State::Loading(loading));
-                self.ring.push_back(id);
+                if !self.shared.volatile.holds(id) {
+                    // What is only here does not leave memory.
+                    self.ring.push_back(id);
+                }
                 self.unload_idle();
             }
         }
@@ -103,11 +124,35 @@ impl ChatSide {
     pub(crate) fn stored(&mut self, position: Position, host: &mut dyn Host) {
         while self.shared.stored.front().is_some_and(|(at, ..)| *at <= position) {
             let Some((_, id, waiting)) = self.shared.stored.pop_front() else { break };
-            self.with(id, host, |chat, cx| match waiting {
-                Waiting::Entry => chat.entry_stored(cx),
-                Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
-                Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
-            });
+            self.safe(id, waiting, host);
+        }
+    }
+
+    /// A record of a chat is safe.
+    fn safe(&mut self, id: ChatId, waiting: Waiting, host: &mut dyn Host) {
+        self.with(id, host, |chat, cx| match waiting {
+            Waiting::Entry => chat.entry_stored(cx),
+            Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
+            Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
+        });
+    }
+
+    /// What chats that are in memory only have stored and read.
+    fn settle(&mut self, host: &mut dyn Host) {
+        let mut grown = None;
+        loop {
+            if let Some((id, waiting)) = self.shared.volatile.done.pop_front() {
+                if self.shared.volatile.bytes(id) > self.shared.options.room_bytes_max {
+                    grown = Some(id);
+                }
+                self.safe(id, waiting, host);
+            } else if let Some((token, rows, more)) = self.shared.volatile.read.pop_front() {
+                self.rows(token, rows, more, host);
+            } else if let Some(id) = grown.take() {
+                self.with(id, host, Chat::drop_oldest);
+            } else {
+                return;
+            }
         }
     }
 
@@ -158,7 +203,7 @@ impl ChatSide {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
             Reading::Purge => chat.purge_read(&rows, more, cx),
-            Reading::Front | Reading::End | Reading::Due(_) => {}
+            Reading::Whole | Reading::Front | Reading::End | Reading::Due(_) => {}
         });
     }
 
@@ -170,15 +215,20 @@ impl ChatSide {
                 self.wake(id, host);
                 continue;
             }
+            if matches!(timer, Timer::Room) {
+                self.watch_room(id, host);
+                continue;
+            }
             self.with(id, host, |chat, cx| match timer {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
                 Timer::Expend => chat.expend(cx),
                 Timer::Readers => chat.keep_readers(cx),
-                Timer::Wake => {}
+                Timer::Wake | Timer::Room => {}
             });
         }
+        self.settle(host);
     }
 
     /// The shard begins: what is due is known to it before anybody asks.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use tidings_core::codec::Publish;
-use tidings_core::hook::{Client, Host};
+use tidings_core::hook::{Client, Host, TEMPORARY};
 
 use super::UserSide;
 use crate::code::Code;
@@ -61,7 +61,7 @@ impl UserSide {
             let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
             return refuse(id, Code::Format, &text);
         }
-        if host.disk_low() {
+        if host.disk_low() && !chat.starts_with(TEMPORARY) {
             return Err((id, Refusal::disk_full()));
         }
         let place = self.place(client.user, chat);

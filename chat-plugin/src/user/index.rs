@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidings_core::codec::PropertiesBuf;
-use tidings_core::hook::{Host, SessionId};
+use tidings_core::hook::{Host, SessionId, is_temporary};
 use tidings_core::record::Position;
 use tidings_core::time::Time;
 
@@ -27,6 +27,12 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Some(user) = self.users.get_mut(name) else { return };
+        if is_temporary(name) {
+            // Nothing but rooms is for her.
+            let refused =
+                ChatInput::Begun { user: Arc::clone(name), taken: false, devices: Vec::new() };
+            return to_chat(&place, refused, host);
+        }
         let known = user.chats.contains_key(&place.id);
         if !known && user.chats.len() >= self.options.user_chats_max {
             let refused =

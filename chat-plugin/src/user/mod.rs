@@ -5,6 +5,7 @@
 //! needs her rows waits until they are read; sending does not need them.
 
 mod ask;
+mod call;
 mod command;
 mod connect;
 mod deliver;
@@ -12,6 +13,7 @@ mod device;
 mod entries;
 mod feed;
 mod group;
+mod guest;
 mod index;
 mod lane;
 mod load;
@@ -22,6 +24,7 @@ mod presence;
 mod progress;
 mod rates;
 mod receipt;
+mod room;
 mod session;
 mod state;
 mod sync;
@@ -35,9 +38,10 @@ use tidings_core::record::Position;
 use tidings_core::time::Time;
 
 use crate::deadline::Deadlines;
+use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, Outcome, SyncId, ToUser};
+use crate::peer::{Asked, ChatInput, Origin, Outcome, SyncId, ToUser};
 use crate::topics::{ChatId, Place};
 pub(crate) use connect::Arrival;
 use person::{Later, User};
@@ -67,6 +71,11 @@ pub(crate) struct UserSide {
     audiences: Map<ChatId, BTreeSet<Arc<str>>>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
+    /// Calls of the program around the broker that wait for their answer.
+    calls: Map<u64, Asked>,
+    next_call: u64,
+    /// Who wants to hear what happens.
+    listeners: Listeners,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +105,9 @@ impl UserSide {
             next_sync: 1,
             audiences: map(),
             dirty: Vec::new(),
+            calls: map(),
+            next_call: 1,
+            listeners: Listeners::default(),
         }
     }
 
@@ -184,7 +196,12 @@ impl UserSide {
                 self.answer_with(&place, &origin, kind, body, host);
             }
             ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
-            ToUser::Typing { to, from, state } => self.typing_heard(&to, &from, state, host),
+            ToUser::Typing { place, to, from, state } => {
+                self.typing_heard(&place, &to, &from, state, host);
+            }
+            ToUser::Room(told) => self.room_told(told, host),
+            ToUser::Call(call) => self.call(*call, host),
+            ToUser::AreThere { place, seq, users } => self.are_there(&place, seq, users, host),
         }
     }
 

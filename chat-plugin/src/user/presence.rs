@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidings_core::codec::QoS;
-use tidings_core::hook::{Disconnection, Host, SessionId};
+use tidings_core::hook::{Disconnection, Host, SessionId, is_temporary};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
@@ -98,14 +98,19 @@ impl UserSide {
         let epoch = (user.presence.epoch + 1).max(host.now().as_millis());
         let last_seen = last_seen.max(user.presence.last_seen);
         user.presence = PresenceState { online, last_seen, epoch };
-        let row = PresenceRow { epoch, last_seen, online };
-        put(presence_key(name), row.to_bytes(), false, host);
+        if !is_temporary(name) {
+            let row = PresenceRow { epoch, last_seen, online };
+            put(presence_key(name), row.to_bytes(), false, host);
+        }
         let mut watching: BTreeMap<ShardId, Vec<SessionId>> = BTreeMap::new();
         for (shard, session) in &user.watchers {
             watching.entry(*shard).or_default().push(*session);
         }
         for (shard, sessions) in watching {
             tell(name, user.presence, shard, sessions, host);
+        }
+        if !online {
+            self.guest_gone(name, host);
         }
     }
 

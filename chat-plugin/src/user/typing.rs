@@ -47,7 +47,7 @@ impl UserSide {
             return to_chat(&place, ChatInput::Typing { user: from, state }, host);
         }
         let to = Arc::clone(place.peer(name));
-        to_user(&Arc::clone(&to), ToUser::Typing { to, from, state }, host);
+        to_user(&Arc::clone(&to), ToUser::Typing { place, to, from, state }, host);
     }
 
     /// A member of a group types: all others hear it.
@@ -74,6 +74,7 @@ impl UserSide {
 
     pub(super) fn typing_heard(
         &mut self,
+        place: &Place,
         to: &str,
         from: &str,
         state: &'static str,
@@ -82,7 +83,6 @@ impl UserSide {
         let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
             return;
         };
-        let place = Place::direct(to, from);
         let mut messages = PerView::default();
         for id in &user.sessions {
             let Some(view) = self.sessions.get(id).map(|session| session.view) else { continue };

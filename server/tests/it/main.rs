@@ -17,6 +17,7 @@ mod crash;
 mod destroyed;
 mod disk;
 mod exactly_once;
+mod examples;
 mod flapping;
 mod graceful;
 mod groups;
@@ -28,6 +29,7 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
 mod rights;
+mod rooms;
 mod serve;
 mod support;
 mod unopenable;
