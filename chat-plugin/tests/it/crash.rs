@@ -100,7 +100,7 @@ impl Sim {
             options.chats_loaded_max = 1;
         }
         let shards = 1 + rng.below(4) as u16;
-        let mut world = if seed % 2 == 0 {
+        let mut world = if seed.is_multiple_of(2) {
             World::with(shards, options, seed)
         } else {
             World::sealed(shards, options, seed, &Arc::default())
