@@ -220,7 +220,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
 const LOAD: &[&str] = &[
     "clock", "wire", "verify", "latency", "template", "process", "meter", "stream", "options",
     "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "bars", "html", "relay",
-    "steady", "post", "sessions", "crowd", "chat", "compare",
+    "steady", "post", "sessions", "crowd", "chat", "resume", "compare",
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.
