@@ -4,17 +4,23 @@
 //! one range holds a whole chat. Within it the head and the cursors come first and the log last, so
 //! that one short read opens a chat of any length. Numbers here are never given another meaning.
 
+mod beside;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidings_core::message::{BadRow, pack, unpack};
 use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
-use tidings_core::slot::Slot;
 use tidings_core::time::Time;
 
 use crate::entry::{Entry, Kind};
-use crate::group::{Retention, Role};
+use crate::group::Role;
 use crate::topics::{ChatId, user_slot};
+use beside::AUTHORS;
+pub(crate) use beside::{
+    DueRow, HeadPart, HiddenRow, KeyRow, SettingsRow, doomed_key, doomed_place, due_key, due_range,
+    hidden_key, key_key, settings_key,
+};
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
 #[derive(Debug, Clone, Copy)]
@@ -76,75 +82,6 @@ pub(crate) fn head_key(chat: ChatId) -> Bytes {
 /// Beside the head, so that it is read with it.
 pub(crate) fn authors_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(AUTHORS).build()
-}
-
-pub(crate) fn due_key(chat: ChatId) -> Bytes {
-    let key = KeyBuilder::new(chat.slot(), RowKind::Service).byte(Family::Due as u8);
-    key.raw(&chat.0).build()
-}
-
-/// A key of a chat of this slot that is to go for good.
-pub(crate) fn doomed_key(slot: Slot, place: u64) -> Bytes {
-    KeyBuilder::new(slot, RowKind::Service).byte(Family::Doomed as u8).number(place).build()
-}
-
-/// Everything that is due of the chats of a slot, and behind it all keys that are to go.
-pub(crate) fn due_range(slot: Slot) -> KeyRange {
-    let due = KeyBuilder::new(slot, RowKind::Service).byte(Family::Due as u8).prefix();
-    let doomed = KeyBuilder::new(slot, RowKind::Service).byte(Family::Doomed as u8).prefix();
-    KeyRange { end: doomed.end, ..due }
-}
-
-/// The place of a key that is to go; nothing if the row is another.
-pub(crate) fn doomed_place(key: &[u8]) -> Option<u64> {
-    let (family, place) = key.get(2..)?.split_first()?;
-    (*family == Family::Doomed as u8).then_some(u64::from_be_bytes(place.try_into().ok()?))
-}
-
-/// What a member does not want to see, likewise.
-pub(crate) fn hidden_key(chat: ChatId, user: &str) -> Bytes {
-    chat_key(chat, ChatRow::Head).byte(HIDDEN).raw(user.as_bytes()).build()
-}
-
-/// What is set for a chat, likewise.
-pub(crate) fn settings_key(chat: ChatId) -> Bytes {
-    chat_key(chat, ChatRow::Head).byte(SETTINGS).build()
-}
-
-/// Where the key of its content is, likewise.
-pub(crate) fn key_key(chat: ChatId) -> Bytes {
-    chat_key(chat, ChatRow::Head).byte(KEY).build()
-}
-
-/// What there is beside a head: see [`HeadPart`].
-const AUTHORS: u8 = 1;
-const HIDDEN: u8 = 2;
-const SETTINGS: u8 = 3;
-const KEY: u8 = 4;
-
-/// What a row of the sort [`ChatRow::Head`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HeadPart<'a> {
-    Head,
-    Authors,
-    /// Of this member.
-    Hidden(&'a str),
-    Settings,
-    Key,
-}
-
-impl<'a> HeadPart<'a> {
-    /// By what stands behind the sort in its key.
-    pub(crate) fn of(rest: &'a [u8]) -> Option<Self> {
-        match rest {
-            [] => Some(Self::Head),
-            [AUTHORS] => Some(Self::Authors),
-            [HIDDEN, user @ ..] => std::str::from_utf8(user).ok().map(Self::Hidden),
-            [SETTINGS] => Some(Self::Settings),
-            [KEY] => Some(Self::Key),
-            _ => None,
-        }
-    }
 }
 
 pub(crate) fn group_key(chat: ChatId) -> Bytes {
@@ -316,44 +253,6 @@ pub(crate) struct AuthorsRow {
     pub(crate) runs: Vec<(u64, u16)>,
 }
 
-/// What a member does not want to see: first and last entry of each range, ascending.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct HiddenRow {
-    pub(crate) ranges: Vec<(u64, u64)>,
-}
-
-/// What is set for a chat, and what follows from it; none where all is as usual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct SettingsRow {
-    /// After how many seconds the content of what comes goes; 0 for never.
-    pub(crate) timer: u64,
-    pub(crate) retention: Retention,
-    /// The last entry whose row was written a second time.
-    pub(crate) rewritten: u64,
-    /// The first entry that is in memory only, if that is what is set.
-    pub(crate) memory_from: u64,
-}
-
-/// Where the key is with which content is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct KeyRow {
-    /// Its place in the vault; none while there is none.
-    pub(crate) place: Option<u64>,
-    /// The first entry of this key: the keys of those before are destroyed.
-    pub(crate) since: u64,
-    /// What is before this one was never sealed.
-    pub(crate) clear_to: u64,
-}
-
-/// That something of a chat goes by time: what finds it although nobody asks for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DueRow {
-    pub(crate) at: Time,
-    /// Of a direct chat.
-    pub(crate) members: Vec<String>,
-    pub(crate) group: Option<String>,
-}
-
 /// What a group is, beside its log and its members.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct GroupRow {
@@ -491,10 +390,6 @@ impl RowValue for UserGroupRow {
 
 impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
-impl RowValue for HiddenRow {}
-impl RowValue for SettingsRow {}
-impl RowValue for DueRow {}
-impl RowValue for KeyRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
 impl RowValue for IdPage {}
@@ -571,6 +466,7 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
+    use crate::group::Retention;
     use crate::topics::Place;
 
     fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {

@@ -3,16 +3,18 @@
 //! A direct chat has two names: each side calls it `@` and the other's name. What both sides share
 //! is the [`Place`], whose id is made from both names in order. A group has one name for all.
 
+mod listening;
+
 use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{TEMPORARY, is_temporary};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
 use crate::code::Code;
+pub(crate) use listening::Listening;
 
 /// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -392,41 +394,6 @@ impl<'a> Command<'a> {
     }
 }
 
-/// What a filter below one of the roots may hear.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Listening<'a> {
-    /// Something of `me/json/…` or `me/cbor/…`.
-    Own,
-    /// `presence/{user}`.
-    Presence(&'a str),
-}
-
-impl<'a> Listening<'a> {
-    /// Reads a filter.
-    ///
-    /// # Errors
-    /// The Reason Code for SUBACK.
-    pub(crate) fn parse(filter: &'a TopicFilter) -> Result<Self, ReasonCode> {
-        if filter.share().is_some() {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
-        }
-        let mut levels = filter.as_str().split('/');
-        match (levels.next(), levels.next()) {
-            (Some("me"), Some("json" | "cbor")) => Ok(Self::Own),
-            (Some("me"), _) => Err(ReasonCode::TopicFilterInvalid),
-            (Some("presence"), Some(user)) if levels.next().is_none() => {
-                if is_user(user) {
-                    Ok(Self::Presence(user))
-                } else {
-                    Err(ReasonCode::TopicFilterInvalid)
-                }
-            }
-            (Some("presence"), _) => Err(ReasonCode::TopicFilterInvalid),
-            _ => Err(ReasonCode::NotAuthorized),
-        }
-    }
-}
-
 /// In which form a session hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum View {
@@ -508,6 +475,8 @@ fn shortened(topic: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::codec::ReasonCode;
+
     use super::*;
 
     #[test]
