@@ -115,6 +115,7 @@ impl Chat {
         let below = self.purging.map_or(0, |purging| purging.below);
         if below > self.log.floor {
             self.delete_below(below, &mut ops);
+            self.retire_key(true, &mut ops, cx);
         }
         if !ops.is_empty() {
             cx.store(ops, false);

@@ -107,6 +107,15 @@ impl Chat {
         }
     }
 
+    /// Entries have been deleted. Where none is left, the key of what somebody wanted to be gone goes too:
+    /// `wanted`, or with single entries that were erased.
+    pub(super) fn retire_key(&mut self, wanted: bool, ops: &mut Vec<Op>, cx: &Cx<'_>) {
+        let wanted = wanted || self.settings.rewritten >= self.keys.row.since;
+        if wanted && self.log.floor > self.log.last_seq {
+            self.destroy_key(ops, cx);
+        }
+    }
+
     /// What stands for the content of an entry, also where that has gone.
     pub(super) fn content_of(&self, entry: &Entry) -> ContentHash {
         if entry.kind == Kind::Gone {

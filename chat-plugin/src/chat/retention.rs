@@ -70,6 +70,7 @@ impl Chat {
         let count = self.expendable().min(DELETES_MAX);
         if count > 0 && self.want_ids(false, cx) {
             self.delete_below(self.log.floor + count, ops);
+            self.retire_key(false, ops, cx);
         }
     }
 
@@ -179,6 +180,7 @@ impl Chat {
         let all = expired.len() == rows.len();
         let mut ops = Vec::new();
         self.delete_below(self.log.floor.max(last + 1), &mut ops);
+        self.retire_key(false, &mut ops, cx);
         cx.store(ops, false);
         if all {
             self.read_log(cx);

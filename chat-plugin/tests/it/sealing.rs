@@ -196,3 +196,48 @@ fn a_key_that_was_to_go_when_the_power_went_goes_at_the_next_start() {
     world.settle();
     assert_eq!((keys.left(), doomed(&world)), (0, 0));
 }
+
+#[test]
+fn the_key_of_a_deleted_message_goes_when_nothing_else_needs_it() {
+    let (mut world, keys) = sealed(2);
+    let alice = world.device("alice", "laptop");
+    let bob = world.device("bob", "phone");
+    world.settle();
+    world.publish(alice, "chat/@bob/send/m1", b"swordfish");
+    world.settle();
+    world.advance(Duration::from_secs(2));
+    world.settle();
+    assert_eq!(keys.left(), 1, "everybody has it, and nobody wanted it to be gone");
+    world.disconnect(bob, Disconnection::Clean);
+    for at in 2..5 {
+        world.publish(alice, &format!("chat/@bob/send/m{at}"), b"swordfish");
+    }
+    world.publish(alice, "chat/@bob/delete/3", b"everyone");
+    world.settle();
+    assert_eq!(keys.left(), 1, "others are sealed with it");
+    let bob = world.connect("bob", "phone");
+    world.settle();
+    world.advance(Duration::from_secs(2));
+    world.settle();
+    assert_eq!(keys.left(), 0);
+    // What was sent is known all the same, and what comes has a key of its own.
+    let late = world.publish(alice, "chat/@bob/send/m4", b"swordfish");
+    let next = world.publish(alice, "chat/@bob/send/m6", b"herring");
+    world.settle();
+    assert_eq!((world.seq(late), world.seq(next), keys.left()), (Some(4), Some(6), 1));
+    assert_eq!(
+        world.take_heard(bob, "message").last().map(|body| body.contains("herring")),
+        Some(true)
+    );
+    // What disappears takes its key along.
+    world.publish(alice, "chat/@carol/timer", br#"{"seconds":60}"#);
+    world.publish(alice, "chat/@carol/retention", br#"{"keep":"days:1"}"#);
+    world.publish(alice, "chat/@carol/send", b"swordfish");
+    world.settle();
+    assert_eq!(keys.left(), 2);
+    for _ in 0..3 {
+        world.advance(Duration::from_secs(13 * 3_600));
+        world.settle();
+    }
+    assert_eq!(keys.left(), 1);
+}
