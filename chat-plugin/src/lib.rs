@@ -11,6 +11,7 @@ mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod entry_row;
 mod event;
 mod group;
 mod handle;
@@ -20,6 +21,7 @@ mod options;
 mod pairing;
 mod peer;
 mod rows;
+mod seal;
 mod seat;
 mod topics;
 mod user;
@@ -39,6 +41,7 @@ pub use group::Role;
 pub use handle::{ChatHandle, Outgoing, SYSTEM};
 pub use options::ChatOptions;
 pub use rows::verify;
+pub use seal::Vault;
 pub use topics::ROOTS;
 
 use chat::ChatSide;
@@ -54,6 +57,7 @@ use user::{Arrival, UserSide};
 pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
+    vault: Option<Arc<dyn Vault>>,
     handle: ChatHandle,
 }
 
@@ -69,9 +73,15 @@ impl Chat {
         Self::made(Arc::new(options), Secret::of_the_system())
     }
 
+    /// The same, with what chats keep sealed: each with a key of its own out of the vault.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<dyn Vault>) -> Self {
+        Self { vault: Some(vault), ..self }
+    }
+
     fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let handle = ChatHandle::new(Arc::clone(&options), secret);
-        Self { options, secret, handle }
+        Self { options, secret, vault: None, handle }
     }
 
     /// The way in for the program around the broker: it leads somewhere as soon as a broker with
@@ -84,7 +94,7 @@ impl Chat {
     /// simulations that are to repeat themselves. To be said before [`Chat::handle`].
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
-        Self::made(self.options, Some(Secret(secret)))
+        Self { vault: self.vault, ..Self::made(self.options, Some(Secret(secret))) }
     }
 }
 
@@ -92,7 +102,7 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options), self.secret),
+            chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.vault.clone()),
             seats: SeatSide::new(Arc::clone(&self.options), self.secret),
             pairs: PairSide::new(Arc::clone(&self.options), self.secret),
         })
@@ -131,7 +141,7 @@ impl Service for ChatShard {
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
-            ServiceEvent::Started => {}
+            ServiceEvent::Started => self.chats.started(host),
             ServiceEvent::Connected {
                 session,
                 client,

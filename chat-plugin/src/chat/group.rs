@@ -22,7 +22,7 @@ use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{RowValue, group_key, log_key, member_key};
+use crate::rows::{RowValue, group_key, member_key};
 
 /// Users who are being added, and wait for the group to be in their index.
 #[derive(Debug)]
@@ -210,6 +210,9 @@ impl Chat {
         if plan.create {
             ops.push(self.head_op());
         }
+        if let Some(settings) = plan.settings {
+            self.set(settings, &mut ops, cx);
+        }
         let joins = plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
         let (parts, answer) = (plan.parts, plan.answer);
         let effect = Box::new(Effect { joins, parts, origin: Some(post.origin), answer });
@@ -226,10 +229,14 @@ impl Chat {
             content_type: Some("application/json".into()),
             payload,
             kind: Kind::System,
+            refers: 0,
+            expires: None,
         });
-        ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
+        self.entry_ops(&entry, &mut ops, cx);
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
+        self.begin_ops(&entry.from, &mut ops);
+        self.due_ops(&entry, &mut ops, cx);
         let waiters = vec![post.origin];
         self.pending.push_back(Pending { entry, made: true, waiters, effect: Some(effect) });
         cx.store_and_wait(self.id(), ops, true, Waiting::Entry);

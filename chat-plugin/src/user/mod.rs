@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod deliver;
 mod device;
+mod entries;
 mod feed;
 mod group;
 mod guest;

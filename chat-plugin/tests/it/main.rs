@@ -9,10 +9,12 @@
 
 mod crash;
 mod direct;
+mod entries;
 mod group_crash;
 mod groups;
 mod harness;
 mod history;
+mod keeping;
 mod pairing;
 mod presence;
 mod program;
@@ -20,5 +22,6 @@ mod rates;
 mod receipts;
 mod room_sim;
 mod rooms;
+mod sealing;
 mod sync;
 mod views;
