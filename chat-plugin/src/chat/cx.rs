@@ -16,7 +16,7 @@ use tidings_core::time::Time;
 
 use super::group::Effect;
 use super::history::Asked;
-use super::room::Room;
+use super::room::Rooms;
 use super::volatile::Volatile;
 use crate::deadline::Deadlines;
 use crate::event::Listeners;
@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) tail_bytes: usize,
     /// The rows of chats that are in memory only.
     pub(super) volatile: Volatile,
-    pub(super) rooms: Map<ChatId, Room>,
+    pub(super) rooms: Rooms,
     /// Who wants to hear what happens.
     pub(super) listeners: Listeners,
 }
@@ -67,7 +67,7 @@ impl Shared {
             due: map(),
             tail_bytes: 0,
             volatile: Volatile::new(),
-            rooms: map(),
+            rooms: Rooms::new(),
             listeners: Listeners::default(),
         }
     }
@@ -88,8 +88,6 @@ pub(super) enum Timer {
     Readers,
     /// Something goes by time.
     Wake,
-    /// Look whether a room is over.
-    Room,
 }
 
 /// What a chat reads rows for.

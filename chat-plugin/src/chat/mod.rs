@@ -77,7 +77,8 @@ impl ChatSide {
 
     /// When [`ChatSide::timed_out`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.shared.timers.next()
+        let rooms = self.shared.rooms.next_due();
+        [self.shared.timers.next(), rooms].into_iter().flatten().min()
     }
 
     /// The program around the broker wants to hear what happens.
@@ -215,18 +216,17 @@ impl ChatSide {
                 self.wake(id, host);
                 continue;
             }
-            if matches!(timer, Timer::Room) {
-                self.watch_room(id, host);
-                continue;
-            }
             self.with(id, host, |chat, cx| match timer {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
                 Timer::Expend => chat.expend(cx),
                 Timer::Readers => chat.keep_readers(cx),
-                Timer::Wake | Timer::Room => {}
+                Timer::Wake => {}
             });
+        }
+        while let Some(id) = self.shared.rooms.pop_due(now) {
+            self.watch_room(id, host);
         }
         self.settle(host);
     }
