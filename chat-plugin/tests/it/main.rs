@@ -25,3 +25,4 @@ mod rooms;
 mod sealing;
 mod sync;
 mod views;
+mod weeks;
