@@ -16,6 +16,7 @@ mod map;
 mod options;
 mod peer;
 mod rows;
+mod ties;
 mod topics;
 mod user;
 mod view;
@@ -94,7 +95,7 @@ impl Service for ChatShard {
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
-            ServiceEvent::Started => {}
+            ServiceEvent::Started => self.users.started(host.now()),
             ServiceEvent::Connected {
                 session,
                 client,

@@ -16,6 +16,7 @@ use tidings_core::time::Time;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Change;
+use crate::ties::Stance;
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
 
@@ -77,9 +78,28 @@ pub(crate) struct Summary {
     pub(crate) time: Time,
     pub(crate) read: u64,
     pub(crate) unread: u64,
+    /// Whether the other one is a stranger, who waits to be answered or accepted.
+    pub(crate) stranger: bool,
     /// How far the others are, if the member has written.
     pub(crate) others: Vec<(Arc<str>, Tick)>,
 }
+
+/// Whether a chat has got into somebody's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It has.
+    Yes,
+    /// She has too many.
+    Full,
+    /// Too many strangers wait for her answer.
+    Requests,
+    /// She wants none of this.
+    Unwanted,
+}
+
+/// Which of a user's commands waits for chats to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Telling(pub(crate) u64);
 
 /// Which `sync` a summary is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +152,7 @@ pub(crate) enum ChatInput {
     /// A device is there and wants what lies beyond its cursor.
     Attach {
         device: DeviceOf,
+        stance: Stance,
         feed: FeedId,
         /// Since when it is a device.
         since: Time,
@@ -162,8 +183,10 @@ pub(crate) enum ChatInput {
     Typing { user: Arc<str>, state: &'static str },
     /// A member asks who is in the chat, or how far all are with one entry.
     Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
-    /// A member has the chat in her index now, or (`false`) has no room for it.
-    Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
+    /// A member has the chat in her index now, or not.
+    Begun { user: Arc<str>, taken: Taken, stance: Stance, devices: Vec<DeviceOf> },
+    /// How a member stands to the others from now on. Whoever waits for it is told when it is kept.
+    Stance { user: Arc<str>, stance: Stance, telling: Option<(ShardId, Telling)> },
 }
 
 /// What is asked of `info`.
@@ -245,15 +268,34 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PresenceState {
     pub(crate) online: bool,
+    /// Whether all her sessions say that she is not looking.
+    pub(crate) away: bool,
     pub(crate) last_seen: Time,
     pub(crate) epoch: u64,
+}
+
+/// A session that wants to know of somebody's presence.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) shard: ShardId,
+    pub(crate) session: SessionId,
+    /// Whose it is.
+    pub(crate) by: Arc<str>,
+    /// In which groups she is.
+    pub(crate) groups: Vec<ChatId>,
+    /// Whether it has just said so, and so is to hear something at once.
+    pub(crate) fresh: bool,
 }
 
 /// What the side of the users is told.
 #[derive(Debug)]
 pub(crate) enum ToUser {
-    /// A chat begins: `user` is to have it in her index.
-    Begin { place: Arc<Place>, user: Arc<str>, since: Time },
+    /// A chat begins: `user` is to have it in her index. It is `by` who writes to her, or adds her.
+    Begin { place: Arc<Place>, user: Arc<str>, by: Option<Arc<str>>, since: Time },
+    /// A user has written in a direct chat: the other one is none of her strangers any more.
+    Knows { place: Arc<Place>, user: Arc<str> },
+    /// A chat has kept what it was told of a user.
+    Told { telling: Telling, kept: bool },
     /// A command has ended.
     Answered {
         place: Arc<Place>,
@@ -278,6 +320,8 @@ pub(crate) enum ToUser {
         peer: Option<Tick>,
         /// What the device's own user has read.
         own_read: u64,
+        /// Whether she has written there, if it is a direct chat.
+        knows: bool,
         /// Whether she is in it, and hears what comes.
         member: bool,
     },
@@ -320,7 +364,7 @@ pub(crate) enum ToUser {
         except: Option<Arc<str>>,
     },
     /// A session wants to know of a user's presence.
-    Watch { user: Arc<str>, shard: ShardId, session: SessionId },
+    Watch { user: Arc<str>, by: Box<Watching> },
     /// A session does not want to know any more.
     Unwatch { user: Arc<str>, shard: ShardId, session: SessionId },
     /// The presence of a user, for some sessions of one shard.

@@ -15,6 +15,7 @@ use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Role;
+use crate::ties::Privacy;
 use crate::json;
 use crate::topics::View;
 
@@ -246,6 +247,11 @@ pub(crate) struct Sync<'a> {
     pub(crate) request: Option<&'a Request>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A chat in `sync`.
 #[derive(Debug, Serialize)]
 pub(crate) struct SyncChat<'a> {
@@ -255,6 +261,9 @@ pub(crate) struct SyncChat<'a> {
     /// Up to where the asker has read.
     pub(crate) read: u64,
     pub(crate) unread: u64,
+    /// Whether the other one is a stranger, who waits to be answered or accepted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stranger: bool,
     /// How far the others are, for one who has written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) others: Vec<Receipt<'a>>,
@@ -316,6 +325,9 @@ pub(crate) struct Info<'a> {
     pub(crate) seq: u64,
     /// How many members there are.
     pub(crate) count: usize,
+    /// Whether the other one of a direct chat is a stranger to the reader.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stranger: bool,
     pub(crate) members: Vec<InfoMember<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) links: Vec<Invite<'a>>,
@@ -362,6 +374,33 @@ pub(crate) struct InfoWho<'a> {
 pub(crate) struct Ended {
     /// The last entry there is for the one who hears it.
     pub(crate) seq: u64,
+}
+
+/// The body of `request`: a stranger has written, or is none any more.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stranger<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) stranger: bool,
+}
+
+/// The body of `block`: whom the asker blocks.
+#[derive(Debug, Serialize)]
+pub(crate) struct Blocked<'a> {
+    pub(crate) blocked: &'a [&'a str],
+    /// Behind whom the next page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// The body of `privacy`.
+#[derive(Debug, Serialize)]
+pub(crate) struct PrivacyNow<'a> {
+    #[serde(flatten)]
+    pub(crate) privacy: Privacy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
 }
 
 /// The body of `typing`.

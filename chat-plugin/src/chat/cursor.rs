@@ -12,6 +12,7 @@ use tidings_core::time::Time;
 use crate::group::Role;
 use crate::peer::DeviceOf;
 use crate::rows::{CursorRow, MemberRow, SeatRow};
+use crate::ties::Stance;
 
 /// One device of a member.
 #[derive(Debug)]
@@ -61,6 +62,10 @@ pub(crate) struct Member {
     pub(crate) retired: bool,
     /// Whether she has written something; for direct chats only.
     pub(crate) writes: bool,
+    /// Whether her side was told so.
+    pub(crate) acquainted: bool,
+    /// How she stands to the others.
+    pub(crate) stance: Stance,
     pub(super) listed_behind: bool,
     pub(super) listed_news: bool,
 }

@@ -19,7 +19,9 @@ use super::history::Asked;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
-use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
+use crate::peer::{
+    Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, Telling, ToUser,
+};
 use crate::rows::MemberRow;
 use crate::topics::{ChatId, Place, user_slot};
 
@@ -104,6 +106,8 @@ pub(super) enum Waiting {
     Flush { members: Vec<(Arc<str>, MemberRow)>, readers: Vec<Origin> },
     /// A change of a channel that is no entry.
     Silent { effect: Box<Effect>, seq: u64 },
+    /// Who waits to hear that a member's stance is stored.
+    Stance { shard: ShardId, telling: Telling },
 }
 
 /// What a chat acts through.
@@ -192,6 +196,9 @@ impl Cx<'_> {
             }
             ChatInput::Read { origin, .. } => {
                 self.answer(place, origin, None, outcome);
+            }
+            ChatInput::Stance { telling: Some((shard, telling)), .. } => {
+                self.tell_shard(shard, ToUser::Told { telling, kept: false });
             }
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
             ChatInput::Summarise { shard, sync, .. } => {

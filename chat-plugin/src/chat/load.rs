@@ -21,8 +21,9 @@ use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
     AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, SeatRow,
-    chat_range, chat_rows, split_chat_key,
+    chat_range, chat_rows, split_chat_key, stance_of,
 };
+use crate::ties::Stance;
 use crate::topics::Place;
 
 /// A chat that is being read, and what came for it meanwhile.
@@ -142,6 +143,12 @@ impl Loading {
             }
             ChatRow::Group => self.group = GroupRow::from_bytes(&row.value).ok()?,
             ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
+            ChatRow::Member if stance_of(rest).is_some() => {
+                // Of a group it may be somebody long gone.
+                if let Some(member) = self.members.get_mut(stance_of(rest)?) {
+                    member.stance = Stance::from_bytes(&row.value).ok()?;
+                }
+            }
             ChatRow::Member => {
                 let user = std::str::from_utf8(rest).ok()?;
                 if self.place.is_group() {

@@ -20,6 +20,7 @@ mod plan;
 mod receipt;
 mod retention;
 mod seats;
+mod stance;
 mod ticks;
 
 use std::collections::VecDeque;
@@ -93,6 +94,7 @@ impl ChatSide {
                 Waiting::Entry => chat.entry_stored(cx),
                 Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
                 Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
+                Waiting::Stance { shard, telling } => chat.stance_stored(shard, telling, cx),
             });
         }
     }

@@ -74,6 +74,8 @@ struct Ledger {
 struct Sim {
     world: World,
     rng: Rng,
+    /// Whether strangers are told nothing.
+    requests: bool,
     ledger: Ledger,
     /// How many there were: a history without any tests nothing.
     batches: usize,
@@ -89,6 +91,9 @@ impl Sim {
             // Chats come and go from memory.
             options.chats_loaded_max = 1;
         }
+        options.requests = rng.below(2) == 0;
+        options.request_messages_per_day = 0;
+        let requests = options.requests;
         let shards = 1 + rng.below(4) as u16;
         let mut world = World::with(shards, options, seed);
         let mut ledger = Ledger::default();
@@ -108,7 +113,7 @@ impl Sim {
             }
         }
         world.settle();
-        Self { world, rng, ledger, batches: 0, histories: 0, unread: 0 }
+        Self { world, rng, requests, ledger, batches: 0, histories: 0, unread: 0 }
     }
 
     fn any_device(&mut self) -> DeviceId {
@@ -386,7 +391,14 @@ impl Sim {
                 let code = text(&heard.body, "code").unwrap();
                 assert_eq!(code, "unknown_chat", "{heard:?}");
             } else if let Some(peer) = peer_of(&heard.topic, "receipt") {
+                let about = text(&heard.body, "user").unwrap();
+                let chat = pair(id.0, peer);
+                let mut sends = self.ledger.sends.iter();
+                let wrote = about == id.0 || sends.any(|it| it.chat == chat && it.from == about);
+                assert!(wrote || !self.requests, "{} is a stranger to {about}", id.0);
                 self.ledger.note_receipt(id, peer, &heard.body);
+            } else if heard.topic.ends_with("/request") {
+                assert!(self.requests, "{heard:?}");
             } else {
                 panic!("unexpected: {heard:?}");
             }

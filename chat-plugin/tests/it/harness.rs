@@ -303,8 +303,11 @@ impl Session {
 }
 
 impl World {
+    /// Where everybody knows everybody: what strangers are not told is for tests of their own.
     pub(crate) fn new(shards: u16) -> Self {
-        Self::with(shards, ChatOptions::default(), 0)
+        let mut options = ChatOptions::default();
+        options.requests = false;
+        Self::with(shards, options, 0)
     }
 
     pub(crate) fn with(shards: u16, options: ChatOptions, seed: u64) -> Self {

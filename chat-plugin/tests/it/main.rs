@@ -16,5 +16,6 @@ mod history;
 mod presence;
 mod rates;
 mod receipts;
+mod safety;
 mod sync;
 mod views;

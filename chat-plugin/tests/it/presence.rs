@@ -127,6 +127,8 @@ fn last_seen_and_the_epoch_survive_a_crash() {
     world.crash(true);
     let alice = world.connect("alice", "laptop");
     world.settle();
+    assert_eq!(world.take_heard(alice, "presence/bob"), [&*online], "he may be about to come back");
+    world.advance(Duration::from_secs(70));
     let after = world.take_heard(alice, "presence/bob").pop().unwrap();
     assert_eq!(text(&after, "state").as_deref(), Some("offline"));
     assert!(number(&after, "epoch") > number(&online, "epoch"));
@@ -136,6 +138,7 @@ fn last_seen_and_the_epoch_survive_a_crash() {
 #[test]
 fn watchers_are_forgotten_when_they_leave_and_bounded() {
     let mut options = ChatOptions::default();
+    options.requests = false;
     options.watchers_max = 1;
     let mut world = World::with(2, options, 0);
     let first = world.connect("alice", "a");

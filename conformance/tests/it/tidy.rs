@@ -72,7 +72,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "chat-plugin",
         &[
-            "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group",
+            "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group", "ties",
             "view", "rows", "peer", "chat", "user",
         ],
     ),
