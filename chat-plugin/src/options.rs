@@ -47,8 +47,7 @@ pub struct ChatOptions {
     /// no typing and no presence are told, and only few messages are taken. Without, everybody who
     /// is not blocked counts as known.
     pub requests: bool,
-    /// How many messages a day a stranger may send who is not answered; 0 is no bound. Beyond it:
-    /// `limit`.
+    /// How many messages a day a stranger may send who is not answered. Beyond it: `limit`. A rate.
     pub request_messages_per_day: u32,
     /// From how many strangers a user holds requests. Beyond it: `limit` for the next one.
     pub requests_max: usize,
@@ -88,7 +87,7 @@ impl Default for ChatOptions {
             chats_loaded_max: 100_000,
             chat_waiting_max: 1_024,
             requests: true,
-            request_messages_per_day: 10,
+            request_messages_per_day: 20,
             requests_max: 1_000,
             peers_max: 2_000,
             user_chats_max: 10_000,

@@ -32,7 +32,7 @@ pub(crate) enum ChatRow {
     Head = 1,
     Member = 2,
     Device = 3,
-    Id = 4,
+    Ids = 4,
     Log = 5,
 }
 
@@ -105,8 +105,15 @@ pub(crate) fn cursor_key(chat: ChatId, user: &str, client_id: &str) -> Bytes {
     chat_key(chat, ChatRow::Device).text(user).raw(client_id.as_bytes()).build()
 }
 
-pub(crate) fn id_key(chat: ChatId, id: &IdHash) -> Bytes {
-    chat_key(chat, ChatRow::Id).raw(id).build()
+/// A page of ids, by the place of its first.
+pub(crate) fn ids_key(chat: ChatId, first: u64) -> Bytes {
+    chat_key(chat, ChatRow::Ids).number(first).build()
+}
+
+/// What comes before the ids.
+pub(crate) fn front_range(chat: ChatId) -> KeyRange {
+    let end = Some(chat_rows(chat, ChatRow::Ids).start);
+    KeyRange { end, ..chat_range(chat) }
 }
 
 pub(crate) fn log_key(chat: ChatId, seq: u64) -> Bytes {
@@ -182,13 +189,16 @@ const USER_ROWS: [UserRow; 7] = [
 ];
 
 const CHAT_ROWS: [ChatRow; 6] =
-    [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Id, ChatRow::Log];
+    [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Ids, ChatRow::Log];
 
 /// Slot, kind, family and chat id.
 const CHAT_PREFIX_BYTES: usize = 3 + 16;
 
-/// A hash that stands for an id or a payload.
+/// A hash that stands for an id and its sender.
 pub(crate) type IdHash = [u8; 16];
+
+/// A hash that stands for the content of a send.
+pub(crate) type ContentHash = [u8; 8];
 
 /// What stands for a sender's message id within a chat.
 pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
@@ -196,16 +206,16 @@ pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
 }
 
 /// What stands for the content of a send: the same id with another content is a conflict.
-pub(crate) fn hash_content(content_type: Option<&str>, payload: &[u8]) -> IdHash {
+pub(crate) fn hash_content(content_type: Option<&str>, payload: &[u8]) -> ContentHash {
     hash(&[content_type.unwrap_or_default().as_bytes(), &[0], payload])
 }
 
-fn hash(parts: &[&[u8]]) -> IdHash {
+fn hash<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update(part);
     }
-    let mut short = IdHash::default();
+    let mut short = [0; N];
     for (to, from) in short.iter_mut().zip(sha.finalize()) {
         *to = from;
     }
@@ -340,12 +350,23 @@ pub(crate) struct CursorRow {
     pub(crate) session: u64,
 }
 
-/// What became of a sender's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IdRow {
+/// What became of ids whose entries may be gone: of the first so many behind one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdPage {
     pub(crate) seq: u64,
-    pub(crate) content: IdHash,
     pub(crate) time: Time,
+    pub(crate) ids: Vec<PagedId>,
+}
+
+/// One of them, in the order of their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PagedId {
+    pub(crate) id: IdHash,
+    pub(crate) content: ContentHash,
+    /// How many places behind the page's.
+    pub(crate) after: u64,
+    /// How many milliseconds later.
+    pub(crate) later: u64,
 }
 
 /// The presence of a user when it last changed.
@@ -435,7 +456,7 @@ impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
 impl RowValue for MemberRow {}
 impl RowValue for CursorRow {}
-impl RowValue for IdRow {}
+impl RowValue for IdPage {}
 impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
@@ -461,7 +482,7 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Id => IdRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Ids => IdPage::from_bytes(&row.value).map(|_| ()),
             ChatRow::Log => {
                 let seq = rest.first_chunk().filter(|_| rest.len() == 8).ok_or(BadRow::Content)?;
                 Entry::from_bytes(u64::from_be_bytes(*seq), &row.value).map(|_| ())
@@ -582,9 +603,10 @@ mod tests {
         );
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
+        let paged = PagedId { id: [0xab; 16], content: [0xcd; 8], after: 2, later: 300 };
         golden(
-            &IdRow { seq: 7, content: [0xab; 16], time },
-            b"\x01\x07\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xab\xe8\x07",
+            &IdPage { seq: 7, time, ids: vec![paged] },
+            &[&b"\x01\x07\xe8\x07\x01"[..], &[0xab; 16], &[0xcd; 8], b"\x02\xac\x02"].concat(),
         );
         golden(&PresenceRow { epoch: 3, last_seen: time, online: true }, b"\x01\x03\xe8\x07\x01");
         golden(
@@ -641,7 +663,7 @@ mod tests {
         assert_eq!(privacy_key("bob"), &b"\x1f\x40\x02bob\0\x11"[..]);
         assert_eq!(seen_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x12phone"[..]);
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
-        assert_eq!(id_key(chat, &[9; 16]), key(&[&[4][..], &[9; 16]].concat()));
+        assert_eq!(ids_key(chat, 258), key(b"\x04\0\0\0\0\0\0\x01\x02"));
         assert_eq!(log_key(chat, 258), key(b"\x05\0\0\0\0\0\0\x01\x02"));
         assert_eq!(presence_key("bob"), &b"\x1f\x40\x02bob\0\x01"[..]);
         assert_eq!(device_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x02phone"[..]);
@@ -661,6 +683,8 @@ mod tests {
         let chat = Place::direct("alice", "bob").id;
         assert!(chat_range(chat).contains(&head_key(chat)));
         assert!(chat_range(chat).contains(&log_key(chat, u64::MAX)));
+        assert!(front_range(chat).contains(&cursor_key(chat, "bob", "phone")));
+        assert!(!front_range(chat).contains(&ids_key(chat, 0)));
         let range = log_range(chat, 3, 5);
         let inside: Vec<u64> = (1..8).filter(|seq| range.contains(&log_key(chat, *seq))).collect();
         assert_eq!(inside, [3, 4, 5]);

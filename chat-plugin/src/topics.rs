@@ -209,9 +209,7 @@ impl<'a> Command<'a> {
                 Some("block") if levels.next().is_none() => Ok(Self::Block),
                 Some("privacy") if levels.next().is_none() => Ok(Self::Privacy),
                 Some("devices") if levels.next().is_none() => Ok(Self::Devices),
-                Some("push" | "keys") => {
-                    Err(unavailable("this personal command is not built yet"))
-                }
+                Some("push" | "keys") => Err(unavailable("this personal command is not built yet")),
                 _ => Err(format("known below me/: sync, state, block, privacy, devices, will")),
             },
             Some("presence") => Err(BadCommand {

@@ -15,8 +15,8 @@ use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Role;
-use crate::ties::Privacy;
 use crate::json;
+use crate::ties::Privacy;
 use crate::topics::View;
 
 impl View {

@@ -177,6 +177,7 @@ const SETTINGS: [&str; 8] = [
     "limits.session_queue_messages_max=1000000",
     "limits.session_queue_bytes_max=4294967296",
     "limits.takeovers_max=1000",
+    "chat.requests=false",
 ];
 
 impl Broker {

@@ -71,22 +71,31 @@ pub(super) enum Timer {
 /// What a chat reads rows for.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// To be loaded: its rows from the first on.
-    Whole,
+    /// To be loaded: its rows up to the ids.
+    Front,
     /// To be loaded: the end of its log.
     End,
-    /// To know whether the foremost send's id is known.
+    /// To know what became of the foremost send's id.
     Id,
+    /// To know all ids: their pages, and the entries behind these.
+    Ids,
+    IdsOfLog,
     /// For a device: everything up to `visible`.
-    Fetch { to: Fetcher, user: Arc<str>, visible: u64 },
+    Fetch {
+        to: Fetcher,
+        user: Arc<str>,
+        visible: u64,
+    },
     /// For a member who asked for a part of the log.
     History(Box<Asked>),
-    /// To find ids that have expired.
-    SweepIds,
     /// To find entries that have expired.
     SweepLog,
     /// To know who wrote an entry whose receipts somebody asks for.
-    Info { user: Arc<str>, of: Ask, question: Box<Question> },
+    Info {
+        user: Arc<str>,
+        of: Ask,
+        question: Box<Question>,
+    },
 }
 
 /// The device that fetches.

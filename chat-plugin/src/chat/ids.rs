@@ -1,94 +1,379 @@
 //! The ids of a chat's sends: what makes a retry harmless.
 //!
-//! All of them are rows; the newest are in memory too. While memory holds all there are, a new id
-//! is known to be new without a look at the store; a chat too busy for that asks the store.
+//! An id needs no row while its entry is in the log, which says it. When entries go, or are many,
+//! their ids are put together into a page: one row for hundreds. In memory are the ids that no page
+//! holds yet, and for each other one in which page it is. So a new id is known to be new without a
+//! look at the store, and what became of an old one is one row away. A chat that was just read has
+//! none of it: they are read before the first send that needs them (`retry.rs`).
 
 use std::collections::VecDeque;
 
-use crate::map::{Map, map};
-use crate::rows::{IdHash, IdRow};
+use tidings_core::record::Op;
+use tidings_core::time::Time;
 
-/// What is known of a chat's ids.
+use crate::map::{Map, map};
+use crate::rows::{ContentHash, IdHash, IdPage, PagedId, RowValue, ids_key};
+use crate::topics::ChatId;
+
+/// What became of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) seq: u64,
+    pub(crate) content: ContentHash,
+    pub(crate) time: Time,
+}
+
+/// What is known of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was used, and this became of it.
+    Here(Known),
+    /// If it was used, then this page says what became of it.
+    Page(u64),
+    /// It was not used.
+    New,
+    /// The pages have to be read first.
+    Unread,
+}
+
+/// See the file's own words.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    known: Map<IdHash, IdRow>,
-    /// In the order of their places.
-    order: VecDeque<IdHash>,
-    /// Whether every row is in memory.
-    pub(crate) complete: bool,
+    /// Those that no page holds.
+    recent: Map<IdHash, Known>,
+    /// The same in the order of their places.
+    order: VecDeque<(u64, IdHash)>,
+    /// Whether those are all there are.
+    complete: bool,
+    /// Nothing if they were not read.
+    pages: Option<Pages>,
+}
+
+/// All pages of a chat.
+#[derive(Debug)]
+struct Pages {
+    /// The page of each id, which is told by the first half of its hash.
+    of: Map<u64, u64>,
+    list: VecDeque<Page>,
+    /// The last page, while it is so small that more goes into it.
+    open: Option<IdPage>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    first: u64,
+    last: u64,
+    /// When its last id was used.
+    time: Time,
+    count: usize,
 }
 
 impl Ids {
-    /// What was read of the rows.
-    pub(crate) fn new(mut rows: Vec<(IdHash, IdRow)>, complete: bool) -> Self {
-        rows.sort_by_key(|(_, row)| row.seq);
-        let mut ids = Self { known: map(), order: VecDeque::new(), complete };
-        for (id, row) in rows {
-            ids.insert(id, row);
-        }
-        ids
+    /// Those of a chat that has just begun, or of one that is to be read.
+    pub(crate) fn new(begins: bool) -> Self {
+        let pages = begins.then(Pages::new);
+        Self { recent: map(), order: VecDeque::new(), complete: begins, pages }
     }
 
-    pub(crate) fn get(&self, id: &IdHash) -> Option<&IdRow> {
-        self.known.get(id)
+    /// Whether everything is in memory.
+    pub(crate) fn are_read(&self) -> bool {
+        self.pages.is_some()
     }
 
-    /// Remembers the id of a place behind all others.
-    pub(crate) fn insert(&mut self, id: IdHash, row: IdRow) {
-        if self.known.insert(id, row).is_none() {
-            self.order.push_back(id);
-        }
-        if self.order.len() > IDS_MAX {
-            self.complete = false;
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
+    /// What is known of an id.
+    pub(crate) fn find(&self, id: &IdHash) -> Found {
+        match (self.recent.get(id), &self.pages) {
+            (Some(known), _) => Found::Here(*known),
+            (None, None) => Found::Unread,
+            (None, Some(pages)) => {
+                pages.of.get(&short(id)).map_or(Found::New, |page| Found::Page(*page))
             }
         }
     }
 
-    /// Forgets ids whose rows are gone.
-    pub(crate) fn forget(&mut self, gone: &[IdHash]) {
-        for id in gone {
-            self.known.remove(id);
+    /// Remembers the id of an entry behind all others.
+    pub(crate) fn insert(&mut self, id: IdHash, known: Known) {
+        if self.recent.insert(id, known).is_none() {
+            self.order.push_back((known.seq, id));
         }
-        self.order.retain(|id| self.known.contains_key(id));
     }
 
-    /// Whether there is no row to look for.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.complete && self.known.is_empty()
+    /// How many no page holds.
+    pub(crate) fn unpaged(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Puts ids of entries up to `upto` into pages; they have been read. The rows are to be stored
+    /// with what deletes the entries.
+    pub(crate) fn page(&mut self, upto: u64, chat: ChatId, ops: &mut Vec<Op>) {
+        let Some(pages) = &mut self.pages else { return };
+        let count = self.order.partition_point(|(seq, _)| *seq <= upto);
+        let mut paged = self.order.drain(..count).filter_map(|(_, id)| {
+            let Known { seq, content, time } = self.recent.remove(&id)?;
+            Some((id, seq, content, time))
+        });
+        let mut next = paged.next();
+        while let Some((_, seq, _, time)) = next {
+            let open = pages.open.take();
+            let opened = open.is_some();
+            let mut page = open.unwrap_or_else(|| IdPage { seq, time, ids: Vec::new() });
+            let (mut last, mut at) = (seq, time);
+            while let Some((id, seq, content, time)) = next.filter(|_| page.ids.len() < PAGE_IDS) {
+                let after = seq.saturating_sub(page.seq);
+                let later = time.as_millis().saturating_sub(page.time.as_millis());
+                page.ids.push(PagedId { id, content, after, later });
+                pages.of.insert(short(&id), page.seq);
+                (last, at) = (seq, time);
+                next = paged.next();
+            }
+            let is = Page { first: page.seq, last, time: at, count: page.ids.len() };
+            match pages.list.back_mut().filter(|_| opened) {
+                Some(grown) => *grown = is,
+                None => pages.list.push_back(is),
+            }
+            ops.push(Op::Put { key: ids_key(chat, page.seq), value: page.to_bytes() });
+            pages.open = Some(page).filter(|page| page.ids.len() < OPEN_IDS);
+        }
+        drop(paged);
+        let over = pages.of.len() > IDS_MAX + IDS_MAX / 8;
+        pages.forget(chat, ops, |_, left| over && left > IDS_MAX);
+    }
+
+    /// Forgets what was used before `time` and whose entries are all below `floor`. The rows are to be
+    /// deleted.
+    pub(crate) fn expire(&mut self, time: Time, floor: u64, chat: ChatId, ops: &mut Vec<Op>) {
+        if let Some(pages) = &mut self.pages {
+            pages.forget(chat, ops, |page, _| page.time < time && page.last < floor);
+        }
+    }
+
+    /// Takes pages from the store, in their order, while they are read into `reading`.
+    pub(crate) fn read(reading: &mut Reading, page: &IdPage) {
+        let Some(last) = page.ids.last() else { return };
+        for paged in &page.ids {
+            reading.0.of.insert(short(&paged.id), page.seq);
+        }
+        let Known { seq: last, time, .. } = page.known(last);
+        reading.0.list.push_back(Page { first: page.seq, last, time, count: page.ids.len() });
+        reading.0.open = Some(page).filter(|page| page.ids.len() < OPEN_IDS).cloned();
+    }
+
+    /// Whether it is known which ids no page holds.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// All pages were read, and what is behind them.
+    pub(crate) fn have_read(&mut self, Reading(pages): Reading) {
+        self.complete = true;
+        self.pages = Some(pages);
+    }
+
+    /// Forgets the pages, which can be read again.
+    pub(crate) fn forget(&mut self) {
+        self.pages = None;
+    }
+
+    /// The memory the pages take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.as_ref().map_or(0, |pages| pages.of.len() * ID_BYTES)
     }
 }
 
-/// How many ids of a chat are in memory: more than sends can wait at once, so that one that is
-/// not stored yet is always among them.
-pub(crate) const IDS_MAX: usize = 4_096;
+/// Pages on their way into memory.
+#[derive(Debug)]
+pub(crate) struct Reading(Pages);
+
+impl Reading {
+    pub(crate) fn new() -> Self {
+        Self(Pages::new())
+    }
+
+    /// Up to which entry pages hold the ids.
+    pub(crate) fn paged_to(&self) -> u64 {
+        self.0.list.back().map_or(0, |page| page.last)
+    }
+}
+
+impl Pages {
+    fn new() -> Self {
+        Self { of: map(), list: VecDeque::new(), open: None }
+    }
+
+    /// Forgets the oldest pages, as long as `goes` says so of a page and of how many ids are left.
+    fn forget(&mut self, chat: ChatId, ops: &mut Vec<Op>, goes: impl Fn(&Page, usize) -> bool) {
+        let (mut left, mut kept_from) = (self.of.len(), 0);
+        while let Some(page) = self.list.front().copied().filter(|page| goes(page, left)) {
+            self.list.pop_front();
+            ops.push(Op::Delete { key: ids_key(chat, page.first) });
+            left = left.saturating_sub(page.count);
+            kept_from = page.first + 1;
+        }
+        if kept_from > 0 {
+            self.of.retain(|_, page| *page >= kept_from);
+            self.open = self.open.take().filter(|page| page.seq >= kept_from);
+        }
+    }
+}
+
+impl IdPage {
+    /// What became of an id, if it is here.
+    pub(crate) fn find(&self, id: &IdHash) -> Option<Known> {
+        self.ids.iter().rev().find(|paged| paged.id == *id).map(|paged| self.known(paged))
+    }
+
+    fn known(&self, paged: &PagedId) -> Known {
+        let time = Time::from_millis(self.time.as_millis().saturating_add(paged.later));
+        Known { seq: self.seq.saturating_add(paged.after), content: paged.content, time }
+    }
+}
+
+/// What tells an id from the others of its chat, in memory: a page that does not have it after all
+/// says that it is new.
+fn short(id: &IdHash) -> u64 {
+    id.first_chunk().map_or(0, |half| u64::from_be_bytes(*half))
+}
+
+/// How many ids of a chat are remembered. Beyond them the oldest are forgotten, be it before their time:
+/// as many sends as two who are bounded as by default make in a day.
+const IDS_MAX: usize = 262_144;
+
+/// How many ids no page holds before one is made of them, if their entries stay.
+pub(crate) const UNPAGED_MAX: usize = 256;
+
+/// How many ids a page holds at the most.
+const PAGE_IDS: usize = 256;
+
+/// A page with fewer ids is written again with the next ones.
+const OPEN_IDS: usize = 8;
+
+/// The memory for one id in a page, in bytes.
+const ID_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::time::Time;
-
     use super::*;
 
-    fn id(number: u64) -> (IdHash, IdRow) {
+    const CHAT: ChatId = ChatId([7; 16]);
+
+    fn id(number: u64) -> (IdHash, Known) {
         let mut hash = IdHash::default();
-        hash[..8].copy_from_slice(&number.to_le_bytes());
-        (hash, IdRow { seq: number, content: hash, time: Time::default() })
+        hash[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        let content = number.to_le_bytes();
+        (hash, Known { seq: number, content, time: Time::from_millis(number * 10) })
+    }
+
+    /// A chat's pages, as the store has them.
+    #[derive(Default)]
+    struct Disk(std::collections::BTreeMap<Vec<u8>, IdPage>);
+
+    impl Disk {
+        fn apply(&mut self, ops: Vec<Op>) {
+            for op in ops {
+                match op {
+                    Op::Put { key, value } => {
+                        self.0.insert(key.to_vec(), IdPage::from_bytes(&value).unwrap());
+                    }
+                    Op::Delete { key } => assert!(self.0.remove(&key[..]).is_some()),
+                    _ => panic!(),
+                }
+            }
+        }
+
+        fn read(&self) -> Ids {
+            let mut reading = Reading::new();
+            self.0.values().for_each(|page| Ids::read(&mut reading, page));
+            let mut ids = Ids::new(false);
+            ids.have_read(reading);
+            ids
+        }
+
+        /// What an id leads to.
+        fn find(&self, ids: &Ids, hash: &IdHash) -> Option<Known> {
+            match ids.find(hash) {
+                Found::Here(known) => Some(known),
+                Found::Page(page) => self.0.get(&ids_key(CHAT, page)[..])?.find(hash),
+                Found::New => None,
+                Found::Unread => panic!(),
+            }
+        }
     }
 
     #[test]
-    fn the_oldest_ids_leave_memory_first_and_then_it_is_incomplete() {
-        let mut ids = Ids::new(vec![id(2), id(1)], true);
-        for number in 3..=IDS_MAX as u64 {
-            let (hash, row) = id(number);
-            ids.insert(hash, row);
+    fn what_was_used_is_known_whoever_holds_it_and_after_a_read_as_well() {
+        let (mut ids, mut disk) = (Ids::new(true), Disk::default());
+        let mut next = 1;
+        for step in 0..200_u64 {
+            for _ in 0..step * step % 97 {
+                let (hash, known) = id(next);
+                ids.insert(hash, known);
+                next += 1;
+            }
+            let mut ops = Vec::new();
+            let upto = next.saturating_sub(step % 5);
+            ids.page(upto, CHAT, &mut ops);
+            disk.apply(ops);
+            assert!(ids.unpaged() < 5);
         }
-        assert!(ids.complete && ids.get(&id(1).0).is_some());
-        let (hash, row) = id(5_000);
-        ids.insert(hash, row);
-        assert!(!ids.complete && ids.get(&id(1).0).is_none());
-        assert!(ids.get(&id(2).0).is_some() && ids.get(&hash).is_some());
-        ids.forget(&[id(2).0]);
-        assert!(ids.get(&id(2).0).is_none() && !ids.is_empty());
+        let mut ops = Vec::new();
+        ids.page(next, CHAT, &mut ops);
+        disk.apply(ops);
+        let read = disk.read();
+        for ids in [&ids, &read] {
+            for number in 1..next {
+                let (hash, known) = id(number);
+                assert_eq!(disk.find(ids, &hash), Some(known), "{number}");
+            }
+            assert_eq!(ids.find(&id(next).0), Found::New);
+        }
+        assert_eq!(Ids::new(false).find(&id(1).0), Found::Unread);
+        let sizes = disk.0.values().map(|page| page.ids.len());
+        assert!(sizes.clone().rev().skip(1).all(|size| (OPEN_IDS..=PAGE_IDS).contains(&size)));
+    }
+
+    #[test]
+    fn what_is_old_and_whose_entry_is_gone_is_forgotten() {
+        let (mut ids, mut disk) = (Ids::new(true), Disk::default());
+        for number in 1..=3_000 {
+            let (hash, known) = id(number);
+            ids.insert(hash, known);
+            if number % 100 == 0 {
+                let mut ops = Vec::new();
+                ids.page(number, CHAT, &mut ops);
+                disk.apply(ops);
+            }
+        }
+        let mut ops = Vec::new();
+        ids.expire(Time::from_millis(20_001), 1_601, CHAT, &mut ops);
+        assert_eq!(ops.len(), 16, "the entries behind are there");
+        disk.apply(ops);
+        let mut ops = Vec::new();
+        ids.expire(Time::from_millis(20_001), 3_001, CHAT, &mut ops);
+        assert_eq!(ops.len(), 4, "these are not old enough");
+        disk.apply(ops);
+        for ids in [&ids, &disk.read()] {
+            assert_eq!(ids.find(&id(2_000).0), Found::New);
+            assert_eq!(disk.find(ids, &id(2_001).0), Some(id(2_001).1));
+        }
+    }
+
+    #[test]
+    fn too_many_are_forgotten_from_the_oldest_on() {
+        let (mut ids, mut disk) = (Ids::new(true), Disk::default());
+        let many = IDS_MAX as u64 + IDS_MAX as u64 / 8 + 500;
+        for number in 1..=many {
+            let (hash, known) = id(number);
+            ids.insert(hash, known);
+            if ids.unpaged() == UNPAGED_MAX {
+                let mut ops = Vec::new();
+                ids.page(number, CHAT, &mut ops);
+                disk.apply(ops);
+            }
+        }
+        let kept = disk.0.values().map(|page| page.ids.len()).sum::<usize>();
+        assert!((IDS_MAX - PAGE_IDS..=IDS_MAX + 2 * PAGE_IDS).contains(&kept), "{kept}");
+        assert_eq!(ids.find(&id(1).0), Found::New);
+        assert_eq!(disk.find(&ids, &id(many - 600).0), Some(id(many - 600).1));
+        assert_eq!(ids.bytes(), kept * ID_BYTES);
     }
 }

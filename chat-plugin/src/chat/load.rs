@@ -1,8 +1,8 @@
 //! Reading a chat from its rows.
 //!
-//! One read from the front holds all there is of most chats: head, cursors, ids, and what little
-//! the log still holds. Only where that is too much, a second one looks at the end of the log: the
-//! newest place is the larger of the head's and the last row's.
+//! What lies in front of the ids is all there is of a chat beside its log: head, members, cursors.
+//! Of the log its end is read, which is all of it where everybody has what was sent: the newest place
+//! is the larger of the head's and the last row's. The ids wait for the first who needs them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use tidings_core::record::{Query, Row};
 use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
-use super::ids::Ids;
 use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::members::Members;
 use super::one::Chat;
@@ -20,8 +19,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, IdHash, IdRow, MemberRow, RowValue, SeatRow,
-    chat_range, chat_rows, split_chat_key, stance_of,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, MemberRow, RowValue, SeatRow, chat_rows,
+    front_range, split_chat_key, stance_of,
 };
 use crate::ties::Stance;
 use crate::topics::Place;
@@ -35,8 +34,8 @@ pub(super) struct Loading {
     head: Option<HeadRow>,
     members: Members,
     group: GroupRow,
-    ids: Vec<(IdHash, IdRow)>,
-    ids_complete: bool,
+    front_read: bool,
+    end_read: bool,
     authors: Authors,
     entries: Vec<Arc<Entry>>,
 }
@@ -58,17 +57,24 @@ impl Loading {
             head: None,
             members,
             group: GroupRow::default(),
-            ids: Vec::new(),
-            ids_complete: true,
+            front_read: false,
+            end_read: false,
             authors: Authors::default(),
             entries: Vec::new(),
         }
     }
 
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
-        let range = chat_range(self.place.id);
+        let range = front_range(self.place.id);
         let query = Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
-        cx.read(self.place.id, query, Reading::Whole);
+        cx.read(self.place.id, query, Reading::Front);
+        let query = Query {
+            range: chat_rows(self.place.id, ChatRow::Log),
+            rows_max: TAIL_ENTRIES_MAX,
+            bytes_max: BYTES_MAX,
+            backwards: true,
+        };
+        cx.read(self.place.id, query, Reading::End);
     }
 
     /// Keeps what came for later. Sends are bounded; all else is by the members' devices.
@@ -94,7 +100,6 @@ impl Loading {
         more: bool,
         cx: &mut Cx<'_>,
     ) -> Load {
-        let last = rows.last().and_then(|row| split_chat_key(&row.key)).map(|(row, _)| row);
         let last_key = rows.last().map(|row| row.key.clone());
         for row in rows {
             if self.take(&row).is_none() {
@@ -104,35 +109,21 @@ impl Loading {
                 ));
             }
         }
-        match (reading, more, last, last_key) {
+        match (reading, last_key.filter(|_| more)) {
             // So many cursors that the rest is yet to come.
-            (Reading::Whole, true, Some(last), Some(key)) if last < ChatRow::Id => {
-                let range = chat_range(self.place.id).after(&key);
+            (Reading::Front, Some(key)) => {
+                let range = front_range(self.place.id).after(&key);
                 let query =
                     Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
-                cx.read(self.place.id, query, Reading::Whole);
-                Load::Reading
+                cx.read(self.place.id, query, Reading::Front);
             }
-            (Reading::Whole, true, last, _) => {
-                // The oldest entries are of no use: they leave no gap to the newest.
-                self.entries.clear();
-                let query = Query {
-                    range: chat_rows(self.place.id, ChatRow::Log),
-                    rows_max: TAIL_ENTRIES_MAX,
-                    bytes_max: BYTES_MAX,
-                    backwards: true,
-                };
-                cx.read(self.place.id, query, Reading::End);
-                self.ids_complete = last == Some(ChatRow::Log);
-                Load::Reading
-            }
+            (Reading::Front, None) => self.front_read = true,
             _ => {
-                if matches!(reading, Reading::End) {
-                    self.entries.reverse();
-                }
-                self.finish()
+                self.entries.reverse();
+                self.end_read = true;
             }
         }
+        if self.front_read && self.end_read { self.finish() } else { Load::Reading }
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
@@ -171,9 +162,7 @@ impl Loading {
                 }
                 member?.add_stored_device(client_id, cursor);
             }
-            ChatRow::Id => {
-                self.ids.push((rest.try_into().ok()?, IdRow::from_bytes(&row.value).ok()?));
-            }
+            ChatRow::Ids => {}
             ChatRow::Log => {
                 let seq = u64::from_be_bytes(rest.try_into().ok()?);
                 self.entries.push(Arc::new(Entry::from_bytes(seq, &row.value).ok()?));
@@ -205,11 +194,10 @@ impl Loading {
         }
         let mut authors = std::mem::take(&mut self.authors);
         log.tail().for_each(|entry| authors.push(entry));
-        let ids = Ids::new(std::mem::take(&mut self.ids), self.ids_complete);
         let members = std::mem::take(&mut self.members);
         let group = std::mem::take(&mut self.group);
         let place = Arc::clone(&self.place);
-        let chat = Chat::new(place, self.head.take(), log, ids, authors, members, group);
+        let chat = Chat::new(place, self.head.take(), log, authors, members, group);
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
 }

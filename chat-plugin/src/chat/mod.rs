@@ -19,6 +19,7 @@ mod one;
 mod plan;
 mod receipt;
 mod retention;
+mod retry;
 mod seats;
 mod stance;
 mod ticks;
@@ -135,12 +136,13 @@ impl ChatSide {
                 chat.fetched(to, &user, visible, &rows, more, cx);
             }
             Reading::History(asked) => chat.history_read(*asked, &rows, more, cx),
-            Reading::SweepIds => chat.sweep_ids(&rows, more, cx),
+            Reading::Ids => chat.ids_read(&rows, more, cx),
+            Reading::IdsOfLog => chat.ids_of_log_read(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),
             Reading::Info { user, of, question } => {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
-            Reading::Whole | Reading::End => {}
+            Reading::Front | Reading::End => {}
         });
     }
 
@@ -196,6 +198,7 @@ impl ChatSide {
             if let Some(State::Ready(chat)) = self.chats.get_mut(&id) {
                 self.shared.tail_bytes -= chat.tail_bytes();
                 chat.forget_tail();
+                self.shared.tail_bytes += chat.tail_bytes();
             }
             self.ring.push_back(id);
         }

@@ -8,22 +8,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tidings_core::record::{Op, Query, Row};
+use tidings_core::record::Op;
 use tidings_core::time::Time;
 
 use super::authors::Authors;
-use super::cx::{Cx, Fetcher, Reading, Timer, Waiting};
+use super::cx::{Cx, Fetcher, Timer, Waiting};
 use super::group::{Effect, Joining};
-use super::ids::Ids;
+use super::ids::{Ids, Known};
 use super::log::Log;
 use super::members::Members;
-use crate::code::Code;
+use super::retry::{LookUp, ReadingIds};
 use crate::entry::{Entry, Kind};
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, Taken, ToUser};
-use crate::rows::{
-    GroupRow, HeadRow, IdHash, IdRow, RowValue, hash_content, hash_id, head_key, id_key, log_key,
-    only,
-};
+use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, hash_content, hash_id, head_key, log_key};
 use crate::ties::Stance;
 use crate::topics::{ChatId, Place};
 
@@ -62,6 +59,8 @@ pub(super) struct Chat {
     pub(super) readers_set: bool,
     pub(super) sweep_at: Time,
     pub(super) sweeping: bool,
+    /// What was read of its ids, while they are being read.
+    pub(super) reading_ids: Option<Box<ReadingIds>>,
     /// How many reads for others are on their way.
     pub(super) reads: usize,
     /// Whether something concerned it since the hand of the clock passed.
@@ -75,7 +74,7 @@ pub(super) enum Blocked {
     Begin(u64),
     /// For users to have the group in their index who are to be added.
     Joining(Box<Joining>),
-    /// For the store to say whether its id is known.
+    /// For the store to say what is known of its id.
     Id,
     /// For earlier entries to be stored.
     Full,
@@ -95,7 +94,6 @@ impl Chat {
         place: Arc<Place>,
         head: Option<HeadRow>,
         log: Log,
-        ids: Ids,
         authors_of: Authors,
         mut members: Members,
         group: GroupRow,
@@ -111,7 +109,7 @@ impl Chat {
             place,
             created: head.as_ref().map(|head| head.created),
             log,
-            ids,
+            ids: Ids::new(head.is_none()),
             authors_of,
             members,
             reads: 0,
@@ -130,6 +128,7 @@ impl Chat {
             readers_set: false,
             sweep_at: Time::NEVER,
             sweeping: false,
+            reading_ids: None,
             touched: true,
         }
     }
@@ -139,11 +138,14 @@ impl Chat {
     }
 
     pub(super) fn tail_bytes(&self) -> usize {
-        self.log.tail_bytes()
+        self.log.tail_bytes() + self.ids.bytes()
     }
 
     pub(super) fn forget_tail(&mut self) {
         self.log.forget();
+        if self.blocked.is_none() {
+            self.ids.forget();
+        }
     }
 
     /// Whether nothing would be lost or late if it left memory.
@@ -157,6 +159,7 @@ impl Chat {
             && !self.expend_set
             && !self.readers_set
             && !self.sweeping
+            && self.reading_ids.is_none()
             && self.reads == 0
             && self.members.iter().flat_map(|(_, member)| &member.devices).all(|d| d.persistent)
     }
@@ -219,25 +222,22 @@ impl Chat {
             }
             let hash = post.id.as_ref().map(|id| hash_id(&post.sender, id));
             if let Some(hash) = &hash {
-                if let Some(known) = self.ids.get(hash).copied() {
-                    self.retried(known, cx);
-                    continue;
+                match self.look_up(hash, cx) {
+                    LookUp::Known(known) => {
+                        self.retried(known, cx);
+                        continue;
+                    }
+                    LookUp::New => {}
+                    LookUp::Asked => {
+                        self.blocked = Some(Blocked::Id);
+                        return;
+                    }
                 }
-                // Who is no member any more still learns what became of her send.
-                if !self.may_send(cx) {
-                    continue;
-                }
-                if !self.ids.complete {
-                    self.blocked = Some(Blocked::Id);
-                    let range = only(id_key(self.id(), hash));
-                    let query =
-                        Query { range, rows_max: 1, bytes_max: usize::MAX, backwards: false };
-                    return cx.read(self.id(), query, Reading::Id);
-                }
-            } else if !self.may_send(cx) {
-                continue;
             }
-            self.append(hash, cx);
+            // Who is no member any more still learns what became of her send.
+            if self.may_send(cx) {
+                self.append(hash, cx);
+            }
         }
     }
 
@@ -294,54 +294,8 @@ impl Chat {
         }
     }
 
-    /// The foremost send has an id that is known.
-    fn retried(&mut self, known: IdRow, cx: &mut Cx<'_>) {
-        let Some(post) = self.waiting.pop_front() else { return };
-        if known.content != hash_content(post.content_type.as_deref(), &post.payload) {
-            let refusal =
-                Refusal::new(Code::Conflict, "this id was already used for another message");
-            return cx.refuse(&self.place, ChatInput::Send(post), refusal);
-        }
-        if let Some(pending) = self.pending.iter_mut().find(|p| p.entry.seq == known.seq) {
-            if pending.waiters.len() >= WAITERS_MAX {
-                let refusal = Refusal::busy("too many retries of one message at once");
-                return cx.refuse(&self.place, ChatInput::Send(post), refusal);
-            }
-            pending.waiters.push(post.origin);
-            return;
-        }
-        let outcome = Outcome::Sent { seq: known.seq, time: known.time };
-        cx.answer(&self.place, post.origin, post.id.map(|id| (id, false)), outcome);
-    }
-
-    /// The store has said whether the foremost send's id is known.
-    pub(super) fn id_read(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
-        if !matches!(self.blocked, Some(Blocked::Id)) {
-            return;
-        }
-        self.blocked = None;
-        let known = rows.first().map(|row| IdRow::from_bytes(&row.value));
-        match known {
-            None => {
-                let hash = self
-                    .waiting
-                    .front()
-                    .and_then(|post| Some(hash_id(&post.sender, post.id.as_deref()?)));
-                self.append(hash, cx);
-            }
-            Some(Ok(known)) => self.retried(known, cx),
-            Some(Err(_)) => {
-                if let Some(post) = self.waiting.pop_front() {
-                    let refusal = Refusal::new(Code::Unavailable, "the id's row cannot be read");
-                    cx.refuse(&self.place, ChatInput::Send(post), refusal);
-                }
-            }
-        }
-        self.work(cx);
-    }
-
     /// The foremost send gets its place and is stored: one record.
-    fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
+    pub(super) fn append(&mut self, hash: Option<IdHash>, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
         let post = *post;
         let (seq, time) = self.log.next(cx.now());
@@ -361,9 +315,7 @@ impl Chat {
         ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
         if let Some(hash) = hash {
             let content = hash_content(entry.content_type.as_deref(), &entry.payload);
-            let row = IdRow { seq, content, time };
-            ops.push(Op::Put { key: id_key(self.id(), &hash), value: row.to_bytes() });
-            self.ids.insert(hash, row);
+            self.ids.insert(hash, Known { seq, content, time });
         }
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
@@ -385,6 +337,7 @@ impl Chat {
             return;
         };
         self.log.visible = entry.seq;
+        self.page_many(cx);
         for origin in waiters {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
@@ -456,6 +409,3 @@ const PENDING_MAX: usize = 2_048;
 /// How many devices of users who are being added may wait. One beyond them is told that its user is
 /// not in the group, and fetches what it lacks with the first entry that comes.
 const PARKED_MAX: usize = 4_096;
-
-/// How many retries of one send may wait for it to be stored.
-const WAITERS_MAX: usize = 64;

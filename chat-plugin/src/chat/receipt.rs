@@ -114,8 +114,9 @@ impl Chat {
             }
         }
         if !group || std::mem::take(&mut self.expend_due) {
-            self.delete_expendable(&mut ops);
-            if self.expendable() > 0 {
+            self.delete_expendable(&mut ops, cx);
+            // Ids that have to be read first say themselves that they were.
+            if self.expendable() > 0 && self.ids.are_read() {
                 self.expend_due = true;
                 self.set_flush(cx);
             }

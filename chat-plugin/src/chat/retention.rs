@@ -5,14 +5,13 @@
 //! between two checkpoints of the store never reaches it.
 
 use tidings_core::record::{Op, Query, Row};
+use tidings_core::time::Time;
 
 use super::cursor::Member;
 use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
 use crate::entry::Entry;
-use crate::rows::{
-    ChatRow, IdHash, IdRow, RowValue, authors_key, chat_rows, log_key, log_range, split_chat_key,
-};
+use crate::rows::{RowValue, authors_key, log_key, log_range, split_chat_key};
 
 impl Chat {
     /// How many of the oldest entries every device of every member has. A member without any device
@@ -57,15 +56,19 @@ impl Chat {
     }
 
     /// Deletes them, as far as one record goes.
-    pub(super) fn delete_expendable(&mut self, ops: &mut Vec<Op>) {
+    pub(super) fn delete_expendable(&mut self, ops: &mut Vec<Op>, cx: &mut Cx<'_>) {
         let count = self.expendable().min(DELETES_MAX);
-        if count == 0 {
-            return;
+        if count > 0 && self.want_ids(false, cx) {
+            self.delete_below(self.log.floor + count, ops);
         }
-        let floor = self.log.floor;
-        let deletes = (floor..floor + count).map(|seq| log_key(self.id(), seq));
-        ops.extend(deletes.map(|key| Op::Delete { key }));
-        self.log.floor = floor + count;
+    }
+
+    /// Deletes the entries below a place. Their ids have been read.
+    fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
+        self.ids.page(floor.saturating_sub(1), self.id(), ops);
+        let deletes = (self.log.floor..floor).map(|seq| log_key(self.id(), seq));
+        ops.extend(deletes.map(|key| Op::Forget { key }));
+        self.log.floor = floor;
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(ops);
@@ -106,51 +109,35 @@ impl Chat {
         self.sweep_at = now + SWEEP_EVERY;
         cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
         self.sweep_former(cx);
-        if self.ids.is_empty() {
-            self.read_log(cx);
-        } else {
-            self.sweeping = true;
-            let query = Query {
-                range: chat_rows(self.id(), ChatRow::Id),
-                rows_max: SWEEP_ROWS,
-                bytes_max: usize::MAX,
-                backwards: false,
-            };
-            cx.read(self.id(), query, Reading::SweepIds);
+        if self.want_ids(true, cx) {
+            self.sweep_read(cx);
         }
     }
 
-    pub(super) fn sweep_ids(&mut self, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
-        let now = cx.now();
-        let kept = cx.options().ids_kept;
-        let expired = |row: &&Row| {
-            IdRow::from_bytes(&row.value)
-                .is_ok_and(|id| id.seq < self.log.floor && id.time + kept < now)
-        };
-        let expired: Vec<&Row> = rows.iter().filter(expired).collect();
-        let hash = |row: &&Row| IdHash::try_from(split_chat_key(&row.key)?.1).ok();
-        self.ids.forget(&expired.iter().filter_map(hash).collect::<Vec<_>>());
-        if !expired.is_empty() {
-            let delete = |row: &&Row| Op::Delete { key: row.key.clone() };
-            cx.store(expired.iter().map(delete).collect(), false);
+    /// The ids have been read.
+    pub(super) fn sweep_read(&mut self, cx: &mut Cx<'_>) {
+        if self.sweeping {
+            return;
         }
-        match rows.last().filter(|_| more) {
-            Some(last) => {
-                let query = Query {
-                    range: chat_rows(self.id(), ChatRow::Id).after(&last.key),
-                    rows_max: SWEEP_ROWS,
-                    bytes_max: usize::MAX,
-                    backwards: false,
-                };
-                cx.read(self.id(), query, Reading::SweepIds);
-            }
-            None => self.read_log(cx),
+        self.read_log(cx);
+    }
+
+    /// Forgets ids that are old and whose entries are gone.
+    fn expire_ids(&mut self, cx: &mut Cx<'_>) {
+        let kept = u64::try_from(cx.options().ids_kept.as_millis()).unwrap_or(u64::MAX);
+        let used_before = Time::from_millis(cx.now().as_millis().saturating_sub(kept));
+        let mut ops = Vec::new();
+        self.ids.expire(used_before, self.log.floor, self.id(), &mut ops);
+        if !ops.is_empty() {
+            cx.store(ops, false);
         }
     }
 
     fn read_log(&mut self, cx: &mut Cx<'_>) {
         self.sweeping = self.log.floor <= self.log.visible;
-        if self.sweeping {
+        if !self.sweeping {
+            self.expire_ids(cx);
+        } else {
             let query = Query {
                 range: log_range(self.id(), self.log.floor, self.log.visible),
                 rows_max: SWEEP_ROWS,
@@ -172,17 +159,17 @@ impl Chat {
         let read = rows.iter().map_while(entry);
         let expired: Vec<u64> =
             read.take_while(|entry| entry.time + retention < now).map(|entry| entry.seq).collect();
-        let Some(last) = expired.last() else { return };
-        self.log.floor = self.log.floor.max(last + 1);
-        self.log.trim();
+        let Some(last) = expired.last().filter(|_| self.ids.are_read()) else {
+            return self.expire_ids(cx);
+        };
         let all = expired.len() == rows.len();
-        let deletes = expired.iter().map(|seq| Op::Delete { key: log_key(self.id(), *seq) });
-        let mut ops: Vec<Op> = deletes.collect();
-        ops.push(self.head_op());
-        self.authors_op(&mut ops);
+        let mut ops = Vec::new();
+        self.delete_below(self.log.floor.max(last + 1), &mut ops);
         cx.store(ops, false);
         if all {
             self.read_log(cx);
+        } else {
+            self.expire_ids(cx);
         }
     }
 }

@@ -141,6 +141,7 @@ impl Chat {
         // Nobody else has written: the log holds what the stranger has sent, and nothing more.
         let days = self.created.map_or(0, |created| cx.now().since(created).as_secs() / DAY);
         let max = u64::from(cx.options().request_messages_per_day);
+        let max = if cx.host.rates_apply() { max } else { 0 };
         if max > 0 && self.log.last_seq >= max.saturating_mul(days + 1) {
             cx.host.count(Metric::LimitChatRequests);
             let left = DAY - self.created.map_or(0, |at| cx.now().since(at).as_secs() % DAY);

@@ -29,6 +29,9 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         self.deliver_to(name, entry, &mut Shown::new(place, name), host);
+        if entry.seq == 1 && *entry.from != *name {
+            self.tell_stranger(name, &entry.from, true, host);
+        }
     }
 
     /// Hands a new entry to the sessions of one user.

@@ -32,7 +32,6 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Some(user) = self.users.get_mut(name) else { return };
-        let known = user.chats.contains_key(&place.id);
         let taken = user.takes(&place, by.as_deref(), &self.options);
         let stance = user.stance(&place);
         if taken != Taken::Yes {
@@ -65,14 +64,8 @@ impl UserSide {
         });
         let (of, devices) = (Arc::clone(name), devices.collect());
         let begun = ChatInput::Begun { user: of, taken, stance, devices };
-        let stranger = Arc::clone(peer);
-        let is_request = !known && !place.is_group() && !user.knows(&stranger);
         self.begins.push_back((position, place, begun));
-        if is_request {
-            self.tell_stranger(name, &stranger, true, host);
-        }
-        let sessions = self.users.get(name).map(|user| user.sessions.clone());
-        for id in sessions.unwrap_or_default() {
+        for id in user.sessions.clone() {
             self.attach_more(id, host);
         }
     }

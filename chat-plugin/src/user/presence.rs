@@ -83,9 +83,8 @@ impl UserSide {
             // She was online when the server ended, and may be about to come back.
             let spread = self.options.presence_start_grace.as_millis() / 8 + 1;
             let spread = u64::try_from(spread).unwrap_or(1);
-            let until = Time::from_millis(
-                self.returning_until.as_millis() + host.random() % spread,
-            );
+            let until =
+                Time::from_millis(self.returning_until.as_millis() + host.random() % spread);
             let since = user.presence.last_seen;
             user.gone = Some(Gone { since, until, by_will: true });
             self.timers.set(until, Timer::Grace(Arc::clone(name)));

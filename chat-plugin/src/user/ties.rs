@@ -277,7 +277,10 @@ impl UserSide {
             self.kept.push_back((position, ask.origin));
         } else {
             // The chat stores behind what is on the way from here; both are safe when it says so.
-            self.tellings.insert(telling, ToldOf { origin: ask.origin, left: places.len() + 1, failed: false });
+            self.tellings.insert(
+                telling,
+                ToldOf { origin: ask.origin, left: places.len() + 1, failed: false },
+            );
             self.settings_kept.push_back((position, telling));
         }
         for (peer, new) in met {
@@ -394,15 +397,16 @@ impl UserSide {
     /// Tells a user's devices that somebody is a stranger who writes to her, or is none any more.
     pub(super) fn tell_stranger(
         &mut self,
-        name: &Arc<str>,
-        peer: &Arc<str>,
+        name: &str,
+        peer: &str,
         stranger: bool,
         host: &mut dyn Host,
     ) {
-        if !self.options.requests || *name == *peer {
+        let Some(user) = self.users.get(name).filter(|_| self.options.requests) else { return };
+        if user.knows(peer) == stranger {
             return;
         }
-        let sessions = self.users.get(name).map(|user| user.sessions.clone()).unwrap_or_default();
+        let sessions = user.sessions.clone();
         let place = Place::direct(name, peer);
         let mut messages = PerView::default();
         for id in sessions {

@@ -193,11 +193,11 @@ fn a_stranger_hears_no_ticks_until_he_is_answered() {
         let mut world = world(3);
         let (alice, bob) = pair(&mut world);
         say(&mut world, alice, "chat/@bob/send", b"hello");
-        let told = world.session(bob).heard[0].clone();
+        let told = world.session(bob).heard[1].clone();
         assert_eq!(
             (&*told.topic, &*told.body),
             ("me/json/@alice/request", r#"{"user":"alice","stranger":true}"#),
-            "ahead of the message"
+            "behind the message"
         );
         assert_eq!(world.take_seqs(bob), [1]);
         say(&mut world, bob, "chat/@alice/read", b"1");
@@ -230,7 +230,10 @@ fn a_stranger_hears_no_ticks_until_he_is_answered() {
         }
         assert_eq!(ticks(&mut world, alice)[0], (1, 1));
         let told = world.take_heard(bob, "request");
-        assert_eq!(told, [r#"{"user":"alice","stranger":true}"#, r#"{"user":"alice","stranger":false}"#]);
+        assert_eq!(
+            told,
+            [r#"{"user":"alice","stranger":true}"#, r#"{"user":"alice","stranger":false}"#]
+        );
         world.crash(true);
         let (alice, bob) = pair(&mut world);
         forget(&mut world, [alice, bob]);
@@ -258,6 +261,7 @@ fn a_stranger_sends_so_many_a_day_and_begins_no_more_than_are_held() {
     options.request_messages_per_day = 3;
     options.requests_max = 2;
     let mut world = World::with(2, options, 0);
+    world.outside.rates_apply = true;
     let (alice, bob) = pair(&mut world);
     for _ in 0..3 {
         assert_eq!(say(&mut world, alice, "chat/@bob/send", b"hello"), None);
@@ -393,9 +397,7 @@ fn who_may_be_added_to_groups_says_so() {
     let carol = world.device("carol", "d");
     say(&mut world, bob, "me/privacy", br#"{"groups":"contacts"}"#);
     let add = br#"{"users":["bob"]}"#;
-    for (from, group, expected) in
-        [(carol, "one", code("forbidden")), (alice, "two", None)]
-    {
+    for (from, group, expected) in [(carol, "one", code("forbidden")), (alice, "two", None)] {
         say(&mut world, from, &format!("chat/{group}/create"), b"");
         assert_eq!(say(&mut world, from, &format!("chat/{group}/add"), add), expected);
     }
