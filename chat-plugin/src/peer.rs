@@ -287,6 +287,18 @@ pub(crate) struct Watching {
     pub(crate) fresh: bool,
 }
 
+/// Which members of a direct chat are meant: a bit for each, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends(pub(crate) u8);
+
+impl Ends {
+    /// Those of them.
+    pub(crate) fn of(self, place: &Place) -> impl Iterator<Item = &Arc<str>> {
+        let members = place.members().iter().enumerate();
+        members.filter(move |(at, _)| self.0 & (1 << at) != 0).map(|(_, user)| user)
+    }
+}
+
 /// What the side of the users is told.
 #[derive(Debug)]
 pub(crate) enum ToUser {
@@ -341,8 +353,14 @@ pub(crate) enum ToUser {
     Answer { place: Arc<Place>, origin: Origin, kind: &'static str, body: Bytes },
     /// News of how many have an entry of a group, for its author.
     Counts { place: Arc<Place>, to: Arc<str>, counts: Counts },
-    /// A new entry.
-    Deliver { place: Arc<Place>, user: Arc<str>, entry: Arc<Entry> },
+    /// A new entry of a direct chat, for those of its members who are on the shard.
+    Deliver {
+        place: Arc<Place>,
+        users: Ends,
+        entry: Arc<Entry>,
+        /// The send it came of, if that is to be answered there, and whether the server made its id.
+        sent: Option<(Origin, bool)>,
+    },
     /// The answer to a fetch: everything there is from what was asked for to `upto`.
     Entries {
         place: Arc<Place>,

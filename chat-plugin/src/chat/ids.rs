@@ -39,22 +39,29 @@ pub(crate) enum Found {
 /// See the file's own words.
 #[derive(Debug)]
 pub(crate) struct Ids {
-    /// Those that no page holds.
-    recent: Map<IdHash, Known>,
-    /// The same in the order of their places.
-    order: VecDeque<(u64, IdHash)>,
+    /// The place of the entry of each, which is told by the first half of its hash: one look for a
+    /// new id, wherever the old ones are.
+    places: Map<u64, u64>,
+    /// Those that no page holds, in the order of their places.
+    recent: VecDeque<Recent>,
     /// Whether those are all there are.
     complete: bool,
     /// Nothing if they were not read.
     pages: Option<Pages>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    id: IdHash,
+    known: Known,
+}
+
 /// All pages of a chat.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pages {
-    /// The page of each id, which is told by the first half of its hash.
-    of: Map<u64, u64>,
     list: VecDeque<Page>,
+    /// How many ids they hold.
+    ids: usize,
     /// The last page, while it is so small that more goes into it.
     open: Option<IdPage>,
 }
@@ -71,8 +78,8 @@ struct Page {
 impl Ids {
     /// Those of a chat that has just begun, or of one that is to be read.
     pub(crate) fn new(begins: bool) -> Self {
-        let pages = begins.then(Pages::new);
-        Self { recent: map(), order: VecDeque::new(), complete: begins, pages }
+        let pages = begins.then(Pages::default);
+        Self { places: map(), recent: VecDeque::new(), complete: begins, pages }
     }
 
     /// Whether everything is in memory.
@@ -82,51 +89,53 @@ impl Ids {
 
     /// What is known of an id.
     pub(crate) fn find(&self, id: &IdHash) -> Found {
-        match (self.recent.get(id), &self.pages) {
-            (Some(known), _) => Found::Here(*known),
-            (None, None) => Found::Unread,
-            (None, Some(pages)) => {
-                pages.of.get(&short(id)).map_or(Found::New, |page| Found::Page(*page))
-            }
+        let Some(pages) = &self.pages else {
+            return self.find_recent(id).map_or(Found::Unread, Found::Here);
+        };
+        let Some(seq) = self.places.get(&short(id)) else { return Found::New };
+        if let Some(known) = self.find_recent(id) {
+            return Found::Here(known);
         }
+        let behind = pages.list.partition_point(|page| page.first <= *seq);
+        let page = behind.checked_sub(1).and_then(|at| pages.list.get(at));
+        page.map_or(Found::New, |page| Found::Page(page.first))
+    }
+
+    fn find_recent(&self, id: &IdHash) -> Option<Known> {
+        let seq = self.places.get(&short(id))?;
+        let at = self.recent.binary_search_by_key(seq, |recent| recent.known.seq).ok()?;
+        self.recent.get(at).filter(|recent| recent.id == *id).map(|recent| recent.known)
     }
 
     /// Remembers the id of an entry behind all others.
     pub(crate) fn insert(&mut self, id: IdHash, known: Known) {
-        if self.recent.insert(id, known).is_none() {
-            self.order.push_back((known.seq, id));
-        }
+        self.places.insert(short(&id), known.seq);
+        self.recent.push_back(Recent { id, known });
     }
 
     /// How many no page holds.
     pub(crate) fn unpaged(&self) -> usize {
-        self.order.len()
+        self.recent.len()
     }
 
     /// Puts ids of entries up to `upto` into pages; they have been read. The rows are to be stored
     /// with what deletes the entries.
     pub(crate) fn page(&mut self, upto: u64, chat: ChatId, ops: &mut Vec<Op>) {
         let Some(pages) = &mut self.pages else { return };
-        let count = self.order.partition_point(|(seq, _)| *seq <= upto);
-        let mut paged = self.order.drain(..count).filter_map(|(_, id)| {
-            let Known { seq, content, time } = self.recent.remove(&id)?;
-            Some((id, seq, content, time))
-        });
-        let mut next = paged.next();
-        while let Some((_, seq, _, time)) = next {
+        let mut left = self.recent.partition_point(|recent| recent.known.seq <= upto);
+        while let Some(Recent { known, .. }) = self.recent.front().copied().filter(|_| left > 0) {
             let open = pages.open.take();
             let opened = open.is_some();
-            let mut page = open.unwrap_or_else(|| IdPage { seq, time, ids: Vec::new() });
-            let (mut last, mut at) = (seq, time);
-            while let Some((id, seq, content, time)) = next.filter(|_| page.ids.len() < PAGE_IDS) {
-                let after = seq.saturating_sub(page.seq);
-                let later = time.as_millis().saturating_sub(page.time.as_millis());
-                page.ids.push(PagedId { id, content, after, later });
-                pages.of.insert(short(&id), page.seq);
-                (last, at) = (seq, time);
-                next = paged.next();
+            let new = || IdPage { seq: known.seq, time: known.time, ids: Vec::new() };
+            let mut page = open.unwrap_or_else(new);
+            let count = left.min(PAGE_IDS - page.ids.len());
+            left -= count;
+            pages.ids += count;
+            page.ids.reserve_exact(count);
+            for Recent { id, known } in self.recent.drain(..count) {
+                page.push(id, known);
             }
-            let is = Page { first: page.seq, last, time: at, count: page.ids.len() };
+            let is = page.told();
             match pages.list.back_mut().filter(|_| opened) {
                 Some(grown) => *grown = is,
                 None => pages.list.push_back(is),
@@ -134,28 +143,35 @@ impl Ids {
             ops.push(Op::Put { key: ids_key(chat, page.seq), value: page.to_bytes() });
             pages.open = Some(page).filter(|page| page.ids.len() < OPEN_IDS);
         }
-        drop(paged);
-        let over = pages.of.len() > IDS_MAX + IDS_MAX / 8;
-        pages.forget(chat, ops, |_, left| over && left > IDS_MAX);
+        let over = pages.ids > IDS_MAX + IDS_MAX / 8;
+        self.forget_pages(chat, ops, |_, left| over && left > IDS_MAX);
     }
 
     /// Forgets what was used before `time` and whose entries are all below `floor`. The rows are to be
     /// deleted.
     pub(crate) fn expire(&mut self, time: Time, floor: u64, chat: ChatId, ops: &mut Vec<Op>) {
-        if let Some(pages) = &mut self.pages {
-            pages.forget(chat, ops, |page, _| page.time < time && page.last < floor);
-        }
+        self.forget_pages(chat, ops, |page, _| page.time < time && page.last < floor);
     }
 
-    /// Takes pages from the store, in their order, while they are read into `reading`.
-    pub(crate) fn read(reading: &mut Reading, page: &IdPage) {
-        let Some(last) = page.ids.last() else { return };
-        for paged in &page.ids {
-            reading.0.of.insert(short(&paged.id), page.seq);
+    /// Forgets the oldest pages, as long as `goes` says so of a page and of how many ids are left.
+    fn forget_pages(
+        &mut self,
+        chat: ChatId,
+        ops: &mut Vec<Op>,
+        goes: impl Fn(&Page, usize) -> bool,
+    ) {
+        let Some(pages) = &mut self.pages else { return };
+        let mut last = 0;
+        while let Some(page) = pages.list.front().copied().filter(|page| goes(page, pages.ids)) {
+            pages.list.pop_front();
+            pages.ids -= page.count;
+            ops.push(Op::Delete { key: ids_key(chat, page.first) });
+            last = page.last;
         }
-        let Known { seq: last, time, .. } = page.known(last);
-        reading.0.list.push_back(Page { first: page.seq, last, time, count: page.ids.len() });
-        reading.0.open = Some(page).filter(|page| page.ids.len() < OPEN_IDS).cloned();
+        if last > 0 {
+            pages.open = pages.open.take().filter(|page| page.seq > last);
+            self.places.retain(|_, seq| *seq > last);
+        }
     }
 
     /// Whether it is known which ids no page holds.
@@ -164,7 +180,10 @@ impl Ids {
     }
 
     /// All pages were read, and what is behind them.
-    pub(crate) fn have_read(&mut self, Reading(pages): Reading) {
+    pub(crate) fn have_read(&mut self, Reading { pages, mut places }: Reading) {
+        let recent = self.recent.iter();
+        places.extend(recent.map(|recent| (short(&recent.id), recent.known.seq)));
+        self.places = places;
         self.complete = true;
         self.pages = Some(pages);
     }
@@ -172,47 +191,41 @@ impl Ids {
     /// Forgets the pages, which can be read again.
     pub(crate) fn forget(&mut self) {
         self.pages = None;
+        let recent = self.recent.iter();
+        self.places = map();
+        self.places.extend(recent.map(|recent| (short(&recent.id), recent.known.seq)));
     }
 
     /// The memory the pages take, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.pages.as_ref().map_or(0, |pages| pages.of.len() * ID_BYTES)
+        self.pages.as_ref().map_or(0, |pages| pages.ids * ID_BYTES)
     }
 }
 
 /// Pages on their way into memory.
 #[derive(Debug)]
-pub(crate) struct Reading(Pages);
+pub(crate) struct Reading {
+    pages: Pages,
+    places: Map<u64, u64>,
+}
 
 impl Reading {
     pub(crate) fn new() -> Self {
-        Self(Pages::new())
+        Self { pages: Pages::default(), places: map() }
+    }
+
+    /// Takes the next page.
+    pub(crate) fn take(&mut self, page: IdPage) {
+        let known = page.ids.iter().map(|paged| (short(&paged.id), page.known(paged).seq));
+        self.places.extend(known);
+        self.pages.ids += page.ids.len();
+        self.pages.list.push_back(page.told());
+        self.pages.open = Some(page).filter(|page| page.ids.len() < OPEN_IDS);
     }
 
     /// Up to which entry pages hold the ids.
     pub(crate) fn paged_to(&self) -> u64 {
-        self.0.list.back().map_or(0, |page| page.last)
-    }
-}
-
-impl Pages {
-    fn new() -> Self {
-        Self { of: map(), list: VecDeque::new(), open: None }
-    }
-
-    /// Forgets the oldest pages, as long as `goes` says so of a page and of how many ids are left.
-    fn forget(&mut self, chat: ChatId, ops: &mut Vec<Op>, goes: impl Fn(&Page, usize) -> bool) {
-        let (mut left, mut kept_from) = (self.of.len(), 0);
-        while let Some(page) = self.list.front().copied().filter(|page| goes(page, left)) {
-            self.list.pop_front();
-            ops.push(Op::Delete { key: ids_key(chat, page.first) });
-            left = left.saturating_sub(page.count);
-            kept_from = page.first + 1;
-        }
-        if kept_from > 0 {
-            self.of.retain(|_, page| *page >= kept_from);
-            self.open = self.open.take().filter(|page| page.seq >= kept_from);
-        }
+        self.pages.list.back().map_or(0, |page| page.last)
     }
 }
 
@@ -220,6 +233,21 @@ impl IdPage {
     /// What became of an id, if it is here.
     pub(crate) fn find(&self, id: &IdHash) -> Option<Known> {
         self.ids.iter().rev().find(|paged| paged.id == *id).map(|paged| self.known(paged))
+    }
+
+    fn push(&mut self, id: IdHash, Known { seq, content, time }: Known) {
+        let after = seq.saturating_sub(self.seq);
+        let later = time.as_millis().saturating_sub(self.time.as_millis());
+        self.ids.push(PagedId { id, content, after, later });
+    }
+
+    /// What is remembered of it.
+    fn told(&self) -> Page {
+        let (last, time) = self.ids.last().map_or((self.seq, self.time), |last| {
+            let Known { seq, time, .. } = self.known(last);
+            (seq, time)
+        });
+        Page { first: self.seq, last, time, count: self.ids.len() }
     }
 
     fn known(&self, paged: &PagedId) -> Known {
@@ -282,7 +310,7 @@ mod tests {
 
         fn read(&self) -> Ids {
             let mut reading = Reading::new();
-            self.0.values().for_each(|page| Ids::read(&mut reading, page));
+            self.0.values().cloned().for_each(|page| reading.take(page));
             let mut ids = Ids::new(false);
             ids.have_read(reading);
             ids

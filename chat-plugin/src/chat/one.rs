@@ -19,10 +19,10 @@ use super::log::Log;
 use super::members::Members;
 use super::retry::{LookUp, ReadingIds};
 use crate::entry::{Entry, Kind};
-use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, Taken, ToUser};
+use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, Taken, ToUser};
 use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, hash_content, hash_id, head_key, log_key};
 use crate::ties::Stance;
-use crate::topics::{ChatId, Place};
+use crate::topics::{ChatId, Place, user_slot};
 
 /// A chat in memory.
 #[derive(Debug)]
@@ -338,6 +338,10 @@ impl Chat {
         };
         self.log.visible = entry.seq;
         self.page_many(cx);
+        let mut waiters = waiters.into_iter().peekable();
+        // They are of one user, on one shard: the first is answered with the delivery there.
+        let direct = !self.place.is_group();
+        let first = waiters.next_if(|_| direct).map(|origin| (origin, made));
         for origin in waiters {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
@@ -349,17 +353,31 @@ impl Chat {
             cx.tell_shard(shard, ToUser::Broadcast { place, entry });
         }
         self.after(effect, entry.seq, cx);
-        for user in self.place.members() {
-            let deliver = ToUser::Deliver {
-                place: Arc::clone(&self.place),
-                user: Arc::clone(user),
-                entry: Arc::clone(&entry),
-            };
-            cx.tell_user(user, deliver);
-        }
+        self.deliver(&entry, first, cx);
         if matches!(self.blocked, Some(Blocked::Full)) {
             self.blocked = None;
             self.work(cx);
+        }
+    }
+
+    /// Tells the members of a direct chat, once for each shard, and there who sent it.
+    fn deliver(&self, entry: &Arc<Entry>, mut sent: Option<(Origin, bool)>, cx: &mut Cx<'_>) {
+        let shards = cx.host.shards();
+        let mut left = self.place.members().iter().map(|user| user_slot(user).shard(shards));
+        let (one, other) = (left.next(), left.next());
+        for (shard, bit, first) in [(one, 1, true), (other, 2, false)] {
+            let Some(shard) = shard else { return };
+            let both = one == other;
+            if both && !first {
+                return;
+            }
+            let deliver = ToUser::Deliver {
+                place: Arc::clone(&self.place),
+                users: Ends(if both { 3 } else { bit }),
+                entry: Arc::clone(entry),
+                sent: sent.take_if(|(origin, _)| origin.shard == shard),
+            };
+            cx.tell_shard(shard, deliver);
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_core::record::{Query, Row};
 
 use super::cx::{Cx, Reading};
-use super::ids::{self, Found, Ids, Known, UNPAGED_MAX};
+use super::ids::{self, Found, Known, UNPAGED_MAX};
 use super::one::{Blocked, Chat};
 use crate::code::Code;
 use crate::entry::Entry;
@@ -118,7 +118,7 @@ impl Chat {
         let Some(reading) = &mut self.reading_ids else { return };
         // What cannot be read is as good as forgotten: its sends are new.
         let pages = rows.iter().filter_map(|row| IdPage::from_bytes(&row.value).ok());
-        pages.for_each(|page| Ids::read(&mut reading.pages, &page));
+        pages.for_each(|page| reading.pages.take(page));
         if let Some(last) = rows.last().filter(|_| more) {
             let range = chat_rows(self.id(), ChatRow::Ids).after(&last.key);
             let query =

@@ -204,6 +204,7 @@ impl UserSide {
             Outcome::Sent { seq, time } => {
                 let mut properties = PropertiesBuf::new();
                 if version == Version::V5 && origin.token.is_some() {
+                    properties = PropertiesBuf::with_capacity(SENT_BYTES);
                     let mut digits = Digits::default();
                     properties.push(Property::UserProperty("seq", digits.of(seq)));
                     properties.push(Property::UserProperty("time", digits.of(time.as_millis())));
@@ -251,7 +252,7 @@ impl UserSide {
                     properties.push(Property::UserProperty("retry_after", digits.of(millis)));
                 }
             }
-            let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
+            let properties = properties.into_bytes();
             host.answer(token, Answer { reason: refusal.code.reason(), properties });
         }
         let Some(session) = origin.session else { return };
@@ -291,7 +292,7 @@ impl UserSide {
 /// A command is done.
 pub(super) fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Host) {
     if let Some(token) = origin.token {
-        let properties = Bytes::copy_from_slice(properties.as_properties().as_bytes());
+        let properties = properties.into_bytes();
         host.answer(token, Answer { reason: ReasonCode::Success, properties });
     }
 }
@@ -299,6 +300,9 @@ pub(super) fn done(origin: &Origin, properties: PropertiesBuf, host: &mut dyn Ho
 /// How many answers wait for a session that is full. Those beyond are lost: with MQTT 5 the
 /// acknowledgement has said the same.
 pub(super) const ANSWERS_MAX: usize = 64;
+
+/// What the acknowledgement of a send takes, its place and its time.
+const SENT_BYTES: usize = 48;
 
 /// The longest Content Type that is kept, in bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 128;

@@ -39,7 +39,7 @@ use tidings_core::time::Time;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, SyncId, Telling, ToUser};
+use crate::peer::{ChatInput, Origin, Outcome, SyncId, Telling, ToUser};
 use crate::topics::{ChatId, Place};
 pub(crate) use connect::Arrival;
 use person::{Later, User};
@@ -161,7 +161,13 @@ impl UserSide {
                     self.attached(place.id, session, cursor, head, time, host);
                 }
             }
-            ToUser::Deliver { place, user, entry } => self.deliver(&place, &user, &entry, host),
+            ToUser::Deliver { place, users, entry, sent } => {
+                if let Some((origin, made)) = sent {
+                    let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
+                    self.answered(&place, &origin, Some(&entry.id), made, outcome, host);
+                }
+                users.of(&place).for_each(|user| self.deliver(&place, user, &entry, host));
+            }
             ToUser::Entries { place, session, feed, entries, upto } => {
                 if self.is_present(session, feed) {
                     self.entries(&place, session, &entries, upto, host);

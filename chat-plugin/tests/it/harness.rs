@@ -361,6 +361,13 @@ impl World {
         self.outside.sessions.get_mut(&id).unwrap()
     }
 
+    /// The session of a client that is known.
+    pub(crate) fn connected_session(&self, user: &str, client_id: &str) -> SessionId {
+        let mut sessions = self.outside.sessions.iter();
+        let found = sessions.find(|(_, it)| it.user == user && it.client_id == client_id);
+        *found.unwrap().0
+    }
+
     /// Connects with MQTT 5 and a session that is kept.
     pub(crate) fn connect(&mut self, user: &str, client_id: &str) -> SessionId {
         self.connect_as(user, client_id, Version::V5, true)

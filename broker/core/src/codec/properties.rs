@@ -3,6 +3,8 @@
 //! A getter walks the list each time; lists are short. Looking for one property does not look at the
 //! text of the others.
 
+use bytes::Bytes;
+
 use super::malformed::Malformed;
 use super::primitive::{Reader, check_string, put_var_int, var_int_len};
 use super::property::{Property, Shape, Value, id, rule};
@@ -316,6 +318,11 @@ impl PropertiesBuf {
         Self { bytes: Vec::new() }
     }
 
+    /// None yet, and memory for so many bytes of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// Appends a property, as [`Property::encode`] writes it.
     pub fn push(&mut self, property: Property<'_>) {
         property.encode(&mut self.bytes);
@@ -329,6 +336,11 @@ impl PropertiesBuf {
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Their bytes, without a copy.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from(self.bytes)
     }
 
     /// What a packet takes.

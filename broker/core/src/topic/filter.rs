@@ -52,18 +52,7 @@ impl TopicFilter {
         if topic.starts_with('$') && pattern.starts_with(['+', '#']) {
             return false;
         }
-        let mut names = topic.split('/');
-        for level in pattern.split('/') {
-            // Before the name's level is taken: `#` includes the level above it.
-            if level == "#" {
-                return true;
-            }
-            match names.next() {
-                Some(name) if level == "+" || level == name => {}
-                _ => return false,
-            }
-        }
-        names.next().is_none()
+        is_matched(pattern.as_bytes(), topic.as_bytes())
     }
 
     /// The first level, such as `chat` of `chat/+/send`; empty for `/a`. Of a shared
@@ -116,6 +105,32 @@ impl fmt::Display for TopicFilter {
 }
 
 const SHARE: &str = "$share/";
+
+/// Level by level, without taking either apart: it is asked for every delivery of a service.
+fn is_matched(mut pattern: &[u8], mut topic: &[u8]) -> bool {
+    loop {
+        match pattern {
+            [b'#', ..] => return true,
+            [b'+', rest @ ..] => {
+                let end = topic.iter().position(|byte| *byte == b'/');
+                topic = topic.split_at(end.unwrap_or(topic.len())).1;
+                pattern = rest;
+            }
+            _ => {
+                let both = pattern.iter().zip(topic);
+                let same = both.take_while(|(one, other)| one == other && **one != b'/').count();
+                (pattern, topic) = (pattern.split_at(same).1, topic.split_at(same).1);
+            }
+        }
+        match (pattern, topic) {
+            ([], []) => return true,
+            // `#` includes the level above it.
+            (b"/#", []) => return true,
+            ([b'/', levels @ ..], [b'/', names @ ..]) => (pattern, topic) = (levels, names),
+            _ => return false,
+        }
+    }
+}
 
 /// The filter part of what follows `$share/`.
 fn shared_pattern(shared: &str) -> Result<&str, TopicError> {
