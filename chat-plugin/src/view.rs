@@ -394,6 +394,28 @@ pub(crate) struct Blocked<'a> {
     pub(crate) request: Option<&'a Request>,
 }
 
+/// The body of `devices`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Devices<'a> {
+    pub(crate) devices: &'a [Device<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Device<'a> {
+    /// Its Client Identifier.
+    pub(crate) device: &'a str,
+    /// Since when it hears messages with a session that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Time>,
+    pub(crate) seen: Time,
+    pub(crate) connected: bool,
+    /// Whether it hears messages with QoS 1 or 2.
+    pub(crate) subscribed: bool,
+}
+
 /// The body of `privacy`.
 #[derive(Debug, Serialize)]
 pub(crate) struct PrivacyNow<'a> {

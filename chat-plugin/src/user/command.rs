@@ -158,7 +158,9 @@ impl UserSide {
                 asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Devices => {
-                return refuse(None, Code::Unavailable, "devices is not built yet");
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_devices(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Will => done(&origin, PropertiesBuf::new(), host),
         }

@@ -79,6 +79,7 @@ impl UserSide {
         self.tell_progress(host);
         self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
+        self.note_seen(&session.user, &session.client_id, host);
         for sync in &session.syncs {
             self.syncs.remove(sync);
         }

@@ -47,6 +47,7 @@ impl UserSide {
             Later::Ended { client_id, session } => {
                 self.forget_state(name, &client_id, host);
                 self.end_device(name, &client_id, session, host);
+                self.logged_out(session, host);
             }
             Later::Watch { by } => self.watch(name, *by, host),
             Later::Look { session, at } => self.look(name, session, &at, true, host),

@@ -9,6 +9,7 @@ mod command;
 mod connect;
 mod deliver;
 mod device;
+mod devices;
 mod feed;
 mod group;
 mod index;
@@ -77,6 +78,8 @@ pub(crate) struct UserSide {
     /// Users of whose presence nobody has been told, in order.
     untold: VecDeque<Arc<str>>,
     told_presence: Bucket,
+    /// Sessions that are being ended, and who asked for it.
+    logouts: Vec<(SessionId, Origin)>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
 }
@@ -115,6 +118,7 @@ impl UserSide {
             returning_until: Time::default(),
             untold: VecDeque::new(),
             told_presence: Bucket::default(),
+            logouts: Vec::new(),
             dirty: Vec::new(),
         }
     }

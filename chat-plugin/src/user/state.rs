@@ -101,10 +101,12 @@ impl UserSide {
 
     /// A session is over, and what its device said with it.
     pub(super) fn forget_state(&mut self, name: &str, client_id: &str, host: &mut dyn Host) {
-        let user = self.users.get_mut(name);
-        if user.is_some_and(|user| user.batching.remove(client_id)) {
-            let delete = Op::Delete { key: state_key(name, client_id) };
-            host.store(Record { ops: vec![delete], urgent: false });
+        let Some(user) = self.users.get_mut(name) else { return };
+        let batching = user.batching.remove(client_id);
+        let mut ops: Vec<Op> = self.forget_seen(name, client_id).into_iter().collect();
+        ops.extend(batching.then(|| Op::Delete { key: state_key(name, client_id) }));
+        if !ops.is_empty() {
+            host.store(Record { ops, urgent: false });
         }
     }
 }

@@ -32,6 +32,8 @@ use crate::view::{self, Request};
 pub(super) enum Setting {
     /// Whom she blocks from now on, and whom no more; neither: the list is asked for.
     Block { block: Vec<Arc<str>>, unblock: Vec<Arc<str>>, after: Option<String>, limit: usize },
+    /// Which devices she has, or which one is to go.
+    Devices { logout: Option<String> },
     /// Whom she knows from now on.
     Accept(Vec<Arc<str>>),
     /// What she lets others know; nothing: it is asked for.
@@ -196,6 +198,7 @@ impl UserSide {
                 let blocked = |row: PeerRow, blocked| PeerRow { blocked, ..row };
                 self.change_peers(name, changes.collect(), blocked, ask, host);
             }
+            Setting::Devices { logout } => self.devices(name, logout, &ask, host),
             Setting::Accept(users) => {
                 let changes = users.into_iter().map(|peer| (peer, true)).collect();
                 let accepted = |row: PeerRow, accepted| PeerRow { accepted, ..row };
@@ -361,7 +364,12 @@ impl UserSide {
         done(&origin, PropertiesBuf::new(), host);
     }
 
-    fn refuse_setting(&mut self, origin: &Origin, refusal: &Refusal, host: &mut dyn Host) {
+    pub(super) fn refuse_setting(
+        &mut self,
+        origin: &Origin,
+        refusal: &Refusal,
+        host: &mut dyn Host,
+    ) {
         let session = origin.session.and_then(|id| self.sessions.get(&id));
         let version = session.map_or(Version::V5, |session| session.version);
         self.refused(origin, version, "me/json/-/error", None, refusal, host);

@@ -54,6 +54,8 @@ pub(crate) struct Outside {
     /// Whether users are held to rates.
     pub(crate) rates_apply: bool,
     pub(crate) counted: Vec<Metric>,
+    /// Sessions that the service wants to be over.
+    ending: Vec<SessionId>,
 }
 
 /// A client's session.
@@ -274,6 +276,12 @@ impl Host for FakeHost<'_> {
         assert!(before.is_none(), "answered twice: {token:?}");
     }
 
+    fn end_session(&mut self, session: SessionId) -> bool {
+        let known = self.outside.sessions.contains_key(&session);
+        self.outside.ending.extend(known.then_some(session));
+        known
+    }
+
     fn rates_apply(&self) -> bool {
         self.outside.rates_apply
     }
@@ -359,6 +367,11 @@ impl World {
 
     pub(crate) fn session(&mut self, id: SessionId) -> &mut Session {
         self.outside.sessions.get_mut(&id).unwrap()
+    }
+
+    /// Whether a session is there.
+    pub(crate) fn has_session(&self, id: SessionId) -> bool {
+        self.outside.sessions.contains_key(&id)
     }
 
     /// The session of a client that is known.
@@ -790,6 +803,15 @@ impl World {
             outside: &mut self.outside,
         };
         service.handle(event, &mut host);
+        for id in std::mem::take(&mut self.outside.ending) {
+            let Some(session) = self.outside.sessions.remove(&id) else { continue };
+            let (user, client_id) = (session.user, session.client_id);
+            if session.connected {
+                let how = Disconnection::Abrupt;
+                self.event(&user, Event::Disconnected { session: id, how });
+            }
+            self.event(&user.clone(), Event::Ended { session: id, user, client_id });
+        }
     }
 
     /// Makes all records safe, and tells.

@@ -8,6 +8,7 @@
 )]
 
 mod crash;
+mod devices;
 mod direct;
 mod group_crash;
 mod groups;
