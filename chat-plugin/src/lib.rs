@@ -13,6 +13,7 @@ mod entry;
 mod group;
 mod json;
 mod map;
+mod moderate;
 mod options;
 mod peer;
 mod rows;
@@ -29,6 +30,8 @@ use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
+pub use code::Code;
+pub use moderate::{Draft, Judgement, Moderate};
 pub use options::ChatOptions;
 pub use rows::verify;
 pub use topics::ROOTS;
@@ -43,6 +46,7 @@ use user::{Arrival, UserSide};
 pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
+    moderator: Option<Arc<dyn Moderate>>,
 }
 
 impl Default for Chat {
@@ -54,7 +58,13 @@ impl Default for Chat {
 impl Chat {
     /// Chat with these bounds and delays.
     pub fn new(options: ChatOptions) -> Self {
-        Self { options: Arc::new(options), secret: Secret::of_the_system() }
+        Self { options: Arc::new(options), secret: Secret::of_the_system(), moderator: None }
+    }
+
+    /// The same, with somebody who looks at each message before it is kept.
+    #[must_use]
+    pub fn with_moderator(self, moderator: Arc<dyn Moderate>) -> Self {
+        Self { moderator: Some(moderator), ..self }
     }
 
     /// The same, with what makes the links of groups unguessable in place of the system's randomness:
@@ -69,7 +79,7 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options), self.secret),
+            chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.moderator.clone()),
         })
     }
 }

@@ -53,6 +53,11 @@ pub struct ChatOptions {
     pub requests_max: usize,
     /// How many users one may have blocked or accepted. Beyond it: `limit`.
     pub peers_max: usize,
+    /// How many entries of one chat are kept at once. Beyond it: `limit`.
+    pub chat_entries_max: u64,
+    /// How many bytes they have, about: counted when they are written, and of what was there
+    /// before a chat was read told from its newest. Beyond it: `limit`.
+    pub chat_bytes_max: u64,
     /// How many chats one user may begin or be drawn into. Beyond it: `limit`.
     pub user_chats_max: usize,
     /// How many members a group has at the most, and how many of a channel may write. Beyond it:
@@ -90,6 +95,8 @@ impl Default for ChatOptions {
             request_messages_per_day: 20,
             requests_max: 1_000,
             peers_max: 2_000,
+            chat_entries_max: 100_000,
+            chat_bytes_max: 256 * 1024 * 1024,
             user_chats_max: 10_000,
             group_members_max: 1_024,
             channel_members_max: 100_000,

@@ -170,6 +170,8 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.requests = chat.requests;
     options.request_messages_per_day = count(chat.request_messages_per_day);
     options.requests_max = size(chat.requests_max);
+    options.chat_entries_max = chat.entries_max;
+    options.chat_bytes_max = chat.bytes_max;
     options.peers_max = size(chat.peers_max);
     options.presence_start_grace = Duration::from_millis(chat.presence_start_grace_ms);
     options.presence_rate = count(chat.presence_rate);

@@ -191,6 +191,8 @@ metrics! {
         LimitChatRequests "chat.request_messages_per_day";
         LimitChatRequestsHeld "chat.requests_max";
         LimitChatPeers "chat.peers_max";
+        LimitChatEntries "chat.entries_max";
+        LimitChatBytes "chat.bytes_max";
         LimitGroupMembers "chat.group_members_max";
         LimitChannelMembers "chat.channel_members_max";
         LimitMaximumQoS "maximum_qos";

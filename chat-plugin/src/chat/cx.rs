@@ -18,6 +18,7 @@ use super::group::Effect;
 use super::history::Asked;
 use crate::deadline::Deadlines;
 use crate::map::{Map, map};
+use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{
     Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, Telling, ToUser,
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) reads: Map<u64, (ChatId, Reading)>,
     pub(super) next_read: u64,
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
+    /// Who may refuse a message.
+    pub(super) moderator: Option<Arc<dyn Moderate>>,
     /// What makes links unguessable; none where the system had no randomness to give.
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
@@ -44,6 +47,7 @@ impl Shared {
         Self {
             options,
             secret,
+            moderator: None,
             timers: Deadlines::new(),
             reads: map(),
             next_read: 0,

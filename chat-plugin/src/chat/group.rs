@@ -44,24 +44,6 @@ pub(super) struct Effect {
 }
 
 impl Chat {
-    /// Whether the foremost send may pass; it is refused if not.
-    pub(super) fn may_send(&mut self, cx: &mut Cx<'_>) -> bool {
-        let Some(post) = self.waiting.front() else { return false };
-        let judged = if self.place.is_group() {
-            match self.role(&post.sender) {
-                Ok(Role::Reader) => Err(Refusal::new(Code::Forbidden, "you may only read here")),
-                judged => judged.map(|_| ()),
-            }
-        } else {
-            self.admits(&post.sender, cx)
-        };
-        let Err(refusal) = judged else { return true };
-        if let Some(post) = self.waiting.pop_front() {
-            cx.refuse(&self.place, ChatInput::Send(post), refusal);
-        }
-        false
-    }
-
     /// What a user may do here.
     pub(super) fn role(&self, user: &str) -> Result<Role, Refusal> {
         match self.members.present(user) {

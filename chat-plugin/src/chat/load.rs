@@ -189,6 +189,8 @@ impl Loading {
         };
         let usable = (0..self.entries.len()).take_while(contiguous).count();
         let skip = self.entries.len() - usable;
+        let bytes = self.entries.iter().map(|entry| entry.size() as u64).sum();
+        log.count_kept(self.entries.len() as u64, bytes);
         for entry in self.entries.drain(..).skip(skip) {
             log.remember(entry);
         }

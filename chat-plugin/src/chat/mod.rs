@@ -12,6 +12,7 @@ mod group;
 mod history;
 mod ids;
 mod info;
+mod judge;
 mod load;
 mod log;
 mod members;
@@ -32,6 +33,7 @@ use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
 use crate::map::{Map, map};
+use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Refusal, ToChat};
 use crate::topics::ChatId;
@@ -55,8 +57,14 @@ enum State {
 }
 
 impl ChatSide {
-    pub(crate) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
-        Self { chats: map(), ring: VecDeque::new(), shared: Shared::new(options, secret) }
+    pub(crate) fn new(
+        options: Arc<ChatOptions>,
+        secret: Option<Secret>,
+        moderator: Option<Arc<dyn Moderate>>,
+    ) -> Self {
+        let mut shared = Shared::new(options, secret);
+        shared.moderator = moderator;
+        Self { chats: map(), ring: VecDeque::new(), shared }
     }
 
     /// When [`ChatSide::timed_out`] is due.

@@ -68,7 +68,7 @@ impl Chat {
         self.ids.page(floor.saturating_sub(1), self.id(), ops);
         let deletes = (self.log.floor..floor).map(|seq| log_key(self.id(), seq));
         ops.extend(deletes.map(|key| Op::Forget { key }));
-        self.log.floor = floor;
+        self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(ops);

@@ -67,6 +67,13 @@ struct Ledger {
     read: BTreeMap<(Pair, &'static str), u64>,
     reads_open: BTreeMap<u64, (Pair, &'static str, u64)>,
     reads_done: BTreeMap<(Pair, &'static str), u64>,
+    /// What users last said of others: who, of whom, and whether to block.
+    blocks_open: BTreeMap<u64, (&'static str, &'static str, bool)>,
+    /// Blocks that were acknowledged, and not touched since.
+    blocked: BTreeSet<(&'static str, &'static str)>,
+    /// Sends that were published while one of the two was blocked for certain.
+    barred: BTreeSet<u64>,
+    refused: usize,
     /// The last tick each device heard of another user.
     ticks: BTreeMap<(DeviceId, &'static str), (u64, u64)>,
 }
@@ -135,6 +142,7 @@ impl Sim {
             50..=53 => self.connect(),
             54..=56 => self.read(),
             57 => self.ask(),
+            79 => self.block(),
             58..=67 => {
                 let shard = self.rng.below(self.world.shards());
                 let count = self.rng.below(self.world.unsynced(shard) + 1);
@@ -186,7 +194,36 @@ impl Sim {
         let topic = format!("chat/@{}/send/{}", send.to, send.id);
         let serial = self.world.publish(session, &topic, send.payload.as_bytes());
         self.ledger.open.insert(serial, number);
+        let barred = self.ledger.blocked.contains(&(send.from, send.to))
+            || self.ledger.blocked.contains(&(send.to, send.from));
+        // What was tried before may have been kept, and is answered with its place.
+        let new = !self.ledger.tried.contains_key(&(send.chat, send.id.clone()));
+        if barred && new {
+            self.ledger.barred.insert(serial);
+        }
         self.ledger.tried.entry((send.chat, send.id)).or_default().insert(device);
+    }
+
+    /// Somebody blocks another, or takes it back.
+    fn block(&mut self) {
+        let device = self.any_device();
+        let Some(session) = self.connected(device) else { return };
+        let peer = USERS[self.rng.below(USERS.len())];
+        if peer == device.0 {
+            return;
+        }
+        let on = self.rng.below(3) == 0;
+        let word = if on { "block" } else { "unblock" };
+        let body = format!(r#"{{"{word}":["{peer}"]}}"#);
+        let serial = self.world.publish(session, "me/block", body.as_bytes());
+        // Nothing is certain before this is answered, nor if it never is.
+        self.ledger.blocked.remove(&(device.0, peer));
+        self.ledger.blocks_open.retain(|_, open| (open.0, open.1) != (device.0, peer));
+        self.ledger.blocks_open.insert(serial, (device.0, peer, on));
+        if !on {
+            // It may overtake what is on its way.
+            self.ledger.barred.clear();
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -338,13 +375,27 @@ impl Sim {
         for (serial, number) in open {
             let Some(answer) = self.world.answer(serial) else { continue };
             self.ledger.open.remove(&serial);
+            if answer == ReasonCode::NotAuthorized {
+                assert_eq!(self.world.property(serial, "code").as_deref(), Some("forbidden"));
+                self.ledger.refused += 1;
+                continue;
+            }
             assert_eq!(answer, ReasonCode::Success);
+            assert!(!self.ledger.barred.contains(&serial), "a message passed a block");
             let send = &self.ledger.sends[number];
             let seq = self.world.seq(serial).unwrap();
             let known = self.ledger.places.insert((send.chat, send.from, send.id.clone()), seq);
             assert!(known.is_none_or(|known| known == seq), "{} got two places", send.id);
             let entry = (send.from.to_string(), send.id.clone(), send.payload.clone());
             self.ledger.note_entry(send.chat, seq, entry);
+        }
+        let blocks: Vec<u64> = self.ledger.blocks_open.keys().copied().collect();
+        for serial in blocks {
+            let Some(answer) = self.world.answer(serial) else { continue };
+            let (user, peer, on) = self.ledger.blocks_open.remove(&serial).unwrap();
+            if on && answer == ReasonCode::Success {
+                self.ledger.blocked.insert((user, peer));
+            }
         }
         let reads: Vec<u64> = self.ledger.reads_open.keys().copied().collect();
         for serial in reads {
@@ -389,7 +440,7 @@ impl Sim {
                 self.histories += 1;
             } else if heard.topic.ends_with("/error") {
                 let code = text(&heard.body, "code").unwrap();
-                assert_eq!(code, "unknown_chat", "{heard:?}");
+                assert!(matches!(&*code, "unknown_chat" | "forbidden"), "{heard:?}");
             } else if let Some(peer) = peer_of(&heard.topic, "receipt") {
                 let about = text(&heard.body, "user").unwrap();
                 let chat = pair(id.0, peer);
@@ -601,6 +652,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn promises_are_kept_over_crashes() {
     let (mut entries, mut ticks, mut batches, mut histories, mut unread) = (0, 0, 0, 0, 0);
+    let mut refused = 0;
     for seed in seeds() {
         let result = std::panic::catch_unwind(|| history(seed));
         let Ok(sim) = result else { panic!("replay with SEED={seed}") };
@@ -609,13 +661,14 @@ fn promises_are_kept_over_crashes() {
         batches += sim.batches;
         histories += sim.histories;
         unread += sim.unread;
+        refused += sim.ledger.refused;
     }
     println!(
         "{entries} entries, {ticks} pairs heard ticks, {batches} batches, {histories} answers of \
          history, {unread} unread"
     );
     assert!(batches > 0 && histories > 0 && unread > 0, "the histories test nothing");
-    assert!(entries > 0 && ticks > 0, "the histories test nothing");
+    assert!(entries > 0 && ticks > 0 && refused > 0, "the histories test nothing");
 }
 
 #[test]

@@ -319,11 +319,15 @@ impl World {
     }
 
     pub(crate) fn with(shards: u16, options: ChatOptions, seed: u64) -> Self {
+        Self::of(shards, Chat::new(options), seed)
+    }
+
+    pub(crate) fn of(shards: u16, chat: Chat, seed: u64) -> Self {
         let mut world = Self {
             now: Time::from_millis(1_700_000_000_000),
             rng: Rng(seed),
             shuffled: seed != 0,
-            chat: Chat::new(options).with_secret([7; 32]),
+            chat: chat.with_secret([7; 32]),
             shards: Vec::new(),
             network: BTreeMap::new(),
             outside: Outside::default(),
@@ -367,6 +371,13 @@ impl World {
 
     pub(crate) fn session(&mut self, id: SessionId) -> &mut Session {
         self.outside.sessions.get_mut(&id).unwrap()
+    }
+
+    /// What everybody has heard, and forgets it.
+    pub(crate) fn take_all_heard(&mut self) -> Vec<String> {
+        let sessions = self.outside.sessions.values_mut();
+        let heard = sessions.flat_map(|session| std::mem::take(&mut session.heard));
+        heard.map(|heard| heard.body).collect()
     }
 
     /// Whether a session is there.

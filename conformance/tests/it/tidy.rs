@@ -72,8 +72,8 @@ const LADDERS: [(&str, &[&str]); 9] = [
     (
         "chat-plugin",
         &[
-            "cbor", "code", "deadline", "entry", "json", "map", "options", "topics", "group",
-            "ties", "view", "rows", "peer", "chat", "user",
+            "cbor", "code", "moderate", "deadline", "entry", "json", "map", "options", "topics",
+            "group", "ties", "view", "rows", "peer", "chat", "user",
         ],
     ),
     (

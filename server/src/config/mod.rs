@@ -473,6 +473,10 @@ section! {
         requests_max: u64 = 1000, Kind::Number(1, 10_000);
         /// Users that one user has blocked or accepted. More: `limit`.
         peers_max: u64 = 2000, Kind::Number(1, 100_000);
+        /// Entries of one chat that are kept at once, until its members have them. More: `limit`.
+        entries_max: u64 = 100_000, Kind::Number(1, 1_000_000_000);
+        /// Bytes that they have. More: `limit`.
+        bytes_max: u64 = 256 * MIB, Kind::Number(KIB, 1024 * 1024 * MIB);
         /// Members of a group, and those of a channel who may write. More: `limit`.
         group_members_max: u64 = 1024, Kind::Number(1, 100_000);
         /// Members of a channel, readers included. More: `limit`.
@@ -613,7 +617,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 10] = [
+    const CHAT_RATES: [&str; 12] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
@@ -622,6 +626,8 @@ mod tests {
         "chat.request_messages_per_day",
         "chat.requests_max",
         "chat.peers_max",
+        "chat.entries_max",
+        "chat.bytes_max",
         "chat.group_members_max",
         "chat.channel_members_max",
     ];
