@@ -3,10 +3,12 @@
 //! The box has no bound of its own: what goes in is bounded by what Clients may have unanswered
 //! and, for QoS 0, by [`Post::is_crowded`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use tidings_core::hook::Line;
 use tidings_core::output::ConnectionId;
 use tidings_core::peer::PeerMessage;
 use tidings_core::slot::ShardId;
@@ -124,6 +126,26 @@ impl Post {
     pub(crate) fn is_crowded(&self) -> bool {
         self.waiting.mail.load(Ordering::Relaxed) > MAIL_WAITING_MAX
             || self.waiting.bytes.load(Ordering::Relaxed) > MAIL_WAITING_BYTES_MAX
+    }
+}
+
+/// The way from the program to one of the services.
+#[derive(Debug)]
+pub(crate) struct ServiceLine {
+    pub(crate) service: u8,
+    pub(crate) posts: Vec<Post>,
+}
+
+impl Line for ServiceLine {
+    fn shards(&self) -> u16 {
+        u16::try_from(self.posts.len()).unwrap_or(u16::MAX)
+    }
+
+    fn send(&self, shard: ShardId, message: Box<dyn Any + Send>) {
+        if let Some(post) = self.posts.get(usize::from(shard.0)) {
+            let message = PeerMessage::Service { service: self.service, message };
+            post.send(Mail::Peer(shard, message));
+        }
     }
 }
 

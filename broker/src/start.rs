@@ -20,7 +20,7 @@ use crate::health::{Fatal, Health, guard};
 use crate::journal::Journal;
 use crate::limits::{ConnectionLimits, Rates};
 use crate::listener::{Bound, Door, Endpoint, Listener};
-use crate::mail::{Mail, MailBox, Post};
+use crate::mail::{Mail, MailBox, Post, ServiceLine};
 use crate::metrics::Metrics;
 use crate::observer::Observers;
 use crate::runtime::{Runtime, RuntimeParts};
@@ -242,6 +242,9 @@ fn start(
         recovered.push((shard, store, garbage));
     }
     let (posts, boxes): (Vec<Post>, Vec<MailBox>) = (0..shards).map(|_| MailBox::new()).unzip();
+    for (service, factory) in (0..=u8::MAX).zip(&builder.hooks.services) {
+        factory.opened(Arc::new(ServiceLine { service, posts: posts.clone() }));
+    }
     let counters = recovered.iter().map(|(shard, ..)| Arc::clone(shard.counters())).collect();
     let metrics = Arc::new(Metrics::new(counters, engine.hub(), clock));
     let mut threads = Vec::new();

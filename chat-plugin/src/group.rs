@@ -14,7 +14,7 @@ use crate::topics::is_name;
 /// here: append only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
+pub enum Role {
     /// Reads.
     Reader,
     /// Writes.

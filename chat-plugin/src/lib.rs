@@ -5,18 +5,23 @@
 //! of the chats, where logs are. A send costs one record however many hear it; what each device
 //! has is a cursor.
 
+mod call;
 mod cbor;
 mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod event;
 mod group;
+mod handle;
 mod json;
 mod map;
 mod moderate;
 mod options;
+mod pairing;
 mod peer;
 mod rows;
+mod seat;
 mod ties;
 mod topics;
 mod user;
@@ -25,12 +30,16 @@ mod view;
 use std::sync::Arc;
 
 use tidings_core::codec::ReasonCode;
-use tidings_core::hook::{Client, Host, Service, ServiceEvent, ServiceFactory};
+use tidings_core::hook::{Client, Host, Line, Service, ServiceEvent, ServiceFactory};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
+pub use call::{CallError, Opened, Room, SeatKey, Sent, Standing, Survey};
 pub use code::Code;
+pub use event::{ChatEvent, ChatRef, Events, StoredEntry};
+pub use group::Role;
+pub use handle::{ChatHandle, Outgoing, SYSTEM};
 pub use moderate::{Draft, Judgement, Moderate};
 pub use options::ChatOptions;
 pub use rows::verify;
@@ -38,7 +47,10 @@ pub use topics::ROOTS;
 
 use chat::ChatSide;
 use options::Secret;
+use pairing::PairSide;
 use peer::Peer;
+use seat::SeatSide;
+use topics::Listening;
 use user::{Arrival, UserSide};
 
 /// Makes the chat service of each shard.
@@ -47,6 +59,7 @@ pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
     moderator: Option<Arc<dyn Moderate>>,
+    handle: ChatHandle,
 }
 
 impl Default for Chat {
@@ -58,7 +71,12 @@ impl Default for Chat {
 impl Chat {
     /// Chat with these bounds and delays.
     pub fn new(options: ChatOptions) -> Self {
-        Self { options: Arc::new(options), secret: Secret::of_the_system(), moderator: None }
+        Self::made(Arc::new(options), Secret::of_the_system())
+    }
+
+    fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
+        let handle = ChatHandle::new(Arc::clone(&options), secret);
+        Self { options, secret, moderator: None, handle }
     }
 
     /// The same, with somebody who looks at each message before it is kept.
@@ -67,11 +85,17 @@ impl Chat {
         Self { moderator: Some(moderator), ..self }
     }
 
-    /// The same, with what makes the links of groups unguessable in place of the system's randomness:
-    /// for simulations that are to repeat themselves.
+    /// The way in for the program around the broker: it leads somewhere as soon as a broker with
+    /// this chat has been started.
+    pub fn handle(&self) -> ChatHandle {
+        self.handle.clone()
+    }
+
+    /// The same, with what makes links and codes unguessable in place of the system's randomness: for
+    /// simulations that are to repeat themselves. To be said before [`Chat::handle`].
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
-        Self { secret: Some(Secret(secret)), ..self }
+        Self { moderator: self.moderator, ..Self::made(self.options, Some(Secret(secret))) }
     }
 }
 
@@ -80,7 +104,13 @@ impl ServiceFactory for Chat {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
             chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.moderator.clone()),
+            seats: SeatSide::new(Arc::clone(&self.options), self.secret),
+            pairs: PairSide::new(Arc::clone(&self.options), self.secret),
         })
+    }
+
+    fn opened(&self, line: Arc<dyn Line>) {
+        self.handle.open_line(line);
     }
 }
 
@@ -89,6 +119,8 @@ impl ServiceFactory for Chat {
 struct ChatShard {
     users: UserSide,
     chats: ChatSide,
+    seats: SeatSide,
+    pairs: PairSide,
 }
 
 impl Service for ChatShard {
@@ -97,10 +129,15 @@ impl Service for ChatShard {
     }
 
     fn subscribe(&self, client: &Client<'_>, filter: &TopicFilter) -> Result<(), ReasonCode> {
-        if !topics::is_name(client.user) {
+        if !topics::is_user(client.user) {
             return Err(ReasonCode::NotAuthorized);
         }
-        topics::Listening::parse(filter).map(|_| ())
+        match Listening::parse(filter)? {
+            Listening::Presence(user) if !self.users.may_watch(client.user, user) => {
+                Err(ReasonCode::NotAuthorized)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
@@ -156,6 +193,12 @@ impl Service for ChatShard {
                 Ok(message) => match *message {
                     Peer::Chat(input) => self.chats.handle(input, host),
                     Peer::User(input) => self.users.handle(input, host),
+                    Peer::Seat(input) => self.seats.handle(input, host),
+                    Peer::Pair(input) => self.pairs.handle(input, host),
+                    Peer::Listen(listener) => {
+                        self.chats.listen(listener.clone());
+                        self.users.listen_to_all(listener);
+                    }
                 },
                 // Nobody but this service sends to it.
                 Err(_) => debug_assert!(false, "a message of another type"),
@@ -163,11 +206,13 @@ impl Service for ChatShard {
             ServiceEvent::TimedOut => {
                 self.chats.timed_out(host);
                 self.users.timed_out(host);
+                self.pairs.timed_out(host);
             }
         }
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        [self.chats.next_timeout(), self.users.next_timeout()].into_iter().flatten().min()
+        let (chats, users) = (self.chats.next_timeout(), self.users.next_timeout());
+        [chats, users, self.pairs.next_timeout()].into_iter().flatten().min()
     }
 }

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
 /// What can be set. The defaults suit a server of any size; no field may be zero, but for the rates,
 /// where it means: no bound. Those are in force where the broker holds Clients to rates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +74,40 @@ pub struct ChatOptions {
     /// How many sessions may watch one user's presence. Those beyond hear the value at once, and
     /// no changes.
     pub watchers_max: usize,
+    /// How long a room lasts without a message or a connection.
+    pub room_idle: Duration,
+    /// How long it lasts at the most.
+    pub room_lifetime: Duration,
+    /// How long before its end a room is told.
+    pub room_warning: Duration,
+    /// How many rooms a shard holds. Beyond it none is made.
+    pub rooms_max: usize,
+    /// What a room holds in memory, in bytes. Beyond it the oldest entries go.
+    pub room_bytes_max: usize,
+    /// How many wrong codes in a row a seat takes before the next has to wait.
+    pub seat_guesses: u32,
+    /// With how many it is closed.
+    pub seat_guesses_max: u32,
+    /// How long the first wait is; each further one is twice as long.
+    pub seat_wait: Duration,
+    /// How many bytes a signal between the two of a room has at the most. Beyond it: `size`.
+    pub signal_bytes_max: usize,
+    /// How many signals a second somebody sends. Beyond it: `limit`.
+    pub signal_rate: u32,
+    /// How many of them at once.
+    pub signal_burst: u32,
+    /// Whether a Client may come in as nobody, under the user name `~anon`, to be paired.
+    pub pairing: bool,
+    /// How long who names interests waits for somebody who shares one, before anyone will do.
+    pub pair_wait: Duration,
+    /// How long somebody waits to be paired at the most.
+    pub pair_ttl_max: Duration,
+    /// How many wait in the pools of a shard at once. Beyond it: `limit`.
+    pub pair_waiting_max: usize,
+    /// How long two who met are not paired again.
+    pub pair_again: Duration,
+    /// How many calls of the program around the broker wait for their answer at once.
+    pub calls_max: usize,
 }
 
 impl Default for ChatOptions {
@@ -102,11 +140,28 @@ impl Default for ChatOptions {
             channel_members_max: 100_000,
             reader_delay: Duration::from_secs(5 * 60),
             watchers_max: 10_000,
+            room_idle: Duration::from_secs(30 * 60),
+            room_lifetime: Duration::from_secs(DAY_SECONDS),
+            room_warning: Duration::from_secs(60),
+            rooms_max: 4_096,
+            room_bytes_max: 1024 * 1024,
+            seat_guesses: 5,
+            seat_guesses_max: 10,
+            seat_wait: Duration::from_secs(30),
+            signal_bytes_max: 16 * 1024,
+            signal_rate: 20,
+            signal_burst: 60,
+            pairing: false,
+            pair_wait: Duration::from_secs(10),
+            pair_ttl_max: Duration::from_secs(10 * 60),
+            pair_waiting_max: 10_000,
+            pair_again: Duration::from_secs(60 * 60),
+            calls_max: 1_024,
         }
     }
 }
 
-/// What makes the links of groups unguessable.
+/// What makes links, codes and tokens unguessable.
 #[derive(Clone, Copy)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
 
@@ -116,6 +171,29 @@ impl Secret {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).is_ok().then_some(Self(bytes))
     }
+
+    /// 32 bytes that only who has the secret can tell, other ones for each purpose.
+    pub(crate) fn keyed(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut hash = Sha256::new().chain_update(self.0);
+        for part in std::iter::once(&purpose.as_bytes()).chain(parts) {
+            // With their lengths, so that what ends one part never begins the next.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+
+    /// A word of letters, digits, `-` and `_` made of them.
+    pub(crate) fn word(&self, purpose: &str, parts: &[&[u8]], bytes: usize) -> String {
+        let all = self.keyed(purpose, parts);
+        URL_SAFE_NO_PAD.encode(all.get(..bytes).unwrap_or(&all))
+    }
+}
+
+/// Whether two secrets are the same, in a time that does not say where they differ.
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+    let differing = one.iter().zip(other).fold(0, |bits, (a, b)| bits | (a ^ b));
+    one.len() == other.len() && std::hint::black_box(differing) == 0
 }
 
 impl fmt::Debug for Secret {

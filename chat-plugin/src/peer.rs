@@ -6,6 +6,7 @@
 //! an attach is before that answer; a device's progress is before its next attach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,10 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use crate::call::{CallError, Opened, Reply, Sent, Survey, Why};
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::event::Listener;
 use crate::group::Change;
 use crate::ties::Stance;
 use crate::topics::{ChatId, Place};
@@ -25,6 +28,10 @@ use crate::view::Request;
 pub(crate) enum Peer {
     Chat(ToChat),
     User(ToUser),
+    Seat(ToSeat),
+    Pair(ToPair),
+    /// The program around the broker wants to hear what happens.
+    Listen(Listener),
 }
 
 /// Where an answer goes.
@@ -35,6 +42,39 @@ pub(crate) struct Origin {
     pub(crate) session: Option<SessionId>,
     /// The PUBLISH that waits for it; none for QoS 0.
     pub(crate) token: Option<AnswerToken>,
+}
+
+impl Origin {
+    /// A call of the program around the broker: such a one may do everything.
+    pub(crate) const fn of_call(shard: ShardId, serial: u64) -> Self {
+        let token = AnswerToken { session: CALLS, serial };
+        Self { shard, session: None, token: Some(token) }
+    }
+
+    /// Which call it is, if it is one.
+    pub(crate) fn call(&self) -> Option<u64> {
+        self.token.filter(|token| token.session == CALLS).map(|token| token.serial)
+    }
+}
+
+/// No session has this number.
+const CALLS: SessionId = SessionId(u64::MAX);
+
+/// What the program around the broker sends, or changes in a group.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) place: Arc<Place>,
+    pub(crate) post: Box<Post>,
+    pub(crate) asked: Asked,
+}
+
+/// What it waits for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// That it is done; nothing where it was so already.
+    Sent(Reply<Option<Sent>>),
+    /// The token of a link.
+    Invite(Reply<String>),
 }
 
 /// A question, and how its answer is to be addressed.
@@ -187,6 +227,69 @@ pub(crate) enum ChatInput {
     Begun { user: Arc<str>, taken: Taken, stance: Stance, devices: Vec<DeviceOf> },
     /// How a member stands to the others from now on. Whoever waits for it is told when it is kept.
     Stance { user: Arc<str>, stance: Stance, telling: Option<(ShardId, Telling)> },
+    /// What only rooms are told.
+    Room(Box<ToRoom>),
+    /// The program around the broker asks who is there and how far all are.
+    Survey { after: Option<Arc<str>>, limit: usize, reply: Reply<Survey> },
+}
+
+/// What only rooms are told.
+#[derive(Debug)]
+pub(crate) enum ToRoom {
+    /// It begins, with these links to its seats or for two who were paired.
+    Make { links: Vec<Box<str>>, paired: Option<Paired>, reply: Option<Reply<()>> },
+    /// A member ends it, or (none) the program around the broker.
+    End { user: Option<Arc<str>>, why: Why, origin: Option<Origin>, reply: Option<Reply<()>> },
+    /// A member says something to the other's devices that is not kept.
+    Signal { user: Arc<str>, payload: Bytes, origin: Origin },
+}
+
+/// Over what two were brought together.
+#[derive(Debug, Clone)]
+pub(crate) struct Paired {
+    pub(crate) pool: Arc<str>,
+    pub(crate) interest: Option<Arc<str>>,
+}
+
+/// What users are told of rooms and pools.
+#[derive(Debug)]
+pub(crate) enum RoomTold {
+    /// Somebody was found.
+    Paired { place: Arc<Place>, user: Arc<str>, paired: Paired },
+    /// Nobody was found in time.
+    Unpaired { user: Arc<str>, pool: Arc<str> },
+    /// A room is over before long.
+    Ending { place: Arc<Place>, user: Arc<str>, at: Time, why: Why },
+    /// It is over.
+    Ended { place: Arc<Place>, user: Arc<str>, seq: u64, why: Why },
+    /// What the other says that is not kept.
+    Signal { place: Arc<Place>, to: Arc<str>, from: Arc<str>, payload: Bytes, origin: Origin },
+}
+
+/// What the keeper of a seat's link is told.
+#[derive(Debug)]
+pub(crate) enum ToSeat {
+    Add { link: Box<str>, seat: Seat, reply: Reply<()> },
+    Drop { link: Box<str> },
+    Open { link: Box<str>, given: Box<[u8]>, reply: Reply<Opened> },
+}
+
+/// A seat of a room, and what its code is known by.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) room: Arc<str>,
+    pub(crate) number: u8,
+    pub(crate) salt: [u8; 16],
+    pub(crate) code: [u8; 32],
+}
+
+/// What the home of a pool is told.
+#[derive(Debug)]
+pub(crate) enum ToPair {
+    /// Somebody waits for somebody.
+    Join { user: Arc<str>, pool: Arc<str>, interests: Vec<Arc<str>>, ttl: Duration, origin: Origin },
+    /// Somebody does not wait any more.
+    Leave { user: Arc<str>, pool: Arc<str> },
 }
 
 /// What is asked of `info`.
@@ -237,6 +340,12 @@ impl Refusal {
     pub(crate) fn disk_full() -> Self {
         let text = "the disk of the server is nearly full".into();
         Self { code: Code::Unavailable, text, retry_after: Some(DISK_FULL_MILLIS) }
+    }
+}
+
+impl From<Refusal> for CallError {
+    fn from(Refusal { code, text, retry_after }: Refusal) -> Self {
+        Self::Refused { code: code.name(), text, retry_after }
     }
 }
 
@@ -388,7 +497,13 @@ pub(crate) enum ToUser {
     /// The presence of a user, for some sessions of one shard.
     Presence { user: Arc<str>, state: PresenceState, sessions: Vec<SessionId> },
     /// A user types, or stops.
-    Typing { to: Arc<str>, from: Arc<str>, state: &'static str },
+    Typing { place: Arc<Place>, to: Arc<str>, from: Arc<str>, state: &'static str },
+    /// What users are told of rooms and pools.
+    Room(RoomTold),
+    /// The program around the broker sends something, or changes a group.
+    Call(Box<Call>),
+    /// A message was stored for these, of whom so much is still undelivered: who is not there?
+    AreThere { place: Arc<Place>, seq: u64, users: Vec<(Arc<str>, u64)> },
 }
 
 impl ToChat {

@@ -166,6 +166,13 @@ pub(crate) fn user_chat_key(user: &str, chat: ChatId) -> Bytes {
     user_key(user, UserRow::Chat).raw(&chat.0).build()
 }
 
+/// The chat whose row this is the key of.
+pub(crate) fn chat_of(key: &[u8]) -> Option<ChatId> {
+    let (family, rest) = key.get(2..)?.split_first()?;
+    let id = rest.first_chunk().filter(|_| *family == Family::Chat as u8)?;
+    Some(ChatId(*id))
+}
+
 /// What a key of a chat's row says besides the chat: the sort of row, and the rest.
 pub(crate) fn split_chat_key(key: &[u8]) -> Option<(ChatRow, &[u8])> {
     let (row, rest) = key.get(CHAT_PREFIX_BYTES..)?.split_first()?;

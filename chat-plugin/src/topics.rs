@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tidings_core::codec::ReasonCode;
+use tidings_core::hook::{TEMPORARY, is_temporary};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
@@ -18,6 +19,11 @@ use crate::code::Code;
 pub(crate) struct ChatId(pub(crate) [u8; 16]);
 
 impl ChatId {
+    /// That of what has one name for all.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::of(&[name])
+    }
+
     fn of(name: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in name {
@@ -60,8 +66,10 @@ pub(crate) struct Place {
     /// Of a direct chat: both names, the lower one first; once where it is notes to self. Who is in a
     /// group stands in its rows.
     members: Vec<Arc<str>>,
-    /// What a group is called, with the `!` of a channel.
+    /// What a group is called, with the `!` of a channel, or a room, with its `~`.
     group: Option<Arc<str>>,
+    /// Whether it is a room: a direct chat that has a name, and is in memory only.
+    room: bool,
 }
 
 impl Place {
@@ -72,12 +80,31 @@ impl Place {
         if low != high {
             members.push(Arc::from(high));
         }
-        Arc::new(Self { id: ChatId::of(&["@", low, ":@", high]), members, group: None })
+        Arc::new(Self {
+            id: ChatId::of(&["@", low, ":@", high]),
+            members,
+            group: None,
+            room: false,
+        })
     }
 
     /// A group, or a channel.
     pub(crate) fn group(name: &str) -> Arc<Self> {
-        Arc::new(Self { id: ChatId::of(&[name]), members: Vec::new(), group: Some(name.into()) })
+        let (id, group) = (ChatId::of(&[name]), Some(name.into()));
+        Arc::new(Self { id, members: Vec::new(), group, room: false })
+    }
+
+    /// A room, with its `~`, and the two in it.
+    pub(crate) fn room(name: &str, one: &str, other: &str) -> Arc<Self> {
+        let members = Self::direct(one, other).members.clone();
+        Arc::new(Self { id: ChatId::of(&[name]), members, group: Some(name.into()), room: true })
+    }
+
+    /// The room that a seat is in, by the name of its user.
+    pub(crate) fn of_seat(user: &str) -> Option<Arc<Self>> {
+        let room = user.strip_suffix(".1").or_else(|| user.strip_suffix(".2"))?;
+        let one = is_temporary(user).then(|| seat(room, 1))?;
+        Some(Self::room(room, &one, &seat(room, 2)))
     }
 
     /// What `user` calls `chat`: `@` and a name, or a group's name.
@@ -88,13 +115,22 @@ impl Place {
         }
     }
 
+    /// What it is called by all, if it has one name.
+    pub(crate) fn named(&self) -> Option<&Arc<str>> {
+        self.group.as_ref()
+    }
+
     /// What it is called, if it is a group.
     pub(crate) fn group_name(&self) -> Option<&str> {
-        self.group.as_deref()
+        self.group.as_deref().filter(|_| !self.room)
     }
 
     pub(crate) fn is_group(&self) -> bool {
-        self.group.is_some()
+        self.group.is_some() && !self.room
+    }
+
+    pub(crate) fn is_room(&self) -> bool {
+        self.room
     }
 
     /// Whether few write and many read.
@@ -141,11 +177,42 @@ pub(crate) fn user_slot(user: &str) -> Slot {
     Slot::of(user.as_bytes())
 }
 
+/// The slot whose shard is the home of a pool.
+pub(crate) fn pool_slot(pool: &str) -> Slot {
+    Slot::of(pool.as_bytes())
+}
+
+/// The slot whose shard keeps a seat's link.
+pub(crate) fn link_slot(link: &str) -> Slot {
+    Slot::of(link.as_bytes())
+}
+
 /// A user's name, a message id: `[A-Za-z0-9._-]{1,64}`.
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
+
+/// A user's name, or that of a temporary one: a seat of a room, or somebody to be paired.
+pub(crate) fn is_user(text: &str) -> bool {
+    is_name(text.strip_prefix(TEMPORARY).unwrap_or(text))
+}
+
+/// The user who sits in a room.
+pub(crate) fn seat(room: &str, number: u8) -> String {
+    format!("{room}.{number}")
+}
+
+/// Whether a user is one who came in to be paired.
+pub(crate) fn is_guest(user: &str) -> bool {
+    user.starts_with(GUESTS)
+}
+
+/// What the names of those begin with who came in to be paired.
+pub(crate) const GUESTS: &str = "~anon-";
+
+/// The room that somebody is in who is in one only, by a name that needs not be known.
+pub(crate) const OWN_ROOM: &str = "~";
 
 /// The longest name, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
@@ -166,6 +233,12 @@ pub(crate) enum Command<'a> {
     History { chat: &'a str },
     /// `chat/{chat}/info`
     Info { chat: &'a str },
+    /// `chat/{room}/end`
+    End { chat: &'a str },
+    /// `chat/{room}/signal`
+    Signal { chat: &'a str },
+    /// `pair/{pool}`, `pair/{pool}/next`, `pair/{pool}/leave`
+    Pair { pool: &'a str, verb: PairVerb },
     /// `chat/{group}/{verb}`: one of [`VERBS`].
     Change { chat: &'a str, verb: &'a str },
     /// `me/sync`
@@ -180,6 +253,15 @@ pub(crate) enum Command<'a> {
     Devices,
     /// Any will below `me/`, by custom `me/will`.
     Will,
+}
+
+/// What somebody wants of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PairVerb {
+    Wait,
+    /// Away from whom one has met, and wait again.
+    Next,
+    Leave,
 }
 
 /// The commands of a group that change it.
@@ -216,7 +298,40 @@ impl<'a> Command<'a> {
                 code: Code::Forbidden,
                 text: "presence is computed by the server: subscribe to presence/{user}".into(),
             }),
-            _ => Err(unavailable("rooms and pairing are not built yet")),
+            Some("pair") => {
+                let pool = levels.next().filter(|pool| is_name(pool));
+                let verb = match (levels.next(), levels.next()) {
+                    (None, _) => Some(PairVerb::Wait),
+                    (Some("next"), None) => Some(PairVerb::Next),
+                    (Some("leave"), None) => Some(PairVerb::Leave),
+                    _ => None,
+                };
+                let expected = "expected pair/{pool}, pair/{pool}/next or pair/{pool}/leave";
+                let (pool, verb) = pool.zip(verb).ok_or_else(|| format(expected))?;
+                Ok(Self::Pair { pool, verb })
+            }
+            _ => Err(unavailable("rooms are made by the program around the server")),
+        }
+    }
+
+    /// The chat it is about.
+    pub(crate) fn chat(&self) -> Option<&'a str> {
+        match *self {
+            Self::Send { chat, .. }
+            | Self::Read { chat }
+            | Self::Typing { chat }
+            | Self::History { chat }
+            | Self::Info { chat }
+            | Self::End { chat }
+            | Self::Signal { chat }
+            | Self::Change { chat, .. } => Some(chat),
+            Self::Pair { .. }
+            | Self::Sync
+            | Self::State
+            | Self::Block
+            | Self::Privacy
+            | Self::Devices
+            | Self::Will => None,
         }
     }
 
@@ -224,13 +339,11 @@ impl<'a> Command<'a> {
         let chat = levels.next().unwrap_or_default();
         let verb = levels.next().unwrap_or_default();
         let direct = chat.starts_with('@');
-        if chat.starts_with('~') {
-            return Err(unavailable("rooms are not built yet"));
-        }
-        if !is_name(chat.strip_prefix(['@', '!']).unwrap_or(chat)) {
+        let room = chat.starts_with(TEMPORARY);
+        if chat != OWN_ROOM && !is_name(chat.strip_prefix(['@', '!', '~']).unwrap_or(chat)) {
             return Err(format(
-                "expected chat/{chat}/{command}: a chat is @ and a user, a group or ! and a channel, \
-                 each [A-Za-z0-9._-]{1,64}",
+                "expected chat/{chat}/{command}: a chat is @ and a user, a group, ! and a channel or \
+                 ~ and a room, each [A-Za-z0-9._-]{1,64}",
             ));
         }
         let argument = levels.next();
@@ -246,6 +359,11 @@ impl<'a> Command<'a> {
             ("typing", None) => Ok(Self::Typing { chat }),
             ("history", None) => Ok(Self::History { chat }),
             ("info", None) => Ok(Self::Info { chat }),
+            ("end", None) if room => Ok(Self::End { chat }),
+            ("signal", None) if room => Ok(Self::Signal { chat }),
+            _ if room => {
+                Err(format("known in a room: send, read, typing, history, info, signal, end"))
+            }
             ("edit" | "react" | "delete" | "end" | "timer" | "retention", _) => {
                 Err(unavailable(&format!("{verb} is not built yet")))
             }
@@ -290,7 +408,7 @@ impl<'a> Listening<'a> {
             (Some("me"), Some("json" | "cbor")) => Ok(Self::Own),
             (Some("me"), _) => Err(ReasonCode::TopicFilterInvalid),
             (Some("presence"), Some(user)) if levels.next().is_none() => {
-                if is_name(user) {
+                if is_user(user) {
                     Ok(Self::Presence(user))
                 } else {
                     Err(ReasonCode::TopicFilterInvalid)
@@ -434,11 +552,15 @@ mod tests {
             ("chat/!/send", Code::Format),
             ("chat/!@bob/send", Code::Format),
             ("chat/climbing/timer", Code::Unavailable),
-            ("chat/~9Zk1/send", Code::Unavailable),
+            ("chat/~9Zk1/sned", Code::Format),
+            ("chat/~9Zk1/add", Code::Format),
+            ("chat/climbing/signal", Code::Format),
             ("me/keys", Code::Unavailable),
             ("me/sync/x", Code::Format),
             ("chat/@bob/history/1", Code::Format),
-            ("pair/x", Code::Unavailable),
+            ("pair/x/y", Code::Format),
+            ("pair/", Code::Format),
+            ("room/x", Code::Unavailable),
             ("presence/bob", Code::Forbidden),
         ] {
             assert_eq!(Command::parse(topic).map_err(|bad| bad.code), Err(code), "{topic}");

@@ -7,10 +7,13 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidings_core::time::Time;
 
+use crate::call::Why;
 use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
@@ -87,6 +90,13 @@ impl View {
             Self::Cbor => cbor::value(&mut body, view),
         }
         Bytes::from(body)
+    }
+
+    /// The body of a `signal`, whose payload is shown as that of an entry in JSON.
+    pub(crate) fn signal(self, from: &str, payload: &[u8]) -> Bytes {
+        let text = std::str::from_utf8(payload).ok();
+        let data = text.is_none().then(|| STANDARD.encode(payload));
+        self.body(&Signal { from, text, data })
     }
 
     /// A body that was made in JSON.
@@ -374,6 +384,43 @@ pub(crate) struct InfoWho<'a> {
 pub(crate) struct Ended {
     /// The last entry there is for the one who hears it.
     pub(crate) seq: u64,
+    /// Why, if it is a room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<Why>,
+}
+
+/// The body of `ending`: a room is over at that time.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ending {
+    pub(crate) at: Time,
+    pub(crate) why: Why,
+}
+
+/// The body of `paired`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Paired<'a> {
+    pub(crate) chat: &'a str,
+    pub(crate) pool: &'a str,
+    /// What both named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interest: Option<&'a str>,
+    pub(crate) partner: &'a str,
+}
+
+/// The body of `unpaired`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unpaired<'a> {
+    pub(crate) pool: &'a str,
+}
+
+/// The body of `signal`.
+#[derive(Debug, Serialize)]
+struct Signal<'a> {
+    from: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
 }
 
 /// The body of `request`: a stranger has written, or is none any more.

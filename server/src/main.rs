@@ -15,6 +15,7 @@ mod listeners;
 mod logins;
 mod progress;
 mod rights;
+mod seats;
 mod start;
 mod users;
 

@@ -31,6 +31,7 @@ use crate::exit::{self, Exit, Failure};
 use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
 use crate::rights::{self, Watch};
+use crate::seats;
 use crate::users;
 
 /// Serves until a signal or a failure ends it.
@@ -111,6 +112,7 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
 }
 
 fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
+    let chat = Chat::new(chat_options(config));
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -134,9 +136,12 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         .connection_limits(connection_limits(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .system_interval(Duration::from_secs(config.sys.interval_s))
-        .authenticate(logins::authenticate(config, &watch.users)?)
+        .authenticate(seats::in_front_of(
+            logins::authenticate(config, &watch.users)?,
+            chat.handle(),
+        ))
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
-        .service(Arc::new(Chat::new(chat_options(config))));
+        .service(Arc::new(chat));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         builder = builder.allocator(crate::allocator::HOOKS);
@@ -180,6 +185,7 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
     options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
     options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
+    seats::bound(config, &mut options);
     options
 }
 

@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_millis(20);
 /// The sequence number of a stamp as text: the messages of a chat are text.
 const STAMP_TEXT: usize = 2 * STAMP_BYTES;
 /// What a view has before the text of a message.
-const TEXT: &[u8] = b"\"text\":\"";
+pub(crate) const TEXT: &[u8] = b"\"text\":\"";
 /// What a receipt has before the number up to which all is delivered.
 const DELIVERED: &[u8] = b"\"delivered\":";
 
@@ -32,7 +32,7 @@ fn text(error: std::io::Error) -> String {
 }
 
 /// The bytes behind a word, wherever it stands.
-fn behind<'a>(payload: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn behind<'a>(payload: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     let at = payload.windows(word.len()).position(|it| it == word)?;
     payload.get(at + word.len()..)
 }
@@ -44,7 +44,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Writes a stamp as text.
-fn write_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+pub(crate) fn write_stamp(out: &mut Vec<u8>, stamp: Stamp) {
     for byte in stamp.bytes() {
         for digit in [byte >> 4, byte & 15] {
             out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
@@ -53,7 +53,7 @@ fn write_stamp(out: &mut Vec<u8>, stamp: Stamp) {
 }
 
 /// The stamp of a message, as a view has it.
-fn stamp_of(view: &[u8]) -> Option<Stamp> {
+pub(crate) fn stamp_of(view: &[u8]) -> Option<Stamp> {
     let hex = behind(view, TEXT)?.get(..STAMP_TEXT)?;
     let mut bytes = [0; STAMP_BYTES];
     for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {

@@ -17,6 +17,7 @@ mod process;
 mod progress;
 pub mod relay;
 pub mod report;
+mod resume;
 mod sessions;
 mod stage;
 mod steady;
@@ -47,6 +48,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         Work::Storm => sessions::storm(options, &mut meter, clock),
         Work::Idle => crowd::idle(options, &mut meter, clock),
         Work::Chat => chat::chat(options, &mut meter, clock),
+        Work::Resume => resume::resume(options, &mut meter, clock),
         Work::Churn => crowd::churn(options, &mut meter, clock),
     }
 }

@@ -27,6 +27,8 @@ pub enum Work {
     Storm,
     /// Direct chats with ticks, on Tidings only: a user writes, the other hears and acknowledges.
     Chat,
+    /// A user of many chats comes back to what was written meanwhile, on Tidings only.
+    Resume,
 }
 
 impl Work {
@@ -40,6 +42,7 @@ impl Work {
             Self::Churn => "churn",
             Self::Storm => "storm",
             Self::Chat => "chat",
+            Self::Resume => "resume",
         }
     }
 }
@@ -58,7 +61,7 @@ pub struct Options {
     /// fanout: how many subscribers
     #[arg(long, default_value_t = 1000)]
     pub members: usize,
-    /// offline, storm: how many sessions
+    /// offline, storm: how many sessions; resume: how many chats
     #[arg(long, default_value_t = 1000)]
     pub sessions: usize,
     /// idle: how many connections; churn: how many at a time
@@ -92,7 +95,8 @@ pub struct Options {
     /// How long is measured; idle: how long connections are held
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
-    /// Instead of --seconds: messages of each publisher. offline: messages for each session (100)
+    /// Instead of --seconds: messages of each publisher. offline: messages for each session (100);
+    /// resume: of each chat (20)
     #[arg(long)]
     pub messages: Option<u64>,
     /// Seconds of the same work before the measurement; none with --messages
@@ -116,11 +120,11 @@ pub struct Options {
     /// offline: all sessions have one topic in common, as a group's members: each message is for all
     #[arg(long)]
     pub together: bool,
-    /// offline: a shell command that restarts the broker between storing and fetching, or with --kill
+    /// offline, resume: a shell command that restarts the broker between storing and fetching, or with --kill
     /// only starts it; BROKER_PID is its process
     #[arg(long, value_name = "COMMAND")]
     pub restart: Option<String>,
-    /// offline: kill the broker as `kill -9` does before the command of --restart
+    /// offline, resume: kill the broker as `kill -9` does before the command of --restart
     #[arg(long, requires = "restart")]
     pub kill: bool,
     /// Print one line of JSON instead of a table
@@ -197,6 +201,7 @@ impl Options {
             Work::Pair | Work::Chat => 2 * self.pairs,
             Work::Fanout => self.members,
             Work::Offline | Work::Storm => self.sessions,
+            Work::Resume => self.sessions + 1,
             Work::Idle | Work::Churn => self.connections,
         }
     }

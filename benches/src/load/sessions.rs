@@ -22,17 +22,17 @@ use crate::load::wire::{Packet, QoS, put_disconnect};
 const MESSAGES: u64 = 100;
 /// How long a broker may take to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(60);
-const TURN: Duration = Duration::from_millis(20);
+pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// What all steps of such a work share.
-struct Run<'a> {
-    options: &'a Options,
-    door: &'a Door,
-    meter: &'a mut Meter,
+pub(crate) struct Run<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) door: &'a Door,
+    pub(crate) meter: &'a mut Meter,
     clock: Clock,
-    mesh: Mesh,
-    progress: Progress,
-    phases: Vec<Phase>,
+    pub(crate) mesh: Mesh,
+    pub(crate) progress: Progress,
+    pub(crate) phases: Vec<Phase>,
 }
 
 /// Stores for sessions that are away, and lets them fetch it.
@@ -88,12 +88,12 @@ fn member(door: &Door, options: &Options, nth: usize) -> Guest {
     Guest { name: format!("s{nth}"), clean: false, filter }
 }
 
-fn text(error: std::io::Error) -> String {
+pub(crate) fn text(error: std::io::Error) -> String {
     error.to_string()
 }
 
 impl<'a> Run<'a> {
-    fn new(
+    pub(crate) fn new(
         options: &'a Options,
         door: &'a Door,
         meter: &'a mut Meter,
@@ -104,7 +104,12 @@ impl<'a> Run<'a> {
         Ok(Self { options, door, meter, clock, mesh, progress, phases: Vec::new() })
     }
 
-    fn end_phase(&mut self, name: &'static str, unit: &'static str, latencies: Latencies) {
+    pub(crate) fn end_phase(
+        &mut self,
+        name: &'static str,
+        unit: &'static str,
+        latencies: Latencies,
+    ) {
         self.progress.end();
         self.phases.push(self.meter.phase(name, unit, latencies));
     }
@@ -122,7 +127,7 @@ impl<'a> Run<'a> {
     }
 
     /// These say DISCONNECT, and go when the broker has closed.
-    fn leave(&mut self, which: Range<usize>) -> Result<(), String> {
+    pub(crate) fn leave(&mut self, which: Range<usize>) -> Result<(), String> {
         which.clone().for_each(|at| self.mesh.outs().put(at, put_disconnect));
         let until = Instant::now() + self.options.patience();
         while which.clone().any(|at| self.mesh.is_open(at)) && Instant::now() < until {
@@ -171,7 +176,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the command, and waits until the broker is there again.
-    fn restart(&mut self, command: &str) -> Result<(), String> {
+    pub(crate) fn restart(&mut self, command: &str) -> Result<(), String> {
         let (old, port) = (self.meter.pid, self.door.address.port());
         let mut shell = Command::new("sh");
         if let Some(pid) = old {
@@ -277,18 +282,18 @@ impl Actor for Deaf {
 }
 
 /// Waits for something to go on.
-struct Patience {
+pub(crate) struct Patience {
     seen: u64,
     since: Instant,
     most: Duration,
 }
 
 impl Patience {
-    fn new(most: Duration) -> Self {
+    pub(crate) fn new(most: Duration) -> Self {
         Self { seen: 0, since: Instant::now(), most }
     }
 
-    fn goes_on(&mut self, seen: u64) -> bool {
+    pub(crate) fn goes_on(&mut self, seen: u64) -> bool {
         if seen != self.seen {
             (self.seen, self.since) = (seen, Instant::now());
         }

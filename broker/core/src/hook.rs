@@ -160,7 +160,32 @@ pub trait Service: Debug + Send {
 pub trait ServiceFactory: Debug + Send + Sync {
     /// The service of `shard`, one of `shards`.
     fn make(&self, shard: ShardId, shards: u16) -> Box<dyn Service>;
+
+    /// The shards are up, and this leads to them: for a service that the program around the broker
+    /// talks to.
+    fn opened(&self, line: Arc<dyn Line>) {
+        drop(line);
+    }
 }
+
+/// The way from the program around a broker to a service's shards.
+pub trait Line: Debug + Send + Sync {
+    /// How many shards there are.
+    fn shards(&self) -> u16;
+
+    /// Sends to the service on `shard`, where it arrives as [`ServiceEvent::Peer`] from that shard
+    /// itself. What is sent to a broker that has stopped is dropped.
+    fn send(&self, shard: ShardId, message: Box<dyn Any + Send>);
+}
+
+/// Whether nothing of this user may be kept: her sessions end with their connections, whatever they
+/// ask for, and no login gives such a name but that of a service.
+pub fn is_temporary(user: &str) -> bool {
+    user.starts_with(TEMPORARY)
+}
+
+/// What the names of users begin with of whom nothing is kept.
+pub const TEMPORARY: char = '~';
 
 /// What a [`Service`] is told.
 #[derive(Debug)]

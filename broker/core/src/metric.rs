@@ -195,6 +195,9 @@ metrics! {
         LimitChatBytes "chat.bytes_max";
         LimitGroupMembers "chat.group_members_max";
         LimitChannelMembers "chat.channel_members_max";
+        LimitRooms "chat.rooms_max";
+        LimitSignals "chat.signal_rate";
+        LimitPairing "chat.pair_waiting_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

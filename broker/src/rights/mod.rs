@@ -17,6 +17,8 @@
 //! and not `#`. Shared subscriptions are judged by the filter behind `$share/name/`. Nobody publishes
 //! to `$…`, and `#` does not mean topics that begin with `$`.
 //!
+//! Temporary users, whose names begin with `~`, are `anonymous` and not `users`.
+//!
 //! Where no line fits, it is allowed as long as there are no users, and on the topics of services,
 //! such as chat, which decide themselves; anything else as [`Otherwise`] says.
 
@@ -30,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use tidings_core::codec::ReasonCode;
-use tidings_core::hook::{Authorize, Client, Verdict};
+use tidings_core::hook::{Authorize, Client, Verdict, is_temporary};
 use tidings_core::topic::TopicFilter;
 
 use crate::auth::stamp::{Stamp, stamp};
@@ -167,20 +169,22 @@ impl Rights {
         } else {
             self.with(|rules| rules.of_topic(client, Action::Publish, topic))
         };
-        self.conclude(ruling, root)
+        self.conclude(client, ruling, root)
     }
 
     /// Whether `client` may hear all that `filter` matches, and why.
     pub fn may_subscribe(&self, client: &Client<'_>, filter: &TopicFilter) -> (bool, By) {
-        self.conclude(self.with(|rules| rules.of_filter(client, filter)), filter.root())
+        self.conclude(client, self.with(|rules| rules.of_filter(client, filter)), filter.root())
     }
 
-    fn conclude(&self, ruling: Ruling, root: &str) -> (bool, By) {
+    fn conclude(&self, client: &Client<'_>, ruling: Ruling, root: &str) -> (bool, By) {
+        // Who holds a link, or came in as nobody, is not one for whom a server without users is open.
+        let open = || self.open.load(Ordering::Relaxed) && !is_temporary(client.user);
         match ruling {
             Ruling::Allow(line) => (true, By::Line(line)),
             Ruling::Deny(line) => (false, By::Line(line)),
             Ruling::Silent if self.service_roots.contains(&root) => (true, By::Service),
-            Ruling::Silent if self.open.load(Ordering::Relaxed) => (true, By::NoUsers),
+            Ruling::Silent if open() => (true, By::NoUsers),
             Ruling::Silent => (self.otherwise == Otherwise::Allow, By::Otherwise),
         }
     }
@@ -210,7 +214,7 @@ impl Rights {
 impl Authorize for Rights {
     fn publish(&self, client: &Client<'_>, topic: &str) -> Verdict {
         let open = self.silent.load(Ordering::Acquire) && self.open.load(Ordering::Relaxed);
-        if open && !topic.starts_with('$') {
+        if open && !topic.starts_with('$') && !is_temporary(client.user) {
             return Verdict::Allow;
         }
         self.verdict(client, topic, self.may_publish(client, topic))
@@ -247,6 +251,7 @@ mod tests {
 
     use super::*;
 
+    const SEAT: Client<'_> = Client { user: "~x.1", client_id: "phone", version: Version::V5 };
     const BOB: Client<'_> = Client { user: "bob", client_id: "phone", version: Version::V5 };
 
     fn filter(text: &str) -> TopicFilter {
@@ -265,9 +270,17 @@ mod tests {
         assert!(rights.set_open(true) && !rights.set_open(true));
         assert_eq!(rights.may_publish(&BOB, "x"), (true, By::NoUsers));
         assert_eq!(rights.may_publish(&BOB, "$SYS/x"), (false, By::OfServer));
+        assert_eq!(rights.may_publish(&SEAT, "x"), (false, By::Otherwise));
+        assert_eq!(rights.publish(&SEAT, "x"), Verdict::Deny(ReasonCode::NotAuthorized));
+        assert_eq!(rights.may_publish(&SEAT, "chat/~/send"), (true, By::Service));
         fs::write(&path, "deny all both me/#\n").unwrap();
         assert!(rights.read_again(false).unwrap());
         assert_eq!(rights.may_subscribe(&BOB, &filter("me/json/#")), (false, By::Line(1)));
+        fs::write(&path, "allow users both x\nallow anonymous publish y\n").unwrap();
+        assert!(rights.read_again(true).unwrap());
+        assert_eq!(rights.may_publish(&SEAT, "x"), (false, By::Otherwise));
+        assert_eq!(rights.may_publish(&SEAT, "y"), (true, By::Line(2)));
+        fs::write(&path, "deny all both me/#\n").unwrap();
         let rights = Rights::open(&path, Otherwise::Allow).unwrap();
         assert_eq!(rights.may_subscribe(&BOB, &filter("x/#")), (true, By::Otherwise));
         assert_eq!(rights.may_subscribe(&BOB, &filter("#")), (false, By::Line(1)));

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use tidings_core::hook::Client;
+use tidings_core::hook::{Client, is_temporary};
 use tidings_core::topic::{TopicError, TopicFilter};
 
 use super::pattern::{BadPattern, Part, Pattern, common, filter_parts, topic_parts, within};
@@ -62,6 +62,11 @@ enum Who {
     Named,
 }
 
+/// Whether a Client comes without a login of its own.
+fn is_nobody(user: &str) -> bool {
+    user.is_empty() || is_temporary(user)
+}
+
 impl Rule {
     fn concerns(&self, client: &Client<'_>, action: Action) -> bool {
         let acts = match action {
@@ -70,8 +75,8 @@ impl Rule {
         };
         acts && match self.who {
             Who::All | Who::Named => true,
-            Who::Users => !client.user.is_empty(),
-            Who::Anonymous => client.user.is_empty(),
+            Who::Users => !is_nobody(client.user),
+            Who::Anonymous => is_nobody(client.user),
         }
         // What cannot be filled in gives nothing away, and withholds all that it could mean.
         && (!self.allow || self.pattern.fits(client))

@@ -45,7 +45,10 @@ impl Chat {
                 device.cursor
             }
             _ => {
-                let cursor = if sole {
+                let cursor = if self.place.is_room() {
+                    // Nothing of hers outlives a connection: each begins with all there is.
+                    kept_from
+                } else if sole {
                     member.far.delivered
                 } else if begins_later {
                     kept_from.max(member.entered().saturating_sub(1))

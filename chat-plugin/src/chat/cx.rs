@@ -16,7 +16,10 @@ use tidings_core::time::Time;
 
 use super::group::Effect;
 use super::history::Asked;
+use super::room::Room;
+use super::volatile::Volatile;
 use crate::deadline::Deadlines;
+use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
@@ -40,6 +43,11 @@ pub(super) struct Shared {
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
     pub(super) tail_bytes: usize,
+    /// The rows of chats that are in memory only.
+    pub(super) volatile: Volatile,
+    pub(super) rooms: Map<ChatId, Room>,
+    /// Who wants to hear what happens.
+    pub(super) listeners: Listeners,
 }
 
 impl Shared {
@@ -53,6 +61,9 @@ impl Shared {
             next_read: 0,
             stored: VecDeque::new(),
             tail_bytes: 0,
+            volatile: Volatile::new(),
+            rooms: map(),
+            listeners: Listeners::default(),
         }
     }
 }
@@ -70,12 +81,16 @@ pub(super) enum Timer {
     Expend,
     /// Store the cursors of a channel's readers.
     Readers,
+    /// Look whether a room is over.
+    Room,
 }
 
 /// What a chat reads rows for.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// To be loaded: its rows up to the ids.
+    /// To be loaded: its rows from the first on.
+    Whole,
+    /// To be loaded: more of its rows before the ids.
     Front,
     /// To be loaded: the end of its log.
     End,
@@ -157,11 +172,20 @@ impl Cx<'_> {
         let token = self.shared.next_read;
         self.shared.next_read += READ_STEP;
         self.shared.reads.insert(token, (chat, reading));
+        if self.shared.volatile.holds(chat) {
+            return self.shared.volatile.ask(chat, token, query);
+        }
         self.host.read(token, query);
     }
 
-    pub(super) fn store(&mut self, ops: Vec<Op>, urgent: bool) -> Position {
-        self.host.store(Record { ops, urgent })
+    /// Stores what nobody waits for.
+    pub(super) fn store(&mut self, ops: Vec<Op>, urgent: bool) {
+        match self.shared.volatile.owner(&ops) {
+            Some(chat) => self.shared.volatile.apply(chat, ops),
+            None => {
+                self.host.store(Record { ops, urgent });
+            }
+        }
     }
 
     pub(super) fn store_and_wait(
@@ -171,7 +195,11 @@ impl Cx<'_> {
         urgent: bool,
         waiting: Waiting,
     ) {
-        let position = self.store(ops, urgent);
+        if self.shared.volatile.holds(chat) {
+            self.shared.volatile.apply(chat, ops);
+            return self.shared.volatile.done.push_back((chat, waiting));
+        }
+        let position = self.host.store(Record { ops, urgent });
         self.shared.stored.push_back((position, chat, waiting));
     }
 
@@ -212,6 +240,11 @@ impl Cx<'_> {
             }
             ChatInput::Stance { telling: Some((shard, telling)), .. } => {
                 self.tell_shard(shard, ToUser::Told { telling, kept: false });
+            }
+            ChatInput::Survey { reply, .. } => {
+                if let Outcome::Refused(refusal) = outcome {
+                    reply.give(Err(refusal.into()));
+                }
             }
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
             ChatInput::Summarise { shard, sync, .. } => {

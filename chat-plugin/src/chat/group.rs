@@ -89,6 +89,7 @@ impl Chat {
                     plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
                 // Who comes by a link comes by herself.
                 let by = Some(&post.sender).filter(|by| !missing.contains(*by) || plan.create);
+                let by = by.filter(|_| post.origin.call().is_none());
                 for user in &missing {
                     let (place, since) = (Arc::clone(&self.place), cx.now());
                     let (user_, by) = (Arc::clone(user), by.cloned());

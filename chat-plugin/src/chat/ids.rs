@@ -153,6 +153,18 @@ impl Ids {
         self.forget_pages(chat, ops, |page, _| page.time < time && page.last < floor);
     }
 
+    /// Forgets those of entries below `floor` that no page holds.
+    pub(crate) fn forget_below(&mut self, floor: u64) {
+        while let Some(Recent { id, known }) =
+            self.recent.front().copied().filter(|recent| recent.known.seq < floor)
+        {
+            self.recent.pop_front();
+            if self.places.get(&short(&id)) == Some(&known.seq) {
+                self.places.remove(&short(&id));
+            }
+        }
+    }
+
     /// Forgets the oldest pages, as long as `goes` says so of a page and of how many ids are left.
     fn forget_pages(
         &mut self,

@@ -24,6 +24,10 @@ impl Chat {
     }
 
     fn judge(&self, post: &Post, cx: &mut Cx<'_>) -> Result<(), Refusal> {
+        if post.origin.call().is_some() && (self.created.is_some() || !self.place.is_group()) {
+            // The program around the broker: nobody else is asked.
+            return self.has_room(post, cx);
+        }
         if !self.place.is_group() {
             self.admits(&post.sender, cx)?;
         } else if self.role(&post.sender)? == Role::Reader {

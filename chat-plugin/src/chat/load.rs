@@ -2,11 +2,13 @@
 //!
 //! What lies in front of the ids is all there is of a chat beside its log: head, members, cursors.
 //! Of the log its end is read, which is all of it where everybody has what was sent: the newest place
-//! is the larger of the head's and the last row's. The ids wait for the first who needs them.
+//! is the larger of the head's and the last row's. One read from the front holds both of most chats; only
+//! where that is too much, a second one looks at the end. The ids wait for the first who needs them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_core::record::{Query, Row};
 
 use super::authors::Authors;
@@ -19,8 +21,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, MemberRow, RowValue, SeatRow, chat_rows,
-    front_range, split_chat_key, stance_of,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, MemberRow, RowValue, SeatRow, chat_range,
+    chat_rows, front_range, split_chat_key, stance_of,
 };
 use crate::ties::Stance;
 use crate::topics::Place;
@@ -34,8 +36,6 @@ pub(super) struct Loading {
     head: Option<HeadRow>,
     members: Members,
     group: GroupRow,
-    front_read: bool,
-    end_read: bool,
     authors: Authors,
     entries: Vec<Arc<Entry>>,
 }
@@ -57,24 +57,15 @@ impl Loading {
             head: None,
             members,
             group: GroupRow::default(),
-            front_read: false,
-            end_read: false,
             authors: Authors::default(),
             entries: Vec::new(),
         }
     }
 
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) {
-        let range = front_range(self.place.id);
-        let query = Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
-        cx.read(self.place.id, query, Reading::Front);
-        let query = Query {
-            range: chat_rows(self.place.id, ChatRow::Log),
-            rows_max: TAIL_ENTRIES_MAX,
-            bytes_max: BYTES_MAX,
-            backwards: true,
-        };
-        cx.read(self.place.id, query, Reading::End);
+        let range = chat_range(self.place.id);
+        let query = Query { range, rows_max: FIRST_ROWS, bytes_max: FIRST_BYTES, backwards: false };
+        cx.read(self.place.id, query, Reading::Whole);
     }
 
     /// Keeps what came for later. Sends are bounded; all else is by the members' devices.
@@ -100,7 +91,8 @@ impl Loading {
         more: bool,
         cx: &mut Cx<'_>,
     ) -> Load {
-        let last_key = rows.last().map(|row| row.key.clone());
+        let last = rows.last().map(|row| row.key.clone()).filter(|_| more);
+        let in_front = |key: &Bytes| split_chat_key(key).is_some_and(|(row, _)| row < ChatRow::Ids);
         for row in rows {
             if self.take(&row).is_none() {
                 return Load::Failed(Refusal::new(
@@ -109,21 +101,31 @@ impl Loading {
                 ));
             }
         }
-        match (reading, last_key.filter(|_| more)) {
+        match (reading, last) {
             // So many cursors that the rest is yet to come.
-            (Reading::Front, Some(key)) => {
+            (Reading::Whole | Reading::Front, Some(key)) if in_front(&key) => {
                 let range = front_range(self.place.id).after(&key);
                 let query =
                     Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
                 cx.read(self.place.id, query, Reading::Front);
+                return Load::Reading;
             }
-            (Reading::Front, None) => self.front_read = true,
-            _ => {
-                self.entries.reverse();
-                self.end_read = true;
+            (Reading::Whole, Some(_)) | (Reading::Front, _) => {
+                // The oldest entries are of no use: they leave no gap to the newest.
+                self.entries.clear();
+                let query = Query {
+                    range: chat_rows(self.place.id, ChatRow::Log),
+                    rows_max: TAIL_ENTRIES_MAX,
+                    bytes_max: BYTES_MAX,
+                    backwards: true,
+                };
+                cx.read(self.place.id, query, Reading::End);
+                return Load::Reading;
             }
+            (Reading::End, _) => self.entries.reverse(),
+            _ => {}
         }
-        if self.front_read && self.end_read { self.finish() } else { Load::Reading }
+        self.finish()
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
@@ -204,7 +206,13 @@ impl Loading {
     }
 }
 
-/// How many rows one read takes.
+/// How many rows the first read takes: head, cursors, and what waits in most chats.
+const FIRST_ROWS: usize = 96;
+
+/// After how many bytes it ends.
+const FIRST_BYTES: usize = 64 * 1024;
+
+/// How many rows another read of cursors takes.
 const ROWS_MAX: usize = 1_024;
 
 /// After how many bytes it ends.

@@ -21,9 +21,12 @@ mod plan;
 mod receipt;
 mod retention;
 mod retry;
+mod room;
 mod seats;
 mod stance;
 mod ticks;
+mod told;
+mod volatile;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use tidings_core::hook::Host;
 use tidings_core::record::{Position, Row};
 use tidings_core::time::Time;
 
+use crate::event::Listener;
 use crate::map::{Map, map};
 use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
@@ -72,8 +76,22 @@ impl ChatSide {
         self.shared.timers.next()
     }
 
+    /// The program around the broker wants to hear what happens.
+    pub(crate) fn listen(&mut self, listener: Listener) {
+        self.shared.listeners.add(listener);
+    }
+
     /// Takes what a user's side says.
     pub(crate) fn handle(&mut self, input: ToChat, host: &mut dyn Host) {
+        if input.place.is_room() {
+            self.handle_room(input, host);
+            return self.settle(host);
+        }
+        self.pass(input, host);
+    }
+
+    /// Passes on what concerns a chat that may not be in memory.
+    fn pass(&mut self, input: ToChat, host: &mut dyn Host) {
         let id = input.chat();
         match self.chats.get_mut(&id) {
             Some(State::Ready(_)) => {
@@ -89,7 +107,10 @@ impl ChatSide {
                 loading.begin(&mut cx);
                 loading.queue(input.what, &mut cx);
                 self.chats.insert(id, State::Loading(loading));
-                self.ring.push_back(id);
+                if !self.shared.volatile.holds(id) {
+                    // What is only here does not leave memory.
+                    self.ring.push_back(id);
+                }
                 self.unload_idle();
             }
         }
@@ -99,12 +120,36 @@ impl ChatSide {
     pub(crate) fn stored(&mut self, position: Position, host: &mut dyn Host) {
         while self.shared.stored.front().is_some_and(|(at, ..)| *at <= position) {
             let Some((_, id, waiting)) = self.shared.stored.pop_front() else { break };
-            self.with(id, host, |chat, cx| match waiting {
-                Waiting::Entry => chat.entry_stored(cx),
-                Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
-                Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
-                Waiting::Stance { shard, telling } => chat.stance_stored(shard, telling, cx),
-            });
+            self.safe(id, waiting, host);
+        }
+    }
+
+    /// A record of a chat is safe.
+    fn safe(&mut self, id: ChatId, waiting: Waiting, host: &mut dyn Host) {
+        self.with(id, host, |chat, cx| match waiting {
+            Waiting::Entry => chat.entry_stored(cx),
+            Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
+            Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
+            Waiting::Stance { shard, telling } => chat.stance_stored(shard, telling, cx),
+        });
+    }
+
+    /// What chats that are in memory only have stored and read.
+    fn settle(&mut self, host: &mut dyn Host) {
+        let mut grown = None;
+        loop {
+            if let Some((id, waiting)) = self.shared.volatile.done.pop_front() {
+                if self.shared.volatile.bytes(id) > self.shared.options.room_bytes_max {
+                    grown = Some(id);
+                }
+                self.safe(id, waiting, host);
+            } else if let Some((token, rows, more)) = self.shared.volatile.read.pop_front() {
+                self.rows(token, rows, more, host);
+            } else if let Some(id) = grown.take() {
+                self.with(id, host, Chat::drop_oldest);
+            } else {
+                return;
+            }
         }
     }
 
@@ -150,7 +195,7 @@ impl ChatSide {
             Reading::Info { user, of, question } => {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
-            Reading::Front | Reading::End => {}
+            Reading::Whole | Reading::Front | Reading::End => {}
         });
     }
 
@@ -158,14 +203,20 @@ impl ChatSide {
     pub(crate) fn timed_out(&mut self, host: &mut dyn Host) {
         let now = host.now();
         while let Some((id, timer)) = self.shared.timers.pop(now) {
+            if matches!(timer, Timer::Room) {
+                self.watch_room(id, host);
+                continue;
+            }
             self.with(id, host, |chat, cx| match timer {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
                 Timer::Expend => chat.expend(cx),
                 Timer::Readers => chat.keep_readers(cx),
+                Timer::Room => {}
             });
         }
+        self.settle(host);
     }
 
     fn with(&mut self, id: ChatId, host: &mut dyn Host, act: impl FnOnce(&mut Chat, &mut Cx<'_>)) {

@@ -193,6 +193,11 @@ impl Chat {
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
             ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
+            ChatInput::Survey { after, limit, reply } => {
+                reply.give(self.survey(after.as_deref(), limit).map_err(Into::into));
+            }
+            // Taken by `room.rs` before it comes here.
+            ChatInput::Room(_) => {}
         }
     }
 
@@ -244,7 +249,8 @@ impl Chat {
     /// Asks every member's side to put the chat into her index.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.blocked = Some(Blocked::Begin((1 << self.place.members().len()) - 1));
-        let by = self.waiting.front().map(|post| Arc::clone(&post.sender));
+        let post = self.waiting.front().filter(|post| post.origin.call().is_none());
+        let by = post.map(|post| Arc::clone(&post.sender));
         for user in self.place.members() {
             let begin = ToUser::Begin {
                 place: Arc::clone(&self.place),
@@ -341,7 +347,9 @@ impl Chat {
         let mut waiters = waiters.into_iter().peekable();
         // They are of one user, on one shard: the first is answered with the delivery there.
         let direct = !self.place.is_group();
-        let first = waiters.next_if(|_| direct).map(|origin| (origin, made));
+        let first = waiters
+            .next_if(|origin| direct && origin.call().is_none())
+            .map(|origin| (origin, made));
         for origin in waiters {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
@@ -354,6 +362,7 @@ impl Chat {
         }
         self.after(effect, entry.seq, cx);
         self.deliver(&entry, first, cx);
+        self.tell_listeners(&entry, cx);
         if matches!(self.blocked, Some(Blocked::Full)) {
             self.blocked = None;
             self.work(cx);

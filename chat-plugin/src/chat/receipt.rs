@@ -142,7 +142,8 @@ impl Chat {
         self.flushing -= 1;
         for (user, row) in members {
             if let Some(member) = self.members.get_mut(user) {
-                member.safe = *row;
+                let before = std::mem::replace(&mut member.safe, *row);
+                self.tell_far(user, before, *row, cx);
             }
         }
         for origin in readers {

@@ -17,6 +17,10 @@ impl Chat {
     /// How many of the oldest entries every device of every member has. A member without any device
     /// is waited for.
     pub(super) fn expendable(&self) -> u64 {
+        if self.place.is_room() {
+            // Whoever opens a seat sees the room as it is.
+            return 0;
+        }
         if self.members.count() > COUNTED_MAX {
             // Somebody is always away: what so many hear is kept for its time.
             return 0;
@@ -75,7 +79,7 @@ impl Chat {
     }
 
     /// What remains of entries that go, in the record that deletes them.
-    fn authors_op(&mut self, ops: &mut Vec<Op>) {
+    pub(super) fn authors_op(&mut self, ops: &mut Vec<Op>) {
         if self.members.count() <= COUNTED_MAX {
             let present = self.members.iter().filter(|(_, member)| member.is_present());
             let read =

@@ -112,6 +112,7 @@ impl Chat {
     /// Whether the other one of a direct chat is no stranger to a member.
     fn knows(&self, user: &str, cx: &Cx<'_>) -> bool {
         !cx.options().requests
+            || self.place.is_room()
             || self.members.get(user).is_some_and(|it| it.writes || it.stance.accepted)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
-use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId};
+use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId, TEMPORARY};
 use tidings_core::message::Message;
 
 use super::UserSide;
@@ -17,7 +17,7 @@ use crate::code::Code;
 use crate::json::Digits;
 use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
 use crate::topics::View;
-use crate::topics::{Command, Place, answered, in_view, is_name};
+use crate::topics::{Command, Place, answered, in_view, is_name, is_user};
 use crate::view;
 
 impl UserSide {
@@ -48,7 +48,7 @@ impl UserSide {
         if client.user.is_empty() {
             return refuse(None, Code::Forbidden, "chat is for users that have logged in");
         }
-        if !is_name(client.user) {
+        if !is_user(client.user) {
             let text = "your user name is none for chat: expected [A-Za-z0-9._-]{1,64}";
             return refuse(None, Code::Forbidden, text);
         }
@@ -58,6 +58,7 @@ impl UserSide {
         }
         let command = Command::parse(publish.topic)
             .map_err(|bad| (None, Refusal { code: bad.code, text: bad.text, retry_after: None }))?;
+        self.may_be_there(client.user, &command).map_err(|refusal| (None, refusal))?;
         match command {
             Command::Send { chat, id } => {
                 let id = match (id, publish.properties.correlation_data()) {
@@ -84,7 +85,7 @@ impl UserSide {
                     let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
                     return refuse(id, Code::Format, &text);
                 }
-                if host.disk_low() {
+                if host.disk_low() && !chat.starts_with(TEMPORARY) {
                     return Err((id, Refusal::disk_full()));
                 }
                 let place = self.place(client.user, chat);
@@ -137,6 +138,15 @@ impl UserSide {
                 let place = self.place(client.user, chat);
                 let asked = self.ask_change(client, place, verb, publish.payload, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::End { chat } => self.ask_end(client.user, chat, origin, host),
+            Command::Signal { chat } => {
+                self.signal(client.user, chat, publish.payload, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
+            }
+            Command::Pair { pool, verb } => {
+                self.ask_pair(client.user, pool, verb, publish.payload, origin, host)
+                    .map_err(|refusal| (None, refusal))?;
             }
             Command::Sync => {
                 self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
@@ -197,6 +207,9 @@ impl UserSide {
         outcome: Outcome,
         host: &mut dyn Host,
     ) {
+        if let Some(call) = origin.call() {
+            return self.call_answered(call, outcome);
+        }
         let session = origin.session.and_then(|id| self.sessions.get(&id));
         let version = session.map_or(Version::V5, |session| session.version);
         let user = session.map(|session| Arc::clone(&session.user));

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidings_core::codec::QoS;
-use tidings_core::hook::{Client, Disconnection, Host, SessionId, Tag};
+use tidings_core::hook::{Client, Disconnection, Host, SessionId, Tag, is_temporary};
 use tidings_core::topic::TopicFilter;
 
 use super::UserSide;
@@ -16,7 +16,7 @@ use super::person::Later;
 use super::session::Session;
 use crate::peer::{ChatInput, ToUser};
 use crate::topics::View;
-use crate::topics::{Listening, hears_messages, is_name};
+use crate::topics::{Listening, hears_messages, is_user};
 
 /// How a session comes.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,9 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         let Arrival { persistent, resumed, in_flight, batch } = *arrival;
-        if !is_name(client.user) {
+        // The broker keeps no session of such a user either.
+        let persistent = persistent && !is_temporary(client.user);
+        if !is_user(client.user) {
             return;
         }
         let user = self.user(client.user, host);
@@ -49,11 +51,17 @@ impl UserSide {
             user.sessions.push(id);
         }
         let name = Arc::clone(&user.name);
+        let client_id = if is_temporary(&name) {
+            // Each connection is a device of its own, which hears what the one before has said.
+            format!("{}/{}", client.client_id, id.0).into()
+        } else {
+            client.client_id.into()
+        };
         self.sessions.insert(
             id,
             Session {
                 user: Arc::clone(&name),
-                client_id: client.client_id.into(),
+                client_id,
                 version: client.version,
                 persistent,
                 resumed,
@@ -98,6 +106,7 @@ impl UserSide {
         if let Some(user) = self.users.get_mut(&session.user) {
             user.sessions.retain(|connected| *connected != id);
         }
+        self.leave_pool(&session.user, host);
         self.left(&session.user, how, host);
     }
 
@@ -108,7 +117,7 @@ impl UserSide {
         client: &Client<'_>,
         host: &mut dyn Host,
     ) {
-        if !is_name(client.user) {
+        if !is_user(client.user) {
             return;
         }
         if self.sessions.contains_key(&id) {

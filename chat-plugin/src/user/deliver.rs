@@ -29,7 +29,7 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         self.deliver_to(name, entry, &mut Shown::new(place, name), host);
-        if entry.seq == 1 && *entry.from != *name {
+        if entry.seq == 1 && *entry.from != *name && !place.is_room() {
             self.tell_stranger(name, &entry.from, true, host);
         }
     }

@@ -105,7 +105,7 @@ impl UserSide {
         for id in sessions.into_iter().filter(|id| only.is_none_or(|only| only == *id)) {
             let view = self.view(id);
             let ended = messages.in_view(view, || {
-                let body = view.body(&view::Ended { seq });
+                let body = view.body(&view::Ended { seq, why: None });
                 message(in_view(place.heard(name, "ended"), view), body, QoS::AtLeastOnce, host)
             });
             self.answer_message(id, ended, host);
@@ -141,7 +141,7 @@ impl UserSide {
     /// A session that hears with QoS 0 asks the groups whether its user is in them.
     pub(super) fn listen(&self, name: &Arc<str>, host: &mut dyn Host) {
         let Some(user) = self.users.get(name) else { return };
-        for place in user.chats.values().filter(|place| place.is_group()) {
+        for place in user.chats.values().filter(|place| place.is_group() || place.is_room()) {
             to_chat(place, ChatInput::Listen { user: Arc::clone(name) }, host);
         }
     }
@@ -187,6 +187,9 @@ impl UserSide {
         body: Bytes,
         host: &mut dyn Host,
     ) {
+        if let Some(call) = origin.call() {
+            return self.call_told(call, &body);
+        }
         let Some(id) = origin.session else { return };
         let Some(session) = self.sessions.get(&id) else { return };
         let topic = in_view(place.heard(&session.user, kind), session.view);

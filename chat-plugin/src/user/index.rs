@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidings_core::codec::PropertiesBuf;
-use tidings_core::hook::{Host, SessionId};
+use tidings_core::hook::{Host, SessionId, is_temporary};
 use tidings_core::metric::Metric;
 use tidings_core::record::Position;
 use tidings_core::time::Time;
@@ -90,6 +90,10 @@ impl UserSide {
 impl User {
     /// Whether she takes a chat into her index that `by` begins with her, or adds her to.
     fn takes(&self, place: &Place, by: Option<&str>, options: &ChatOptions) -> Taken {
+        if is_temporary(&self.name) {
+            // Nothing but rooms is for her.
+            return Taken::Full;
+        }
         let by = by.filter(|by| **by != *self.name);
         let unwanted = |by: &str| {
             let reach = if place.is_group() { self.privacy.groups } else { Reach::All };

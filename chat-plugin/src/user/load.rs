@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidings_core::hook::{Host, SessionId};
+use tidings_core::hook::{Host, SessionId, is_temporary};
 use tidings_core::record::{KeyRange, Query, Row};
 
 use super::UserSide;
@@ -18,9 +18,14 @@ impl UserSide {
         if !self.users.contains_key(name) {
             let name: Arc<str> = name.into();
             let pace = self.paces.recall(&name);
-            let user = User { pace, ..User::new(Arc::clone(&name)) };
-            self.users.insert(Arc::clone(&name), user);
-            self.read(Arc::clone(&name), user_range(&name), host);
+            if is_temporary(&name) {
+                let user = User { pace, ..User::temporary(Arc::clone(&name)) };
+                self.users.insert(Arc::clone(&name), user);
+            } else {
+                let user = User { pace, ..User::new(Arc::clone(&name)) };
+                self.users.insert(Arc::clone(&name), user);
+                self.read(Arc::clone(&name), user_range(&name), host);
+            }
         }
         self.users.entry_ref(name).or_insert_with(|| User::new(name.into()))
     }

@@ -5,6 +5,7 @@
 //! needs her rows waits until they are read; sending does not need them.
 
 mod ask;
+mod call;
 mod command;
 mod connect;
 mod deliver;
@@ -12,6 +13,7 @@ mod device;
 mod devices;
 mod feed;
 mod group;
+mod guest;
 mod index;
 mod lane;
 mod load;
@@ -22,6 +24,7 @@ mod presence;
 mod progress;
 mod rates;
 mod receipt;
+mod room;
 mod session;
 mod state;
 mod sync;
@@ -38,9 +41,10 @@ use tidings_core::record::Position;
 use tidings_core::time::Time;
 
 use crate::deadline::Deadlines;
+use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, Origin, Outcome, SyncId, Telling, ToUser};
+use crate::peer::{Asked, ChatInput, Origin, Outcome, SyncId, Telling, ToUser};
 use crate::topics::{ChatId, Place};
 pub(crate) use connect::Arrival;
 use person::{Later, User};
@@ -82,6 +86,11 @@ pub(crate) struct UserSide {
     logouts: Vec<(SessionId, Origin)>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
+    /// Calls of the program around the broker that wait for their answer.
+    calls: Map<u64, Asked>,
+    next_call: u64,
+    /// Who wants to hear what happens.
+    listeners: Listeners,
 }
 
 #[derive(Debug, Clone)]
@@ -120,6 +129,9 @@ impl UserSide {
             told_presence: Bucket::default(),
             logouts: Vec::new(),
             dirty: Vec::new(),
+            calls: map(),
+            next_call: 1,
+            listeners: Listeners::default(),
         }
     }
 
@@ -205,7 +217,12 @@ impl UserSide {
                 self.answer_with(&place, &origin, kind, body, host);
             }
             ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
-            ToUser::Typing { to, from, state } => self.typing_heard(&to, &from, state, host),
+            ToUser::Typing { place, to, from, state } => {
+                self.typing_heard(&place, &to, &from, state, host);
+            }
+            ToUser::Room(told) => self.room_told(told, host),
+            ToUser::Call(call) => self.call(*call, host),
+            ToUser::AreThere { place, seq, users } => self.are_there(&place, seq, users, host),
         }
     }
 

@@ -11,9 +11,9 @@ use tidings_core::hook::Host;
 use tidings_core::message::Message;
 use tidings_core::record::{Op, Position, Record};
 
-use crate::peer::{ChatInput, Peer, ToChat, ToUser};
+use crate::peer::{ChatInput, Peer, ToChat, ToPair, ToUser};
 use crate::topics::View;
-use crate::topics::{Place, user_slot};
+use crate::topics::{Place, pool_slot, user_slot};
 
 pub(super) fn to_chat(place: &Arc<Place>, what: ChatInput, host: &mut dyn Host) {
     let shard = place.shard(host.shards());
@@ -23,6 +23,11 @@ pub(super) fn to_chat(place: &Arc<Place>, what: ChatInput, host: &mut dyn Host) 
 pub(super) fn to_user(user: &str, what: ToUser, host: &mut dyn Host) {
     let shard = user_slot(user).shard(host.shards());
     host.send(shard, Box::new(Peer::User(what)));
+}
+
+pub(super) fn to_pool(pool: &str, what: ToPair, host: &mut dyn Host) {
+    let shard = pool_slot(pool).shard(host.shards());
+    host.send(shard, Box::new(Peer::Pair(what)));
 }
 
 pub(super) fn put(key: Bytes, value: Bytes, urgent: bool, host: &mut dyn Host) -> Position {

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidings_core::hook::{SessionId, Tag};
+use tidings_core::hook::{SessionId, TEMPORARY, Tag};
+use tidings_core::rate::Bucket;
 use tidings_core::record::Row;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
@@ -21,7 +22,7 @@ use crate::rows::{
     is_of_contact, is_of_group, split_user_key,
 };
 use crate::ties::{PeerRow, Privacy, SeenRow};
-use crate::topics::{ChatId, Place};
+use crate::topics::{ChatId, OWN_ROOM, Place};
 
 /// A user in memory.
 #[derive(Debug)]
@@ -57,6 +58,10 @@ pub(super) struct User {
     pub(super) pace: Pace,
     /// What waits for her rows.
     pub(super) waiting: Vec<Later>,
+    /// Where she waits to be paired.
+    pub(super) pool: Option<Arc<str>>,
+    /// How fast she may still send signals.
+    pub(super) signals: Bucket,
 }
 
 /// Somebody who has gone without a word.
@@ -106,7 +111,25 @@ impl User {
             typing: BTreeMap::new(),
             pace: Pace::default(),
             waiting: Vec::new(),
+            pool: None,
+            signals: Bucket::default(),
         }
+    }
+
+    /// One of whom nothing is kept: there are no rows to wait for.
+    pub(super) fn temporary(name: Arc<str>) -> Self {
+        let seat = Place::of_seat(&name);
+        let chats = seat.into_iter().map(|place| (place.id, place)).collect();
+        Self { loaded: true, chats, ..Self::new(name) }
+    }
+
+    /// The room that she calls `chat`, if she is in it.
+    pub(super) fn room(&self, chat: &str) -> Option<&Arc<Place>> {
+        let room = match chat {
+            OWN_ROOM => self.chats.values().next(),
+            name => self.chats.get(&ChatId::named(name)),
+        };
+        room.filter(|place| place.is_room())
     }
 
     /// Takes what one of her rows says; nothing if it cannot be read.
@@ -160,6 +183,11 @@ impl User {
 
     /// What she calls `chat`.
     pub(super) fn place(&mut self, chat: &str) -> Arc<Place> {
+        if chat.starts_with(TEMPORARY)
+            && let Some(room) = self.room(chat)
+        {
+            return Arc::clone(room);
+        }
         if let Some(place) = self.places.get(chat) {
             return Arc::clone(place);
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidings_core::codec::QoS;
-use tidings_core::hook::{Disconnection, Host, SessionId};
+use tidings_core::hook::{Disconnection, Host, SessionId, is_temporary};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
@@ -138,14 +138,19 @@ impl UserSide {
         user.presence = PresenceState { epoch, last_seen, ..state };
         self.keep_presence(name, host);
         self.tell_watchers(name, host);
+        if !state.online {
+            self.guest_gone(name, host);
+        }
     }
 
     /// Stores the presence of a user as it is.
     pub(super) fn keep_presence(&self, name: &Arc<str>, host: &mut dyn Host) {
         let Some(user) = self.users.get(name) else { return };
         let PresenceState { epoch, last_seen, online, .. } = user.presence;
-        let row = PresenceRow { epoch, last_seen, online };
-        put(presence_key(name), row.to_bytes(), false, host);
+        if !is_temporary(name) {
+            let row = PresenceRow { epoch, last_seen, online };
+            put(presence_key(name), row.to_bytes(), false, host);
+        }
     }
 
     /// Tells those who watch a user, now or, where too much is told, by and by: the newest only.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tidings_core::codec::{PropertiesBuf, Publish, QoS, Version};
-use tidings_core::hook::Host;
+use tidings_core::hook::{Host, is_temporary};
 use tidings_core::metric::Metric;
 use tidings_core::record::{Op, Record};
 
@@ -171,6 +171,9 @@ impl UserSide {
         ask: Box<Question>,
         host: &mut dyn Host,
     ) -> Result<(), Refusal> {
+        if is_temporary(name) {
+            return Err(Refusal::new(Code::Forbidden, "this is for users that stay"));
+        }
         if self.users.get(name).is_some_and(|user| user.waiting.len() >= SENDS_WAITING_MAX) {
             return Err(Refusal::busy("too much waits for your chats to be read"));
         }
@@ -380,7 +383,7 @@ impl UserSide {
         let Some(user) = self.users.get_mut(name) else { return };
         let peer = Arc::clone(place.peer(name));
         let known = user.knows(&peer);
-        if place.is_group()
+        if place.named().is_some()
             || !user.chats.contains_key(&place.id)
             || !user.contacts.insert(Arc::clone(&peer))
         {

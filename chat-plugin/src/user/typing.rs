@@ -29,7 +29,8 @@ impl UserSide {
         if !user.chats.contains_key(&place.id) || place.members().len() == 1 {
             return;
         }
-        if !place.is_group() && !user.is_heard_typing(place.peer(name), self.options.requests) {
+        let requests = self.options.requests && !place.is_room();
+        if !place.is_group() && !user.is_heard_typing(place.peer(name), requests) {
             return;
         }
         let last = user.typing.get(&place.id).copied();
@@ -51,7 +52,7 @@ impl UserSide {
             return to_chat(&place, ChatInput::Typing { user: from, state }, host);
         }
         let to = Arc::clone(place.peer(name));
-        to_user(&Arc::clone(&to), ToUser::Typing { to, from, state }, host);
+        to_user(&Arc::clone(&to), ToUser::Typing { place, to, from, state }, host);
     }
 
     /// A member of a group types: all others hear it.
@@ -79,15 +80,15 @@ impl UserSide {
 
     pub(super) fn typing_heard(
         &mut self,
+        place: &Place,
         to: &str,
         from: &str,
         state: &'static str,
         host: &mut dyn Host,
     ) {
-        let requests = self.options.requests;
+        let requests = self.options.requests && !place.is_room();
         let user = self.users.get(to).filter(|user| user.is_heard_typing(from, requests));
         let Some(user) = user else { return };
-        let place = Place::direct(to, from);
         let mut messages = PerView::default();
         for id in &user.sessions {
             let Some(view) = self.view_with_room(*id) else { continue };

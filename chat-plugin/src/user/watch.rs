@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidings_core::hook::{Host, SessionId};
+use tidings_core::hook::{Host, SessionId, is_temporary};
 use tidings_core::slot::ShardId;
 
 use super::UserSide;
@@ -32,7 +32,8 @@ pub(super) struct Watcher {
 impl User {
     /// Whether somebody sees her presence. `requests`: whether strangers are told nothing.
     fn shows(&self, by: &str, groups: &[ChatId], requests: bool) -> bool {
-        if *by == *self.name {
+        // Of those in rooms it was looked at when they subscribed.
+        if *by == *self.name || is_temporary(&self.name) || is_temporary(by) {
             return true;
         }
         let shared = || groups.iter().any(|group| self.chats.contains_key(group));

@@ -7,16 +7,17 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_chat::{Chat, ChatOptions};
+use tidings_chat::{Chat, ChatHandle, ChatOptions};
 use tidings_core::codec::{
     PacketId, PacketKind, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode, Version,
 };
 use tidings_core::hook::{
-    Answer, AnswerToken, Client, Disconnection, Host, Refused, Service, ServiceEvent,
+    Answer, AnswerToken, Client, Disconnection, Host, Line, Refused, Service, ServiceEvent,
     ServiceFactory, SessionId, Tag,
 };
 use tidings_core::message::{Message, MessageId};
@@ -36,6 +37,24 @@ pub(crate) struct World {
     pub(crate) outside: Outside,
     next_session: u64,
     next_serial: u64,
+    from_outside: Arc<FromOutside>,
+}
+
+/// What the program around the broker has sent and no shard has got yet.
+#[derive(Debug)]
+struct FromOutside {
+    shards: u16,
+    sent: Mutex<Vec<(ShardId, Box<dyn Any + Send>)>>,
+}
+
+impl Line for FromOutside {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    fn send(&self, shard: ShardId, message: Box<dyn Any + Send>) {
+        self.sent.lock().unwrap().push((shard, message));
+    }
 }
 
 struct Shard {
@@ -333,7 +352,9 @@ impl World {
             outside: Outside::default(),
             next_session: 1,
             next_serial: 1,
+            from_outside: Arc::new(FromOutside { shards, sent: Mutex::default() }),
         };
+        world.chat.opened(Arc::clone(&world.from_outside) as Arc<dyn Line>);
         for shard in 0..shards {
             let mut events = VecDeque::new();
             events.push_back(Event::Started);
@@ -658,8 +679,30 @@ impl World {
         while self.step() {}
     }
 
+    /// What the program around the broker does with chat.
+    pub(crate) fn handle_of_chat(&self) -> ChatHandle {
+        self.chat.handle()
+    }
+
+    /// The program around the broker calls, and waits for the answer.
+    pub(crate) fn call<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..100 {
+            if let Poll::Ready(answer) = call.as_mut().poll(&mut context) {
+                return answer;
+            }
+            self.run();
+            self.sync();
+        }
+        panic!("no answer");
+    }
+
     /// One event of one shard. Returns whether there was one.
     pub(crate) fn step(&mut self) -> bool {
+        for (shard, message) in self.from_outside.sent.lock().unwrap().drain(..) {
+            self.network.entry((shard.0, shard.0)).or_default().push_back(message);
+        }
         let count = self.shards.len();
         let first = if self.shuffled { self.rng.below(count * 3) } else { 0 };
         for turn in 0..count * 3 {

@@ -73,7 +73,8 @@ const LADDERS: [(&str, &[&str]); 9] = [
         "chat-plugin",
         &[
             "cbor", "code", "moderate", "deadline", "entry", "json", "map", "options", "topics",
-            "group", "ties", "view", "rows", "peer", "chat", "user",
+            "group", "ties", "call", "event", "view", "rows", "peer", "chat", "user", "seat",
+            "pairing", "handle",
         ],
     ),
     (
@@ -110,6 +111,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "users",
             "logins",
             "rights",
+            "seats",
             "start",
         ],
     ),
@@ -199,7 +201,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
 const LOAD: &[&str] = &[
     "clock", "wire", "verify", "latency", "template", "process", "meter", "stream", "options",
     "mesh", "stage", "progress", "opening", "traffic", "report", "plot", "bars", "html", "relay",
-    "steady", "post", "sessions", "crowd", "chat", "compare",
+    "steady", "post", "sessions", "crowd", "chat", "resume", "compare",
 ];
 
 /// A crate may depend on these of ours, in any table of its `Cargo.toml`.

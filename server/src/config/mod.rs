@@ -481,6 +481,38 @@ section! {
         group_members_max: u64 = 1024, Kind::Number(1, 100_000);
         /// Members of a channel, readers included. More: `limit`.
         channel_members_max: u64 = 100_000, Kind::Number(1, 1_000_000);
+        /// Seconds that a room lasts without a message or a connection.
+        room_idle_s: u64 = 1800, Kind::Number(1, 31_536_000);
+        /// Seconds that it lasts at the most.
+        room_lifetime_s: u64 = 86_400, Kind::Number(1, 31_536_000);
+        /// Seconds before its end in which the two in it are told.
+        room_warning_s: u64 = 60, Kind::Number(0, 86_400);
+        /// Rooms that a shard holds. Beyond it none is made.
+        rooms_max: u64 = 4096, Kind::Number(1, 1_000_000);
+        /// Bytes that a room holds in memory. Beyond it its oldest entries go.
+        room_bytes_max: u64 = MIB, Kind::Number(64 * KIB, GIB);
+        /// Wrong codes in a row that a seat of a room takes before the next one has to wait.
+        seat_guesses: u64 = 5, Kind::Number(1, 100);
+        /// Wrong codes with which it is closed.
+        seat_guesses_max: u64 = 10, Kind::Number(1, 100);
+        /// Seconds of the first wait. Each further one is twice as long.
+        seat_wait_s: u64 = 30, Kind::Number(1, 3600);
+        /// Largest signal between the two in a room.
+        signal_bytes_max: u64 = 16 * KIB, Kind::Number(1, 256 * KIB);
+        /// Signals a second that somebody sends. More: `limit`.
+        signal_rate: u64 = 20, Kind::Number(1, 10_000);
+        /// How many of them at once.
+        signal_burst: u64 = 60, Kind::Number(1, 10_000);
+        /// Whether anybody may come in as nobody, under the user name `~anon`, to be paired.
+        pairing: bool = false, Kind::Flag;
+        /// Seconds that who names interests waits for somebody who shares one, before anyone will do.
+        pair_wait_s: u64 = 10, Kind::Number(0, 3600);
+        /// Seconds that somebody waits to be paired at the most.
+        pair_ttl_max_s: u64 = 600, Kind::Number(1, 86_400);
+        /// Who waits in the pools of a shard at once. More: `limit`.
+        pair_waiting_max: u64 = 10_000, Kind::Number(1, 1_000_000);
+        /// Seconds in which two who met are not paired again.
+        pair_again_s: u64 = 3600, Kind::Number(0, 86_400);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
         /// Milliseconds after a start in which users who were online when the server ended may come
@@ -617,7 +649,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 12] = [
+    const CHAT_RATES: [&str; 16] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
@@ -630,6 +662,10 @@ mod tests {
         "chat.bytes_max",
         "chat.group_members_max",
         "chat.channel_members_max",
+        "chat.rooms_max",
+        "chat.signal_rate",
+        "chat.signal_burst",
+        "chat.pair_waiting_max",
     ];
 
     /// The cells of the row of a page that begins with `key`.

@@ -16,6 +16,7 @@ mod crash;
 #[cfg(target_os = "linux")]
 mod disk;
 mod exactly_once;
+mod examples;
 mod flapping;
 mod graceful;
 mod groups;
@@ -27,6 +28,7 @@ mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
 mod rights;
+mod rooms;
 mod serve;
 mod support;
 mod unopenable;

@@ -34,7 +34,7 @@ pub(crate) use window::{InFlight, Queued, State};
 use crate::codec::{
     Connect, PropertiesBuf, QoS, RetainHandling, SubscriptionOptions, Version, Will as WillPacket,
 };
-use crate::hook::{Client, SessionId};
+use crate::hook::{Client, SessionId, is_temporary};
 use crate::ledger::Ledger;
 use crate::limits::{Limits, Offers};
 use crate::message::{Message, MessageId};
@@ -223,7 +223,7 @@ impl Link {
             burst_max: limits.burst_bytes_max,
             held_max: limits.held_bytes_max,
             throttled: false,
-            may_set_expiry: !session_expiry(connect, limits).is_zero(),
+            may_set_expiry: !asked_expiry(connect, limits).is_zero(),
             ends_session: false,
         }
     }
@@ -243,8 +243,12 @@ pub(crate) fn keep_alive(connect: &Connect<'_>, limits: &Limits) -> Option<Durat
 }
 
 /// How long the session shall outlive the connection (§3.1.2.11.2): MQTT 3.1.1 knows only "not at
-/// all" and "for ever", which is as long as the server keeps anything.
-pub(crate) fn session_expiry(connect: &Connect<'_>, limits: &Limits) -> Duration {
+/// all" and "for ever", which is as long as the server keeps anything. Of a temporary user nothing is.
+pub(crate) fn session_expiry(user: &str, connect: &Connect<'_>, limits: &Limits) -> Duration {
+    if is_temporary(user) { Duration::ZERO } else { asked_expiry(connect, limits) }
+}
+
+fn asked_expiry(connect: &Connect<'_>, limits: &Limits) -> Duration {
     match connect.version {
         Version::V5 => {
             let seconds = connect.properties.session_expiry().unwrap_or(0);

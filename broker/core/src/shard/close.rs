@@ -11,7 +11,7 @@ use super::timers::Timer;
 use crate::codec::{
     Disconnect, Malformed, Packet, Properties, PropertiesBuf, Property, ReasonCode, Version,
 };
-use crate::hook::{Disconnection, Event, ServiceEvent, SessionId};
+use crate::hook::{Disconnection, Event, ServiceEvent, SessionId, is_temporary};
 use crate::metric::Metric;
 use crate::output::{CloseCause, ConnectionId, Outbox, Output};
 use crate::peer::Standing;
@@ -103,6 +103,8 @@ impl Shard {
         let longest = self.limits.session_expiry_max;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if let Some(seconds) = disconnect.properties.session_expiry() {
+            let longest =
+                if is_temporary(session.who().client().user) { Duration::ZERO } else { longest };
             let expiry = Duration::from_secs(seconds.into()).min(longest);
             if !expiry.is_zero() && !session.link.may_set_expiry {
                 return Err(ProtocolError::SessionExpiryAtDisconnect.into());

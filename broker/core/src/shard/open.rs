@@ -24,7 +24,7 @@ use crate::time::Time;
 impl Shard {
     /// A Client wants its session.
     pub(super) fn open(&mut self, open: &Open<'_>, now: Time, out: &mut Outbox) {
-        let expiry = session_expiry(&open.connect, &self.limits);
+        let expiry = session_expiry(open.user, &open.connect, &self.limits);
         let allowed =
             if open.expires <= now { Err(ReasonCode::NotAuthorized) } else { self.may_open(open) };
         if let Err(reason) = allowed.and_then(|()| self.may_be_told(open, expiry)) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Shard;
 use super::timers::Timer;
 use crate::codec::ReasonCode;
-use crate::hook::{Client, SessionId, Verdict};
+use crate::hook::{Client, SessionId, Verdict, is_temporary};
 use crate::output::{CloseCause, ConnectionId, Outbox};
 use crate::record::Op;
 use crate::session::{Who, rows};
@@ -27,6 +27,7 @@ impl Shard {
             return Err(ReasonCode::NotAuthorized);
         }
         match self.hooks.authorize.as_ref().map(|rights| rights.publish(client, topic)) {
+            None if self.is_elsewhere(client, topic) => Err(ReasonCode::NotAuthorized),
             None | Some(Verdict::Allow) => Ok(()),
             Some(Verdict::Deny(reason)) => Err(reason),
         }
@@ -44,11 +45,19 @@ impl Shard {
         {
             return Err(reason);
         }
+        if self.hooks.authorize.is_none() && self.is_elsewhere(client, filter.as_str()) {
+            return Err(ReasonCode::NotAuthorized);
+        }
         let service = self.services.owner(filter.as_str());
         if let Some(service) = service {
             self.services.may_subscribe(service, client, filter)?;
         }
         Ok(service)
+    }
+
+    /// Whether a temporary user is where no service is: without rights that say so it is not for her.
+    fn is_elsewhere(&self, client: &Client<'_>, topic: &str) -> bool {
+        is_temporary(client.user) && self.services.owner(topic).is_none()
     }
 
     /// Rights have changed: every session is to be looked at again, a few at a time.

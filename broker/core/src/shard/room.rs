@@ -84,7 +84,7 @@ impl Shard {
             .is_some_and(|id| self.sessions.get(id).is_none_or(|it| it.is_persistent()));
         let will = open.connect.will.as_ref();
         let keeps_will = will.is_some_and(|it| it.retain || it.qos > QoS::AtMostOnce);
-        !kept && (keeps_will || !session_expiry(&open.connect, &self.limits).is_zero())
+        !kept && (keeps_will || !session_expiry(open.user, &open.connect, &self.limits).is_zero())
     }
 
     /// The key of the row that a copy needs: QoS 1 and 2, for a session that outlives its

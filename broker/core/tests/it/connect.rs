@@ -340,3 +340,30 @@ fn response_information_is_for_those_who_request_it() {
     assert_eq!(heard(v5("bob")), None);
     assert_eq!(heard(v5("bob").with(Property::RequestResponseInformation(false))), None);
 }
+
+#[test]
+fn nothing_of_a_temporary_user_is_kept_whatever_her_client_asks_for() {
+    let mut broker = Cluster::new(2);
+    let asked = [lasting("phone", 100).user("~x.1"), v311("phone").resume().user("~x.1")];
+    for (options, v5) in asked.iter().zip([true, false]) {
+        let link = broker.connect(options);
+        let got = broker.got(link);
+        let [Got::Connack { present: false, properties, .. }] = &got[..] else { panic!("{got:?}") };
+        let told = properties.as_properties().session_expiry();
+        assert_eq!(told, v5.then_some(0), "what it asked for is not what it gets");
+        // Without rights there are no plain topics for her, to hear or to say.
+        broker.subscribe(link, 1, &[filter("a", 1)]);
+        broker.publish(link, &message("a", "hello", 1, 2));
+        let refused =
+            if v5 { ["SUBACK 1 [87]", "PUBACK 2 87"] } else { ["SUBACK 1 [80]", "PUBACK 2"] };
+        assert_eq!(broker.received(link), refused);
+        let mut later = PropertiesBuf::new();
+        later.push(Property::SessionExpiry(100));
+        if v5 {
+            broker.disconnect_with(link, ReasonCode::Success, &later);
+        } else {
+            broker.lose(link);
+        }
+        assert_eq!(broker.session_rows(), [0; 5]);
+    }
+}
