@@ -19,7 +19,7 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::event::Listener;
 use crate::group::Change;
-use crate::ties::Stance;
+use crate::ties::{Stance, Taken, Telling, Watching};
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
 
@@ -123,23 +123,6 @@ pub(crate) struct Summary {
     /// How far the others are, if the member has written.
     pub(crate) others: Vec<(Arc<str>, Tick)>,
 }
-
-/// Whether a chat has got into somebody's index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It has.
-    Yes,
-    /// She has too many.
-    Full,
-    /// Too many strangers wait for her answer.
-    Requests,
-    /// She wants none of this.
-    Unwanted,
-}
-
-/// Which of a user's commands waits for chats to know of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Telling(pub(crate) u64);
 
 /// Which `sync` a summary is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -381,19 +364,6 @@ pub(crate) struct PresenceState {
     pub(crate) away: bool,
     pub(crate) last_seen: Time,
     pub(crate) epoch: u64,
-}
-
-/// A session that wants to know of somebody's presence.
-#[derive(Debug)]
-pub(crate) struct Watching {
-    pub(crate) shard: ShardId,
-    pub(crate) session: SessionId,
-    /// Whose it is.
-    pub(crate) by: Arc<str>,
-    /// In which groups she is.
-    pub(crate) groups: Vec<ChatId>,
-    /// Whether it has just said so, and so is to hear something at once.
-    pub(crate) fresh: bool,
 }
 
 /// Which members of a direct chat are meant: a bit for each, in their order.

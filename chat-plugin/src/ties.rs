@@ -4,8 +4,14 @@
 //! concerns the chat, so that a send is judged without asking anybody. A *contact* is somebody whom
 //! one has written to in a direct chat, or accepted; everybody else is a stranger.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use tidings_core::hook::SessionId;
+use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
+
+use crate::topics::ChatId;
 
 /// For whom something is. On disk as the number of its place here: append only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,4 +54,34 @@ pub(crate) struct Stance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct SeenRow {
     pub(crate) seen: Time,
+}
+
+/// Whether a chat has got into somebody's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It has.
+    Yes,
+    /// She has too many.
+    Full,
+    /// Too many strangers wait for her answer.
+    Requests,
+    /// She wants none of this.
+    Unwanted,
+}
+
+/// Which of a user's commands waits for chats to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Telling(pub(crate) u64);
+
+/// A session that wants to know of somebody's presence.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) shard: ShardId,
+    pub(crate) session: SessionId,
+    /// Whose it is.
+    pub(crate) by: Arc<str>,
+    /// In which groups she is.
+    pub(crate) groups: Vec<ChatId>,
+    /// Whether it has just said so, and so is to hear something at once.
+    pub(crate) fresh: bool,
 }

@@ -15,13 +15,11 @@ use super::one::Chat;
 use crate::entry::Entry;
 use crate::peer::{DeviceOf, FeedId, Tick, ToUser};
 use crate::rows::{cursor_key, log_range, split_chat_key};
-use crate::ties::Stance;
 
 impl Chat {
     pub(super) fn attach(
         &mut self,
         of: &DeviceOf,
-        stance: Stance,
         feed: FeedId,
         since: Time,
         sole: bool,
@@ -29,7 +27,6 @@ impl Chat {
         cx: &mut Cx<'_>,
     ) {
         let group = self.place.is_group();
-        self.set_stance(&of.user, stance, cx);
         let Some(member) = self.members.get_mut(&of.user) else {
             return self.attach_nobody(of, feed, cx);
         };

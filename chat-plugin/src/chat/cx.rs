@@ -23,10 +23,9 @@ use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
-use crate::peer::{
-    Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, Telling, ToUser,
-};
+use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
 use crate::rows::MemberRow;
+use crate::ties::Telling;
 use crate::topics::{ChatId, Place, user_slot};
 
 /// What all chats of a shard have in common.

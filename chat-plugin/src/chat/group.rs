@@ -21,9 +21,9 @@ use super::plan::Plan;
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
-use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, Taken, ToUser};
+use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{RowValue, group_key, log_key, member_key};
-use crate::ties::Stance;
+use crate::ties::{Stance, Taken};
 
 /// Users who are being added, and wait for the group to be in their index.
 #[derive(Debug)]

@@ -19,9 +19,9 @@ use super::log::Log;
 use super::members::Members;
 use super::retry::{LookUp, ReadingIds};
 use crate::entry::{Entry, Kind};
-use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, Taken, ToUser};
+use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, hash_content, hash_id, head_key, log_key};
-use crate::ties::Stance;
+use crate::ties::{Stance, Taken};
 use crate::topics::{ChatId, Place, user_slot};
 
 /// A chat in memory.
@@ -174,7 +174,8 @@ impl Chat {
                 self.read(&user, &device, seq, origin, cx);
             }
             ChatInput::Attach { device, stance, feed, since, sole, resumed } => {
-                self.attach(&device, stance, feed, since, sole, resumed, cx);
+                self.set_stance(&device.user, stance, cx);
+                self.attach(&device, feed, since, sole, resumed, cx);
             }
             ChatInput::Fetch { user, shard, session, feed, from } => {
                 self.fetch(Fetcher { shard, session, feed }, &user, from, cx);

@@ -15,9 +15,9 @@ use tidings_core::slot::ShardId;
 use super::cx::{Cx, Waiting};
 use super::one::Chat;
 use crate::code::Code;
-use crate::peer::{Refusal, Taken, Telling, ToUser};
+use crate::peer::{Refusal, ToUser};
 use crate::rows::{RowValue, stance_key};
-use crate::ties::Stance;
+use crate::ties::{Stance, Taken, Telling};
 
 impl Chat {
     /// A member has said how she stands to the others.

@@ -110,7 +110,7 @@ impl UserSide {
         };
         let connected = user.sessions.iter().find(of).copied();
         let row = user.devices.get(client_id).filter(|row| !row.leaving);
-        let id = connected.or(row.map(|row| SessionId(row.session))).ok_or_else(none)?;
+        let id = connected.or_else(|| row.map(|row| SessionId(row.session))).ok_or_else(none)?;
         if self.logouts.len() >= LOGOUTS_MAX {
             return Err(Refusal::busy("too many devices are being logged out"));
         }

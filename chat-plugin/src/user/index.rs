@@ -16,9 +16,9 @@ use super::command::done;
 use super::outgoing::{put, to_chat};
 use super::person::User;
 use crate::options::ChatOptions;
-use crate::peer::{ChatInput, DeviceOf, Taken};
+use crate::peer::{ChatInput, DeviceOf};
 use crate::rows::{RowValue, UserChatRow, UserContactRow, UserGroupRow, user_chat_key};
-use crate::ties::Reach;
+use crate::ties::{Reach, Taken};
 use crate::topics::Place;
 
 impl UserSide {

@@ -16,12 +16,12 @@ use super::sync::Page;
 use super::ties::Setting;
 use super::watch::Watcher;
 use crate::map::{Map, map};
-use crate::peer::{DeviceOf, Post, PresenceState, Question, Watching};
+use crate::peer::{DeviceOf, Post, PresenceState, Question};
 use crate::rows::{
     DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow, UserGroupRow, UserRow,
     is_of_contact, is_of_group, split_user_key,
 };
-use crate::ties::{PeerRow, Privacy, SeenRow};
+use crate::ties::{PeerRow, Privacy, SeenRow, Watching};
 use crate::topics::{ChatId, OWN_ROOM, Place};
 
 /// A user in memory.

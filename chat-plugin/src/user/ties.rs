@@ -21,9 +21,9 @@ use super::outgoing::{PerView, message, put, to_chat};
 use super::person::{Later, User};
 use super::rates::SENDS_WAITING_MAX;
 use crate::code::Code;
-use crate::peer::{ChatInput, Origin, Question, Refusal, Telling};
+use crate::peer::{ChatInput, Origin, Question, Refusal};
 use crate::rows::{RowValue, UserContactRow, peer_key, privacy_key, user_chat_key};
-use crate::ties::{PeerRow, Privacy, Reach, Stance};
+use crate::ties::{PeerRow, Privacy, Reach, Stance, Telling};
 use crate::topics::{Place, in_view, is_name};
 use crate::view::{self, Request};
 

@@ -15,8 +15,8 @@ use super::UserSide;
 use super::outgoing::to_user;
 use super::person::User;
 use super::presence::tell;
-use crate::peer::{PresenceState, ToUser, Watching};
-use crate::ties::Reach;
+use crate::peer::{PresenceState, ToUser};
+use crate::ties::{Reach, Watching};
 use crate::topics::ChatId;
 
 /// A session that watches somebody.
