@@ -4,17 +4,21 @@
 //! one range holds a whole chat. Within it the head and the cursors come first and the log last, so
 //! that one short read opens a chat of any length. Numbers here are never given another meaning.
 
+mod verify;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidings_core::message::{BadRow, pack, unpack};
-use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
+use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
 use tidings_core::time::Time;
 
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
 use crate::topics::{ChatId, user_slot};
+
+pub use verify::verify;
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
 #[derive(Debug, Clone, Copy)]
@@ -468,58 +472,6 @@ impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
 impl RowValue for UserChatRow {}
-
-/// Whether a row of chat can be read.
-///
-/// # Errors
-/// It cannot: what it says is lost.
-pub fn verify(row: &Row) -> Result<(), BadRow> {
-    let family = row.key.get(2).copied();
-    if family == Some(Family::Chat as u8) {
-        let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
-        match kind {
-            ChatRow::Head if rest == [AUTHORS] => AuthorsRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Group => GroupRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Member if stance_of(rest).is_some() => {
-                Stance::from_bytes(&row.value).map(|_| ())
-            }
-            ChatRow::Member if is_of_group(&row.value) => {
-                SeatRow::from_bytes(&row.value).map(|_| ())
-            }
-            ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Ids => IdPage::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Log => {
-                let seq = rest.first_chunk().filter(|_| rest.len() == 8).ok_or(BadRow::Content)?;
-                Entry::from_bytes(u64::from_be_bytes(*seq), &row.value).map(|_| ())
-            }
-        }
-    } else if family == Some(Family::User as u8) {
-        let name = row.key.get(3..).unwrap_or_default();
-        let end = name.iter().position(|byte| *byte == 0).ok_or(BadRow::Content)?;
-        let name = name.get(..end).and_then(|name| std::str::from_utf8(name).ok());
-        let (kind, _) =
-            name.and_then(|name| split_user_key(&row.key, name)).ok_or(BadRow::Content)?;
-        match kind {
-            UserRow::Presence => PresenceRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Device => DeviceRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::State => StateRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Peer => PeerRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Privacy => Privacy::from_bytes(&row.value).map(|_| ()),
-            UserRow::Seen => SeenRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Chat if is_of_contact(&row.value) => {
-                UserContactRow::from_bytes(&row.value).map(|_| ())
-            }
-            UserRow::Chat if is_of_group(&row.value) => {
-                UserGroupRow::from_bytes(&row.value).map(|_| ())
-            }
-            UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
-        }
-    } else {
-        Err(BadRow::Content)
-    }
-}
 
 /// Whether a member's or an index' row is of a group.
 pub(crate) fn is_of_group(value: &[u8]) -> bool {

@@ -64,6 +64,11 @@ impl UserSide {
             let until = now + self.options.presence_grace;
             let by_will = how != Disconnection::TakenOver;
             user.gone = Some(Gone { since: now, until, by_will });
+            if user.loaded && user.presence.online {
+                // Should the server end before that counts: this is when she was last seen.
+                user.presence.last_seen = now;
+                self.keep_presence(name, host);
+            }
             self.timers.set(until, Timer::Grace(Arc::clone(name)));
         }
         self.unload(name);

@@ -136,6 +136,27 @@ fn last_seen_and_the_epoch_survive_a_crash() {
 }
 
 #[test]
+fn who_was_there_when_the_server_was_stopped_was_last_seen_then() {
+    let mut world = World::new(2);
+    let bob = world.connect("bob", "phone");
+    world.advance(Duration::from_secs(3_600));
+    // All connections end, and the server behind them.
+    let left = world.now;
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.run();
+    world.sync();
+    world.crash(true);
+    let alice = world.connect("alice", "laptop");
+    world.subscribe(alice, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    assert_eq!(states(&mut world, alice), ["online"], "he may be about to come back");
+    world.advance(Duration::from_secs(70));
+    let offline = world.take_heard(alice, "presence/bob").pop().unwrap();
+    assert_eq!(text(&offline, "state").as_deref(), Some("offline"));
+    assert_eq!(number(&offline, "last_seen"), Some(left.as_millis()));
+}
+
+#[test]
 fn watchers_are_forgotten_when_they_leave_and_bounded() {
     let mut options = ChatOptions::default();
     options.requests = false;
