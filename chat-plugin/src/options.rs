@@ -106,7 +106,8 @@ pub struct ChatOptions {
     pub pair_waiting_max: usize,
     /// How long two who met are not paired again.
     pub pair_again: Duration,
-    /// How many calls of the program around the broker wait for their answer at once.
+    /// How many calls of the program around the broker wait for their answer at once, and how many
+    /// logins of seats.
     pub calls_max: usize,
 }
 

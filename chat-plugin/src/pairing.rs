@@ -8,14 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidings_core::hook::Host;
 use tidings_core::metric::Metric;
 use tidings_core::time::Time;
 
 use crate::code::Code;
-use crate::deadline::Deadlines;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{
@@ -33,12 +31,13 @@ pub(crate) struct PairSide {
     waiting: usize,
     /// Numbers those who wait, in the order in which they came.
     serial: u64,
-    timers: Deadlines<(Arc<str>, u64, Due)>,
+    /// What is due, of whom: those who wait no more are not among them.
+    timers: BTreeMap<(Time, u64, Due), Arc<str>>,
     met: Met,
 }
 
 /// What becomes of one who waits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     /// Anyone will do.
     Anyone,
@@ -59,6 +58,10 @@ struct Pool {
 struct Waiter {
     user: Arc<str>,
     interests: Vec<Arc<str>>,
+    /// When anyone will do.
+    hopes_to: Time,
+    /// When it is over.
+    waits_to: Time,
 }
 
 impl PairSide {
@@ -70,20 +73,22 @@ impl PairSide {
             pools: map(),
             waiting: 0,
             serial: 0,
-            timers: Deadlines::new(),
+            timers: BTreeMap::new(),
         }
     }
 
     /// When [`PairSide::timed_out`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.timers.first_key_value().map(|((at, ..), _)| *at)
     }
 
     /// Takes what guests say.
     pub(crate) fn handle(&mut self, input: ToPair, host: &mut dyn Host) {
         match input {
             ToPair::Join { user, pool, interests, ttl, origin } => {
-                self.join(Waiter { user, interests }, &pool, ttl, origin, host);
+                let now = host.now();
+                let (hopes_to, waits_to) = (now + self.options.pair_wait, now + ttl);
+                self.join(Waiter { user, interests, hopes_to, waits_to }, &pool, origin, host);
             }
             ToPair::Leave { user, pool } => {
                 let at = self.pools.get(&pool).and_then(|pool| pool.by_user.get(&user).copied());
@@ -97,7 +102,8 @@ impl PairSide {
     /// Does what is due by now.
     pub(crate) fn timed_out(&mut self, host: &mut dyn Host) {
         let now = host.now();
-        while let Some((pool, at, due)) = self.timers.pop(now) {
+        while let Some(first) = self.timers.first_entry().filter(|first| first.key().0 <= now) {
+            let ((_, at, due), pool) = first.remove_entry();
             let Some(waiter) = self.pools.get(&pool).and_then(|it| it.waiters.get(&at)) else {
                 continue;
             };
@@ -126,14 +132,7 @@ impl PairSide {
         }
     }
 
-    fn join(
-        &mut self,
-        waiter: Waiter,
-        name: &Arc<str>,
-        ttl: Duration,
-        origin: Origin,
-        host: &mut dyn Host,
-    ) {
+    fn join(&mut self, waiter: Waiter, name: &Arc<str>, origin: Origin, host: &mut dyn Host) {
         let now = host.now();
         let before = self.pools.get(name).and_then(|pool| pool.by_user.get(&waiter.user).copied());
         if let Some(at) = before {
@@ -169,12 +168,11 @@ impl PairSide {
         if waiter.interests.is_empty() {
             pool.free.insert(at);
         } else {
-            let anyone = (Arc::clone(name), at, Due::Anyone);
-            self.timers.set(now + self.options.pair_wait, anyone);
+            self.timers.insert((waiter.hopes_to, at, Due::Anyone), Arc::clone(name));
         }
         pool.by_user.insert(Arc::clone(&waiter.user), at);
+        self.timers.insert((waiter.waits_to, at, Due::Over), Arc::clone(name));
         pool.waiters.insert(at, waiter);
-        self.timers.set(now + ttl, (Arc::clone(name), at, Due::Over));
         answer(origin, Ok(()), host);
     }
 
@@ -216,6 +214,8 @@ impl PairSide {
         self.waiting -= 1;
         pool.by_user.remove(&waiter.user);
         pool.free.remove(&at);
+        self.timers.remove(&(waiter.hopes_to, at, Due::Anyone));
+        self.timers.remove(&(waiter.waits_to, at, Due::Over));
         for interest in &waiter.interests {
             if let Some(those) = pool.by_interest.get_mut(interest) {
                 those.remove(&at);
@@ -302,7 +302,7 @@ fn answer(origin: Origin, outcome: Result<(), Refusal>, host: &mut dyn Host) {
 const MET_MAX: usize = 16;
 
 /// Of how many guests.
-const MET_USERS_MAX: usize = 65_536;
+const MET_USERS_MAX: usize = 16_384;
 
 /// How many bytes of a hash the name of a room stands for.
 pub(crate) const ROOM_BYTES: usize = 12;

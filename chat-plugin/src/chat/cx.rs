@@ -16,7 +16,7 @@ use tidings_core::time::Time;
 
 use super::group::Effect;
 use super::history::Asked;
-use super::room::Room;
+use super::room::Rooms;
 use super::volatile::Volatile;
 use crate::deadline::Deadlines;
 use crate::event::Listeners;
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     pub(super) tail_bytes: usize,
     /// The rows of chats that are in memory only.
     pub(super) volatile: Volatile,
-    pub(super) rooms: Map<ChatId, Room>,
+    pub(super) rooms: Rooms,
     /// Who wants to hear what happens.
     pub(super) listeners: Listeners,
 }
@@ -61,7 +61,7 @@ impl Shared {
             stored: VecDeque::new(),
             tail_bytes: 0,
             volatile: Volatile::new(),
-            rooms: map(),
+            rooms: Rooms::new(),
             listeners: Listeners::default(),
         }
     }
@@ -80,8 +80,6 @@ pub(super) enum Timer {
     Expend,
     /// Store the cursors of a channel's readers.
     Readers,
-    /// Look whether a room is over.
-    Room,
 }
 
 /// What a chat reads rows for.

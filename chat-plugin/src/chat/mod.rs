@@ -73,7 +73,8 @@ impl ChatSide {
 
     /// When [`ChatSide::timed_out`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.shared.timers.next()
+        let rooms = self.shared.rooms.next_due();
+        [self.shared.timers.next(), rooms].into_iter().flatten().min()
     }
 
     /// The program around the broker wants to hear what happens.
@@ -203,18 +204,16 @@ impl ChatSide {
     pub(crate) fn timed_out(&mut self, host: &mut dyn Host) {
         let now = host.now();
         while let Some((id, timer)) = self.shared.timers.pop(now) {
-            if matches!(timer, Timer::Room) {
-                self.watch_room(id, host);
-                continue;
-            }
             self.with(id, host, |chat, cx| match timer {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
                 Timer::Expend => chat.expend(cx),
                 Timer::Readers => chat.keep_readers(cx),
-                Timer::Room => {}
             });
+        }
+        while let Some(id) = self.shared.rooms.pop_due(now) {
+            self.watch_room(id, host);
         }
         self.settle(host);
     }

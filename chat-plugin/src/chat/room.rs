@@ -4,17 +4,19 @@
 //! What is its own is how long it lasts: nothing in it is ever given to the host to store, and when
 //! it ends it is gone at once, for both.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidings_core::hook::Host;
 use tidings_core::record::Op;
 use tidings_core::time::Time;
 
-use super::cx::{Cx, Timer};
+use super::cx::Cx;
 use super::one::Chat;
 use super::{ChatSide, State};
 use crate::call::{CallError, Reply, Why};
 use crate::code::Code;
+use crate::map::{Map, map};
 use crate::peer::{
     ChatInput, Origin, Outcome, Paired, Peer, Refusal, RoomTold, ToChat, ToRoom, ToSeat, ToUser,
 };
@@ -32,6 +34,50 @@ pub(super) struct Room {
     active: Time,
     /// Of which end the two have been told.
     warned: Option<Time>,
+    /// When it is to be looked at.
+    due: Time,
+}
+
+/// The rooms of a shard.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    all: Map<ChatId, Room>,
+    /// When each is to be looked at: one that is over is not among them.
+    dues: BTreeSet<(Time, ChatId)>,
+}
+
+impl Rooms {
+    pub(super) fn new() -> Self {
+        Self { all: map(), dues: BTreeSet::new() }
+    }
+
+    /// When one is to be looked at.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.dues.first().map(|(at, _)| *at)
+    }
+
+    /// One that is to be looked at by now.
+    pub(super) fn pop_due(&mut self, now: Time) -> Option<ChatId> {
+        let (at, id) = *self.dues.first()?;
+        (at <= now).then(|| {
+            self.dues.pop_first();
+            id
+        })
+    }
+
+    fn look_at(&mut self, id: ChatId, at: Time) {
+        if let Some(room) = self.all.get_mut(&id) {
+            self.dues.remove(&(room.due, id));
+            room.due = at;
+            self.dues.insert((at, id));
+        }
+    }
+
+    fn remove(&mut self, id: ChatId) -> Option<Room> {
+        let room = self.all.remove(&id)?;
+        self.dues.remove(&(room.due, id));
+        Some(room)
+    }
 }
 
 impl ChatSide {
@@ -40,7 +86,7 @@ impl ChatSide {
         let id = input.chat();
         let ToChat { place, what } = input;
         let now = host.now();
-        let room = self.shared.rooms.get_mut(&id);
+        let room = self.shared.rooms.all.get_mut(&id);
         let what = match (what, room) {
             (ChatInput::Room(told), room) => {
                 let known = room.map(|room| Arc::clone(&room.place));
@@ -106,7 +152,7 @@ impl ChatSide {
             }
             (ToRoom::Signal { user, payload, origin }, Some(place)) => {
                 let to = Arc::clone(place.peer(&user));
-                if let Some(room) = self.shared.rooms.get_mut(&place.id) {
+                if let Some(room) = self.shared.rooms.all.get_mut(&place.id) {
                     room.active = host.now();
                 }
                 let told =
@@ -131,7 +177,7 @@ impl ChatSide {
         let (now, id) = (host.now(), place.id);
         let cx = &mut Cx { host, shared: &mut self.shared };
         let max = cx.options().rooms_max;
-        if cx.shared.rooms.len() >= max {
+        if cx.shared.rooms.all.len() >= max {
             cx.host.count(tidings_core::metric::Metric::LimitRooms);
             if let Some(reply) = reply {
                 reply.give(Err(refused(Code::Limit, "there are too many rooms")));
@@ -146,8 +192,9 @@ impl ChatSide {
             return;
         }
         let ends = now + cx.options().room_lifetime;
-        let room = Room { place: Arc::clone(place), links, ends, active: now, warned: None };
-        cx.shared.rooms.insert(id, room);
+        let room =
+            Room { place: Arc::clone(place), links, ends, active: now, warned: None, due: now };
+        cx.shared.rooms.all.insert(id, room);
         cx.shared.volatile.begin(id);
         let head = HeadRow {
             members: place.members().iter().map(|name| name.to_string()).collect(),
@@ -177,7 +224,7 @@ impl ChatSide {
         let now = host.now();
         let cx = &mut Cx { host, shared: &mut self.shared };
         let (idle, warning) = (cx.options().room_idle, cx.options().room_warning);
-        let Some(room) = cx.shared.rooms.get_mut(&id) else { return };
+        let Some(room) = cx.shared.rooms.all.get_mut(&id) else { return };
         let idle_at = room.active + idle;
         let (at, why) =
             if idle_at < room.ends { (idle_at, Why::Idle) } else { (room.ends, Why::Timeout) };
@@ -186,7 +233,7 @@ impl ChatSide {
         }
         let warn = at - warning;
         if warn > now {
-            return cx.set_timer(warn, id, Timer::Room);
+            return cx.shared.rooms.look_at(id, warn);
         }
         if room.warned.replace(at) != Some(at) {
             let place = Arc::clone(&room.place);
@@ -196,14 +243,14 @@ impl ChatSide {
                 cx.tell_user(user, ToUser::Room(told));
             }
         }
-        cx.set_timer(at, id, Timer::Room);
+        cx.shared.rooms.look_at(id, at);
     }
 
     /// A room is over: nothing of it stays.
     fn end_room(&mut self, id: ChatId, why: Why, host: &mut dyn Host) {
         // What has been said is in its place before the end.
         self.settle(host);
-        let Some(room) = self.shared.rooms.remove(&id) else { return };
+        let Some(room) = self.shared.rooms.remove(id) else { return };
         self.shared.volatile.end(id);
         let mut seq = 0;
         match self.chats.remove(&id) {

@@ -35,14 +35,17 @@ struct Inner {
     /// What makes one secret word differ from the next.
     serial: AtomicU64,
     /// How many calls wait for their answer.
-    waiting: AtomicUsize,
+    calls: AtomicUsize,
+    /// The same of logins, which strangers ask for: they are not to keep the program from its calls.
+    logins: AtomicUsize,
 }
 
 impl ChatHandle {
     pub(crate) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let line = OnceLock::new();
-        let (serial, waiting) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { inner: Arc::new(Inner { options, secret, line, serial, waiting }) }
+        let (calls, logins) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let serial = AtomicU64::new(0);
+        Self { inner: Arc::new(Inner { options, secret, line, serial, calls, logins }) }
     }
 
     /// The broker is there. A second one with the same chat has no handle.
@@ -99,11 +102,15 @@ impl ChatHandle {
     /// # Errors
     /// [`CallError::NotOpened`], whatever is wrong: nobody learns whether there is such a link.
     pub async fn open_seat(&self, link: &str, code: &[u8]) -> Result<Opened, CallError> {
+        self.open(link, code, |inner| &inner.calls).await
+    }
+
+    async fn open(&self, link: &str, code: &[u8], among: Among) -> Result<Opened, CallError> {
         if link.len() > LINK_BYTES_MAX || code.len() > CODE_BYTES_MAX {
             return Err(CallError::NotOpened);
         }
         let (link, given): (Box<str>, Box<[u8]>) = (link.into(), code.into());
-        self.call(|reply, line| {
+        self.call_among(among, |reply, line| {
             let shard = link_slot(&link).shard(line.shards());
             (shard, Peer::Seat(ToSeat::Open { link, given, reply }))
         })
@@ -120,7 +127,8 @@ impl ChatHandle {
     /// [`CallError::NotOpened`], or see [`CallError`].
     pub async fn login(&self, user_name: &str, password: &[u8]) -> Result<String, CallError> {
         if user_name != GUEST {
-            return self.open_seat(user_name, password).await.map(|opened| opened.user);
+            let opened = self.open(user_name, password, |inner| &inner.logins).await;
+            return opened.map(|opened| opened.user);
         }
         if !self.inner.options.pairing {
             return Err(CallError::NotOpened);
@@ -157,24 +165,20 @@ impl ChatHandle {
         &self,
         ask: impl FnOnce(Reply<T>, &dyn Line) -> (ShardId, Peer) + Send,
     ) -> Result<T, CallError> {
-        let (_waits, answer) = self.ask(ask)?;
-        answer.await.unwrap_or(Err(CallError::Stopped))
+        self.call_among(|inner| &inner.calls, ask).await
     }
 
-    fn ask<T: Send + 'static>(
+    async fn call_among<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(Reply<T>, &dyn Line) -> (ShardId, Peer),
-    ) -> Result<(Waits, tokio::sync::oneshot::Receiver<Result<T, CallError>>), CallError> {
+        among: Among,
+        ask: impl FnOnce(Reply<T>, &dyn Line) -> (ShardId, Peer) + Send,
+    ) -> Result<T, CallError> {
         let line = self.inner.line.get().ok_or(CallError::NotStarted)?;
-        let waits = Waits(Arc::clone(&self.inner));
-        let before = self.inner.waiting.fetch_add(1, Ordering::Relaxed);
-        if before >= self.inner.options.calls_max {
-            return Err(CallError::Busy(before));
-        }
+        let _waits = Waits::new(&self.inner, among)?;
         let (reply, answer) = Reply::new();
         let (shard, message) = ask(reply, line.as_ref());
         line.send(shard, Box::new(message));
-        Ok((waits, answer))
+        answer.await.unwrap_or(Err(CallError::Stopped))
     }
 
     fn code(&self, secret: Secret) -> String {
@@ -185,13 +189,24 @@ impl ChatHandle {
     }
 }
 
+/// Among what a call is counted.
+type Among = fn(&Inner) -> &AtomicUsize;
+
 /// A call that waits for its answer.
 #[derive(Debug)]
-struct Waits(Arc<Inner>);
+struct Waits(Arc<Inner>, Among);
+
+impl Waits {
+    fn new(inner: &Arc<Inner>, among: Among) -> Result<Self, CallError> {
+        let waits = Self(Arc::clone(inner), among);
+        let before = among(inner).fetch_add(1, Ordering::Relaxed);
+        if before >= inner.options.calls_max { Err(CallError::Busy(before)) } else { Ok(waits) }
+    }
+}
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.1(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
