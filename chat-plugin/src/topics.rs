@@ -325,13 +325,7 @@ impl<'a> Command<'a> {
             | Self::End { chat }
             | Self::Signal { chat }
             | Self::Change { chat, .. } => Some(chat),
-            Self::Pair { .. }
-            | Self::Sync
-            | Self::State
-            | Self::Block
-            | Self::Privacy
-            | Self::Devices
-            | Self::Will => None,
+            _ => None,
         }
     }
 
