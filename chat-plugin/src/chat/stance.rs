@@ -12,6 +12,7 @@ use tidings_core::metric::Metric;
 use tidings_core::record::Op;
 use tidings_core::slot::ShardId;
 
+use super::cursor::Member;
 use super::cx::{Cx, Waiting};
 use super::one::Chat;
 use crate::code::Code;
@@ -93,11 +94,12 @@ impl Chat {
     /// Whether ticks of `about` are for `author`: they know each other, nobody is blocked, and
     /// neither hides theirs.
     pub(super) fn hears_ticks(&self, author: &str, about: &str, cx: &Cx<'_>) -> bool {
-        if self.hides(author) || self.hides(about) {
+        let (Some(one), Some(other)) = (self.members.get(author), self.members.get(about)) else {
             return false;
-        }
-        self.place.is_group()
-            || (!self.blocks(author) && !self.blocks(about) && self.knows(about, cx))
+        };
+        let hidden = one.stance.hides || other.stance.hides;
+        let blocked = one.stance.blocked || other.stance.blocked;
+        !hidden && (self.place.is_group() || (!blocked && self.is_known_to(other, cx)))
     }
 
     /// Whether a member hides her ticks, and so hears none.
@@ -105,20 +107,16 @@ impl Chat {
         self.members.get(user).is_some_and(|member| member.stance.hides)
     }
 
-    fn blocks(&self, user: &str) -> bool {
-        self.members.get(user).is_some_and(|member| member.stance.blocked)
-    }
-
     /// Whether the other one of a direct chat is no stranger to a member.
-    fn knows(&self, user: &str, cx: &Cx<'_>) -> bool {
-        !cx.options().requests
-            || self.place.is_room()
-            || self.members.get(user).is_some_and(|it| it.writes || it.stance.accepted)
+    fn is_known_to(&self, member: &Member, cx: &Cx<'_>) -> bool {
+        let known = member.writes || member.stance.accepted;
+        known || !cx.options().requests || self.place.is_room()
     }
 
     /// Whether a direct chat waits for a member to answer or to accept.
     pub(super) fn is_request_to(&self, user: &str, cx: &Cx<'_>) -> bool {
-        !self.place.is_group() && self.place.members().len() > 1 && !self.knows(user, cx)
+        let member = self.members.get(user).filter(|_| self.place.members().len() > 1);
+        !self.place.is_group() && member.is_some_and(|member| !self.is_known_to(member, cx))
     }
 
     /// Whether a member of a direct chat may send now.
@@ -130,13 +128,16 @@ impl Chat {
         if **peer == *sender {
             return Ok(());
         }
-        if self.blocks(sender) {
+        let (Some(one), Some(other)) = (self.members.get(sender), self.members.get(peer)) else {
+            return Ok(());
+        };
+        if one.stance.blocked {
             return Err(Refusal::new(Code::Forbidden, BLOCKED));
         }
-        if self.blocks(peer) {
+        if other.stance.blocked {
             return Err(Refusal::new(Code::Forbidden, UNWANTED));
         }
-        if self.knows(peer, cx) {
+        if self.is_known_to(other, cx) {
             return Ok(());
         }
         // Nobody else has written: the log holds what the stranger has sent, and nothing more.
