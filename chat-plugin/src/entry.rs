@@ -27,6 +27,10 @@ pub(crate) struct Entry {
     pub(crate) payload: Bytes,
     /// What it is.
     pub(crate) kind: Kind,
+    /// The entry it is about; 0 for none.
+    pub(crate) refers: u64,
+    /// When its content goes.
+    pub(crate) expires: Option<Time>,
 }
 
 /// What an entry is. On disk by these numbers; a message has none there.
@@ -37,12 +41,28 @@ pub(crate) enum Kind {
     Message = 0,
     /// What changed: members, roles, the title.
     System = 1,
+    /// What a message says from now on.
+    Edit = 2,
+    /// What somebody thinks of an entry; nothing, and it is taken back.
+    Reaction = 3,
+    /// An entry is gone for all.
+    Delete = 4,
+    /// An entry is gone for who wrote this, and nobody else hears of it.
+    Hide = 5,
+    /// Where an entry was that is gone.
+    Gone = 6,
 }
 
 impl Kind {
     pub(crate) const fn of(number: u8) -> Option<Self> {
         match number {
+            0 => Some(Self::Message),
             1 => Some(Self::System),
+            2 => Some(Self::Edit),
+            3 => Some(Self::Reaction),
+            4 => Some(Self::Delete),
+            5 => Some(Self::Hide),
+            6 => Some(Self::Gone),
             _ => None,
         }
     }
@@ -50,8 +70,11 @@ impl Kind {
     /// Its name in views; a message has none.
     pub(crate) const fn name(self) -> Option<&'static str> {
         match self {
-            Self::Message => None,
+            Self::Message | Self::Gone => None,
             Self::System => Some("system"),
+            Self::Edit => Some("edit"),
+            Self::Reaction => Some("reaction"),
+            Self::Delete | Self::Hide => Some("delete"),
         }
     }
 }
@@ -60,6 +83,33 @@ impl Entry {
     /// Whether it is unread until it was read: what changes something else is not.
     pub(crate) const fn counts(&self) -> bool {
         matches!(self.kind, Kind::Message)
+    }
+
+    /// Whether its author hears who has it.
+    pub(crate) const fn ticks(&self) -> bool {
+        matches!(self.kind, Kind::Message)
+    }
+
+    /// Whether `user` is to see it, at `now`.
+    pub(crate) fn is_shown_to(&self, user: &str, now: Time) -> bool {
+        match self.kind {
+            Kind::Gone => false,
+            Kind::Hide if *self.from != *user => false,
+            _ => self.expires.is_none_or(|expires| expires > now),
+        }
+    }
+
+    /// What stays of it when it has gone: its place, whose it was and by which id, and what stands
+    /// for its content.
+    pub(crate) fn gone(&self, content: &[u8]) -> Self {
+        Self {
+            content_type: None,
+            payload: Bytes::copy_from_slice(content),
+            kind: Kind::Gone,
+            refers: 0,
+            expires: None,
+            ..self.clone()
+        }
     }
 
     /// Roughly the memory it takes, in bytes.

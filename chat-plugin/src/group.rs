@@ -58,6 +58,9 @@ pub(crate) enum Change {
     Join {
         token: String,
     },
+    /// After how many seconds the content of what comes goes; 0 for never.
+    Timer(u64),
+    Retention(Retention),
 }
 
 impl Change {
@@ -106,6 +109,19 @@ impl Change {
                     Invite { .. } => return Err("revoke stands alone".into()),
                 }
             }
+            "timer" => {
+                let Timer { seconds } = read(payload, r#"{"seconds":86400}"#)?;
+                if seconds > SECONDS_MAX {
+                    return Err(format!("seconds is at most {SECONDS_MAX}"));
+                }
+                Self::Timer(seconds)
+            }
+            "retention" => {
+                let example = r#"{"keep":"days:30"}, or until_delivered, forever, memory"#;
+                let Keep { keep } = read(payload, example)?;
+                let keep = Retention::parse(&keep).ok_or_else(|| format!("expected {example}"))?;
+                Self::Retention(keep)
+            }
             _ => {
                 let Join { token } = read(payload, r#"{"token":"…"}"#)?;
                 Self::Join { token }
@@ -133,6 +149,12 @@ pub(crate) struct Told<'a> {
     pub(crate) role: Option<Role>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) title: Option<&'a str>,
+    /// The timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<u64>,
+    /// The retention.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<&'a str>,
     /// Who owns the group now that its last owner left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<&'a str>,
@@ -199,6 +221,18 @@ struct Join {
     token: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Timer {
+    seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keep {
+    keep: String,
+}
+
 /// Reads JSON; nothing at all is `{}`.
 fn read<'a, T: Deserialize<'a>>(payload: &'a [u8], example: &str) -> Result<T, String> {
     let payload = if payload.is_empty() { b"{}" } else { payload };
@@ -227,6 +261,49 @@ fn some(one: Option<String>, mut more: Vec<String>) -> Result<Vec<Arc<str>>, Str
     names(more)
 }
 
+/// How long entries are kept. On disk as the number of its place here: append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Retention {
+    /// Until every device of every member has them.
+    #[default]
+    UntilDelivered,
+    /// So many days.
+    Days(u32),
+    Forever,
+    /// Never on disk.
+    Memory,
+}
+
+impl Retention {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "until_delivered" => Some(Self::UntilDelivered),
+            "forever" => Some(Self::Forever),
+            "memory" => Some(Self::Memory),
+            _ => {
+                let days = text.strip_prefix("days:")?.parse().ok();
+                days.filter(|days| (1..=DAYS_MAX).contains(days)).map(Self::Days)
+            }
+        }
+    }
+
+    /// As it is said.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::UntilDelivered => "until_delivered".into(),
+            Self::Days(days) => format!("days:{days}"),
+            Self::Forever => "forever".into(),
+            Self::Memory => "memory".into(),
+        }
+    }
+}
+
+/// The longest timer: a year.
+const SECONDS_MAX: u64 = 365 * 24 * 3_600;
+
+/// The most days: ten years.
+const DAYS_MAX: u32 = 3_650;
+
 /// How many users one command names.
 const USERS_MAX: usize = 256;
 
@@ -247,6 +324,15 @@ mod tests {
         assert_eq!(parse("create", ""), Ok(Change::Create { title: None, users: Vec::new() }));
         assert_eq!(parse("leave", "{}"), Ok(Change::Leave));
         assert_eq!(parse("invite", r#"{"revoke":"x"}"#), Ok(Change::Revoke { token: "x".into() }));
+        assert_eq!(parse("timer", r#"{"seconds":0}"#), Ok(Change::Timer(0)));
+        for keep in ["until_delivered", "days:7", "forever", "memory"] {
+            let Ok(Change::Retention(parsed)) =
+                parse("retention", &format!(r#"{{"keep":"{keep}"}}"#))
+            else {
+                panic!("{keep}")
+            };
+            assert_eq!(parsed.text(), keep);
+        }
         for (verb, payload) in [
             ("add", "{}"),
             ("add", r#"{"users":["b b"]}"#),
@@ -256,6 +342,11 @@ mod tests {
             ("invite", r#"{"uses":0}"#),
             ("invite", r#"{"revoke":"x","uses":1}"#),
             ("join", ""),
+            ("timer", ""),
+            ("timer", r#"{"seconds":31536001}"#),
+            ("retention", r#"{"keep":"days:0"}"#),
+            ("retention", r#"{"keep":"days:3651"}"#),
+            ("retention", r#"{"keep":"always"}"#),
             ("title", &format!(r#"{{"title":"{}"}}"#, "x".repeat(257))),
         ] {
             assert!(parse(verb, payload).is_err(), "{verb} {payload}");

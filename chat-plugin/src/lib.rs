@@ -11,6 +11,7 @@ mod chat;
 mod code;
 mod deadline;
 mod entry;
+mod entry_row;
 mod event;
 mod group;
 mod handle;
@@ -21,6 +22,7 @@ mod options;
 mod pairing;
 mod peer;
 mod rows;
+mod seal;
 mod seat;
 mod ties;
 mod topics;
@@ -43,6 +45,7 @@ pub use handle::{ChatHandle, Outgoing, SYSTEM};
 pub use moderate::{Draft, Judgement, Moderate};
 pub use options::ChatOptions;
 pub use rows::verify;
+pub use seal::Vault;
 pub use topics::ROOTS;
 
 use chat::ChatSide;
@@ -59,6 +62,7 @@ pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
     moderator: Option<Arc<dyn Moderate>>,
+    vault: Option<Arc<dyn Vault>>,
     handle: ChatHandle,
 }
 
@@ -74,9 +78,15 @@ impl Chat {
         Self::made(Arc::new(options), Secret::of_the_system())
     }
 
+    /// The same, with what chats keep sealed: each with a key of its own out of the vault.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<dyn Vault>) -> Self {
+        Self { vault: Some(vault), ..self }
+    }
+
     fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let handle = ChatHandle::new(Arc::clone(&options), secret);
-        Self { options, secret, moderator: None, handle }
+        Self { options, secret, vault: None, moderator: None, handle }
     }
 
     /// The same, with somebody who looks at each message before it is kept.
@@ -95,7 +105,8 @@ impl Chat {
     /// simulations that are to repeat themselves. To be said before [`Chat::handle`].
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
-        Self { moderator: self.moderator, ..Self::made(self.options, Some(Secret(secret))) }
+        let made = Self::made(self.options, Some(Secret(secret)));
+        Self { vault: self.vault, moderator: self.moderator, ..made }
     }
 }
 
@@ -103,7 +114,12 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.moderator.clone()),
+            chats: ChatSide::new(
+                Arc::clone(&self.options),
+                self.secret,
+                self.vault.clone(),
+                self.moderator.clone(),
+            ),
             seats: SeatSide::new(Arc::clone(&self.options), self.secret),
             pairs: PairSide::new(Arc::clone(&self.options), self.secret),
         })
@@ -142,7 +158,10 @@ impl Service for ChatShard {
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
-            ServiceEvent::Started => self.users.started(host.now()),
+            ServiceEvent::Started => {
+                self.users.started(host.now());
+                self.chats.started(host);
+            }
             ServiceEvent::Connected {
                 session,
                 client,

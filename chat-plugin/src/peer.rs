@@ -16,7 +16,7 @@ use tidings_core::time::Time;
 
 use crate::call::{CallError, Opened, Reply, Sent, Survey, Why};
 use crate::code::Code;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::event::Listener;
 use crate::group::Change;
 use crate::ties::{Stance, Taken, Telling, Watching};
@@ -137,11 +137,21 @@ pub(crate) struct Post {
     pub(crate) id: Option<Box<str>>,
     pub(crate) content_type: Option<Box<str>>,
     pub(crate) payload: Bytes,
+    /// What it becomes in the log.
+    pub(crate) kind: Kind,
+    /// The entry it is about; 0 for none.
+    pub(crate) refers: u64,
     /// What is to be changed in a group; then there is no id and no payload. It takes its turn among
     /// the sends, so that what is sent behind it finds it done.
     pub(crate) change: Option<Box<Change>>,
     pub(crate) origin: Origin,
 }
+
+/// What a send is about that is about all there is up to now.
+pub(crate) const EVERYTHING: u64 = u64::MAX;
+
+/// The payload of an entry by which somebody deletes all of a chat for herself.
+pub(crate) const ALL: &[u8] = b"all";
 
 /// One device of one user: a session that hears messages and acknowledges them.
 #[derive(Debug, Clone)]
@@ -204,6 +214,8 @@ pub(crate) enum ChatInput {
     Listen { user: Arc<str> },
     /// A member types.
     Typing { user: Arc<str>, state: &'static str },
+    /// Something of the chat is due to go.
+    Wake,
     /// A member asks who is in the chat, or how far all are with one entry.
     Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
     /// A member has the chat in her index now, or not.

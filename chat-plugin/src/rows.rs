@@ -4,6 +4,7 @@
 //! one range holds a whole chat. Within it the head and the cursors come first and the log last, so
 //! that one short read opens a chat of any length. Numbers here are never given another meaning.
 
+mod beside;
 mod verify;
 
 use bytes::Bytes;
@@ -13,10 +14,15 @@ use tidings_core::message::{BadRow, pack, unpack};
 use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
 use tidings_core::time::Time;
 
-use crate::entry::{Entry, Kind};
+use crate::entry::Kind;
 use crate::group::Role;
 use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
 use crate::topics::{ChatId, user_slot};
+use beside::AUTHORS;
+pub(crate) use beside::{
+    DueRow, HeadPart, HiddenRow, KeyRow, SettingsRow, doomed_key, doomed_place, due_key, due_range,
+    hidden_key, key_key, settings_key,
+};
 
 pub use verify::verify;
 
@@ -26,6 +32,8 @@ pub use verify::verify;
 enum Family {
     Chat = 1,
     User = 2,
+    Due = 3,
+    Doomed = 4,
 }
 
 /// What a row of a chat is. Their order is the order in which a chat is read.
@@ -82,8 +90,6 @@ pub(crate) fn head_key(chat: ChatId) -> Bytes {
 pub(crate) fn authors_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(AUTHORS).build()
 }
-
-const AUTHORS: u8 = 1;
 
 pub(crate) fn group_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Group).build()
@@ -213,16 +219,44 @@ pub(crate) type ContentHash = [u8; 8];
 
 /// What stands for a sender's message id within a chat.
 pub(crate) fn hash_id(sender: &str, id: &str) -> IdHash {
-    hash(&[sender.as_bytes(), &[0], id.as_bytes()])
+    hash(Sha256::new(), &[sender.as_bytes(), &[0], id.as_bytes()])
 }
 
-/// What stands for the content of a send: the same id with another content is a conflict.
-pub(crate) fn hash_content(content_type: Option<&str>, payload: &[u8]) -> ContentHash {
-    hash(&[content_type.unwrap_or_default().as_bytes(), &[0], payload])
+/// What stands for the content of a send, and at its end for who sent it: the same id with another
+/// content is a conflict.
+///
+/// `start` is what keeps a short text from being guessed.
+pub(crate) fn hash_content(
+    start: Sha256,
+    mark: Mark,
+    about: (Kind, u64),
+    content_type: Option<&str>,
+    payload: &[u8],
+) -> ContentHash {
+    let content_type = content_type.unwrap_or_default().as_bytes();
+    let mut hash: ContentHash = match about {
+        (Kind::Message, _) => hash(start, &[content_type, &[0], payload]),
+        // No Content Type begins like that.
+        (kind, refers) => {
+            let about = [0xff, kind as u8];
+            hash(start, &[&about, &refers.to_be_bytes(), content_type, &[0], payload])
+        }
+    };
+    if let Some(end) = hash.last_chunk_mut() {
+        *end = mark;
+    }
+    hash
 }
 
-fn hash<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
-    let mut sha = Sha256::new();
+/// Whether a send was of this sender.
+pub(crate) fn is_by(content: &ContentHash, mark: Mark) -> bool {
+    content.last_chunk() == Some(&mark)
+}
+
+/// What stands for a sender within a chat.
+pub(crate) type Mark = [u8; 3];
+
+fn hash<const N: usize>(mut sha: Sha256, parts: &[&[u8]]) -> [u8; N] {
     for part in parts {
         sha.update(part);
     }
@@ -231,59 +265,6 @@ fn hash<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
         *to = from;
     }
     short
-}
-
-impl Entry {
-    /// The row's value: the fields, and the payload as the rest.
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        let fields = EntryRow {
-            time: self.time,
-            from: &self.from,
-            device: &self.device,
-            id: &self.id,
-            content_type: self.content_type.as_deref(),
-        };
-        let mut bytes = Vec::with_capacity(64 + self.size() - size_of::<Self>());
-        match self.kind {
-            Kind::Message => bytes.push(FORMAT),
-            kind => bytes.extend([FORMAT_KIND, kind as u8]),
-        }
-        // Writing into a `Vec` cannot fail, and every field here can be serialised.
-        let mut bytes = postcard::to_extend(&fields, bytes).unwrap_or_default();
-        bytes.extend_from_slice(&self.payload);
-        Bytes::from(bytes)
-    }
-
-    /// Reads what [`Entry::to_bytes`] wrote.
-    pub(crate) fn from_bytes(seq: u64, bytes: &Bytes) -> Result<Self, BadRow> {
-        let (kind, rest) = match &bytes[..] {
-            [FORMAT, rest @ ..] => (Kind::Message, rest),
-            [FORMAT_KIND, kind, rest @ ..] => (Kind::of(*kind).ok_or(BadRow::Content)?, rest),
-            [found, ..] => return Err(BadRow::Format { found: *found, expected: FORMAT }),
-            [] => return Err(BadRow::Content),
-        };
-        let (row, payload) =
-            postcard::take_from_bytes::<EntryRow<'_>>(rest).map_err(|_| BadRow::Content)?;
-        Ok(Self {
-            seq,
-            time: row.time,
-            from: row.from.into(),
-            device: row.device.into(),
-            id: row.id.into(),
-            content_type: row.content_type.map(Into::into),
-            payload: bytes.slice_ref(payload),
-            kind,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct EntryRow<'a> {
-    time: Time,
-    from: &'a str,
-    device: &'a str,
-    id: &'a str,
-    content_type: Option<&'a str>,
 }
 
 /// What a chat is, beside its log.
@@ -486,9 +467,6 @@ pub(crate) fn is_of_contact(value: &[u8]) -> bool {
 /// The format of every value here; one that changes gets a number of its own.
 const FORMAT: u8 = 1;
 
-/// An entry that is no message: its kind follows.
-const FORMAT_KIND: u8 = 2;
-
 /// What groups have in the place of a direct chat's row.
 const FORMAT_GROUP: u8 = 2;
 
@@ -500,42 +478,9 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
+    use crate::group::Retention;
     use crate::ties::Reach;
     use crate::topics::Place;
-
-    fn entry() -> Entry {
-        Entry {
-            seq: 7,
-            time: Time::from_millis(1000),
-            from: "alice".into(),
-            device: "phone".into(),
-            id: "m1".into(),
-            content_type: Some("a/b".into()),
-            payload: Bytes::from_static(b"hello"),
-            kind: Kind::Message,
-        }
-    }
-
-    #[test]
-    fn an_entry_reads_back_as_it_was_kept() {
-        let bytes = entry().to_bytes();
-        assert_eq!(Entry::from_bytes(7, &bytes), Ok(entry()));
-        // Golden: rows of this format are on people's disks.
-        assert_eq!(&bytes[..], b"\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
-        let system = Entry { kind: Kind::System, ..entry() };
-        let bytes = system.to_bytes();
-        assert_eq!(Entry::from_bytes(7, &bytes), Ok(system));
-        assert_eq!(&bytes[..], b"\x02\x01\xe8\x07\x05alice\x05phone\x02m1\x01\x03a/bhello");
-    }
-
-    #[test]
-    fn rubbish_is_refused_with_its_cause() {
-        let bad = |bytes: &'static [u8]| Entry::from_bytes(1, &Bytes::from_static(bytes));
-        assert_eq!(bad(b""), Err(BadRow::Content));
-        assert_eq!(bad(b"\x01\xe8"), Err(BadRow::Content));
-        assert_eq!(bad(b"\x02\xe8"), Err(BadRow::Content));
-        assert_eq!(bad(b"\x03\xe8"), Err(BadRow::Format { found: 3, expected: 1 }));
-    }
 
     fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {
         assert_eq!(row.to_bytes(), bytes, "{row:?}");
@@ -560,6 +505,19 @@ mod tests {
             &AuthorsRow { base: 3, names: vec!["bob".into()], runs: vec![(300, 1), (1, 0)] },
             b"\x01\x03\x01\x03bob\x02\xac\x02\x01\x01\x00",
         );
+        golden(&HiddenRow { ranges: vec![(3, 300)] }, b"\x01\x01\x03\xac\x02");
+        let settings =
+            SettingsRow { timer: 300, retention: Retention::Days(7), rewritten: 9, memory_from: 5 };
+        golden(&settings, b"\x01\xac\x02\x01\x07\x09\x05");
+        let key = KeyRow { place: Some(300), since: 7, clear_to: 5 };
+        golden(&key, b"\x01\x01\xac\x02\x07\x05");
+        let due = DueRow { at: time, members: vec!["bob".into()], group: Some("a".into()) };
+        golden(&due, b"\x01\xe8\x07\x01\x03bob\x01\x01a");
+        for (retention, number) in
+            [(Retention::UntilDelivered, 0), (Retention::Forever, 2), (Retention::Memory, 3)]
+        {
+            golden(&SettingsRow { retention, ..SettingsRow::default() }, &[1, 0, number, 0, 0]);
+        }
         golden(&MemberRow { delivered: 9, read: 300 }, b"\x01\x09\xac\x02");
         golden(&CursorRow { cursor: 9, session: 5 }, b"\x01\x09\x05");
         let paged = PagedId { id: [0xab; 16], content: [0xcd; 8], after: 2, later: 300 };
@@ -614,6 +572,15 @@ mod tests {
         assert_eq!(group_key(chat), key(b"\0"));
         assert_eq!(head_key(chat), key(b"\x01"));
         assert_eq!(authors_key(chat), key(b"\x01\x01"));
+        assert_eq!(hidden_key(chat, "bob"), key(b"\x01\x02bob"));
+        assert_eq!(due_key(chat), [&[0x32, 64, 3][..], &[0x32; 16]].concat());
+        assert!(due_range(chat.slot()).contains(&due_key(chat)));
+        let doomed = doomed_key(chat.slot(), 258);
+        assert_eq!(doomed, &b"\x32\x40\x04\0\0\0\0\0\0\x01\x02"[..]);
+        assert!(due_range(chat.slot()).contains(&doomed));
+        assert_eq!((doomed_place(&doomed), doomed_place(&due_key(chat))), (Some(258), None));
+        assert_eq!(key_key(chat), key(b"\x01\x04"));
+        assert_eq!(settings_key(chat), key(b"\x01\x03"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
         assert_eq!(stance_key(chat, "bob"), key(b"\x02bob\0\x10"));
         assert_eq!(stance_of(b"bob\0\x10"), Some("bob"));
@@ -656,7 +623,14 @@ mod tests {
     #[test]
     fn hashes_tell_what_they_stand_for_apart() {
         assert_ne!(hash_id("alice", "m1"), hash_id("alic", "em1"));
-        assert_ne!(hash_content(None, b"x"), hash_content(Some("x"), b""));
-        assert_eq!(hash_content(None, b"x"), hash_content(None, b"x"));
+        let hash = |about, content_type, payload| {
+            hash_content(Sha256::new(), [1; 3], about, content_type, payload)
+        };
+        let message = |content_type, payload| hash((Kind::Message, 0), content_type, payload);
+        assert_ne!(message(None, b"x"), message(Some("x"), b""));
+        assert_eq!(message(None, b"x"), message(None, b"x"));
+        let edit = |refers| hash((Kind::Edit, refers), None, b"x");
+        assert!(edit(1) != edit(2) && edit(1) != message(None, b"x"));
+        assert!(is_by(&edit(1), [1; 3]) && !is_by(&edit(1), [1, 1, 2]));
     }
 }

@@ -3,16 +3,18 @@
 //! A direct chat has two names: each side calls it `@` and the other's name. What both sides share
 //! is the [`Place`], whose id is made from both names in order. A group has one name for all.
 
+mod listening;
+
 use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{TEMPORARY, is_temporary};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::topic::TopicFilter;
 
 use crate::code::Code;
+pub(crate) use listening::Listening;
 
 /// What tells a chat from every other: the first 16 bytes of the SHA-256 of its canonical name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -225,6 +227,8 @@ pub const ROOTS: &[&str] = &["chat", "me", "presence", "pair", "room"];
 pub(crate) enum Command<'a> {
     /// `chat/{chat}/send[/id]`
     Send { chat: &'a str, id: Option<&'a str> },
+    /// `chat/{chat}/{verb}/{seq}[/{id}]`: one of [`ABOUT`].
+    About { chat: &'a str, verb: &'a str, seq: u64, id: Option<&'a str> },
     /// `chat/{chat}/read`
     Read { chat: &'a str },
     /// `chat/{chat}/typing`
@@ -233,13 +237,13 @@ pub(crate) enum Command<'a> {
     History { chat: &'a str },
     /// `chat/{chat}/info`
     Info { chat: &'a str },
-    /// `chat/{room}/end`
+    /// `chat/{chat}/end`
     End { chat: &'a str },
     /// `chat/{room}/signal`
     Signal { chat: &'a str },
     /// `pair/{pool}`, `pair/{pool}/next`, `pair/{pool}/leave`
     Pair { pool: &'a str, verb: PairVerb },
-    /// `chat/{group}/{verb}`: one of [`VERBS`].
+    /// `chat/{group}/{verb}`: one of [`VERBS`]; `timer` and `retention` of any chat but a room.
     Change { chat: &'a str, verb: &'a str },
     /// `me/sync`
     Sync,
@@ -267,6 +271,9 @@ pub(crate) enum PairVerb {
 /// The commands of a group that change it.
 pub(crate) const VERBS: [&str; 8] =
     ["create", "add", "remove", "leave", "role", "title", "invite", "join"];
+
+/// The commands about an entry.
+const ABOUT: [&str; 3] = ["edit", "react", "delete"];
 
 /// Why a topic is no command that can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -318,6 +325,7 @@ impl<'a> Command<'a> {
     pub(crate) fn chat(&self) -> Option<&'a str> {
         match *self {
             Self::Send { chat, .. }
+            | Self::About { chat, .. }
             | Self::Read { chat }
             | Self::Typing { chat }
             | Self::History { chat }
@@ -341,10 +349,24 @@ impl<'a> Command<'a> {
             ));
         }
         let argument = levels.next();
-        if levels.next().is_some() && !matches!(verb, "edit" | "react") {
+        let about = ABOUT.contains(&verb);
+        let id = levels.next();
+        if id.is_some() && !(about && verb != "delete" && levels.next().is_none()) {
             return Err(format(&format!("too many levels in {}", shortened(topic))));
         }
         match (verb, argument) {
+            (verb, seq) if about => {
+                let seq = seq.and_then(|seq| seq.parse().ok()).filter(|seq| *seq > 0);
+                let Some(seq) = seq else {
+                    let text =
+                        format!("expected chat/{chat}/{verb}/{{seq}}: the entry it is about");
+                    return Err(format(&text));
+                };
+                if id.is_some_and(|id| !is_name(id)) {
+                    return Err(format("a message id is [A-Za-z0-9._-]{1,64}"));
+                }
+                Ok(Self::About { chat, verb, seq, id })
+            }
             ("send", Some(id)) if !is_name(id) => {
                 Err(format("a message id is [A-Za-z0-9._-]{1,64}"))
             }
@@ -353,14 +375,12 @@ impl<'a> Command<'a> {
             ("typing", None) => Ok(Self::Typing { chat }),
             ("history", None) => Ok(Self::History { chat }),
             ("info", None) => Ok(Self::Info { chat }),
-            ("end", None) if room => Ok(Self::End { chat }),
+            ("end", None) => Ok(Self::End { chat }),
             ("signal", None) if room => Ok(Self::Signal { chat }),
-            _ if room => {
-                Err(format("known in a room: send, read, typing, history, info, signal, end"))
-            }
-            ("edit" | "react" | "delete" | "end" | "timer" | "retention", _) => {
-                Err(unavailable(&format!("{verb} is not built yet")))
-            }
+            _ if room => Err(format(
+                "known in a room: send, read, typing, edit, react, delete, history, info, signal, end",
+            )),
+            ("timer" | "retention", None) => Ok(Self::Change { chat, verb }),
             (verb, None) if VERBS.contains(&verb) => {
                 if direct {
                     let text = format!("{verb} is for groups, and {chat} is a direct chat");
@@ -368,48 +388,15 @@ impl<'a> Command<'a> {
                 }
                 Ok(Self::Change { chat, verb })
             }
-            _ if direct => Err(format("known in a direct chat: send, read, typing, history, info")),
+            _ if direct => Err(format(
+                "known in a direct chat: send, read, typing, edit, react, delete, history, info, timer, retention, end",
+            )),
             _ => {
                 let known = VERBS.join(", ");
                 Err(format(&format!(
-                    "known in a group: send, read, typing, history, info, {known}"
+                    "known in a group: send, read, typing, edit, react, delete, history, info, timer, retention, {known}"
                 )))
             }
-        }
-    }
-}
-
-/// What a filter below one of the roots may hear.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Listening<'a> {
-    /// Something of `me/json/…` or `me/cbor/…`.
-    Own,
-    /// `presence/{user}`.
-    Presence(&'a str),
-}
-
-impl<'a> Listening<'a> {
-    /// Reads a filter.
-    ///
-    /// # Errors
-    /// The Reason Code for SUBACK.
-    pub(crate) fn parse(filter: &'a TopicFilter) -> Result<Self, ReasonCode> {
-        if filter.share().is_some() {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
-        }
-        let mut levels = filter.as_str().split('/');
-        match (levels.next(), levels.next()) {
-            (Some("me"), Some("json" | "cbor")) => Ok(Self::Own),
-            (Some("me"), _) => Err(ReasonCode::TopicFilterInvalid),
-            (Some("presence"), Some(user)) if levels.next().is_none() => {
-                if is_user(user) {
-                    Ok(Self::Presence(user))
-                } else {
-                    Err(ReasonCode::TopicFilterInvalid)
-                }
-            }
-            (Some("presence"), _) => Err(ReasonCode::TopicFilterInvalid),
-            _ => Err(ReasonCode::NotAuthorized),
         }
     }
 }
@@ -495,6 +482,8 @@ fn shortened(topic: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::codec::ReasonCode;
+
     use super::*;
 
     #[test]
@@ -528,7 +517,14 @@ mod tests {
         assert_eq!(Command::parse("chat/!news/read"), Ok(Command::Read { chat: "!news" }));
         let add = Command::Change { chat: "climbing", verb: "add" };
         assert_eq!(Command::parse("chat/climbing/add"), Ok(add));
+        assert_eq!(Command::parse("chat/@bob/end"), Ok(Command::End { chat: "@bob" }));
+        let timer = Command::Change { chat: "@bob", verb: "timer" };
+        assert_eq!(Command::parse("chat/@bob/timer"), Ok(timer));
         assert_eq!(Command::parse("me/will"), Ok(Command::Will));
+        let about = |verb, id| Ok(Command::About { chat: "@bob", verb, seq: 7, id });
+        assert_eq!(Command::parse("chat/@bob/edit/7"), about("edit", None));
+        assert_eq!(Command::parse("chat/@bob/react/7/m1"), about("react", Some("m1")));
+        assert_eq!(Command::parse("chat/@bob/delete/7"), about("delete", None));
         for (topic, code) in [
             ("chat/@bob/send/", Code::Format),
             ("chat/@bob/send/a/b", Code::Format),
@@ -540,12 +536,18 @@ mod tests {
             ("chat/@bob/add", Code::Format),
             ("me", Code::Format),
             ("me/json/@bob/message", Code::Format),
-            ("chat/@bob/edit/7/m1", Code::Unavailable),
+            ("chat/@bob/edit", Code::Format),
+            ("chat/@bob/edit/0", Code::Format),
+            ("chat/@bob/edit/m1", Code::Format),
+            ("chat/@bob/edit/7/", Code::Format),
+            ("chat/@bob/react/7/a/b", Code::Format),
+            ("chat/@bob/delete/7/m1", Code::Format),
             ("chat/climbing/add/x", Code::Format),
             ("chat/climbing/sned", Code::Format),
             ("chat/!/send", Code::Format),
             ("chat/!@bob/send", Code::Format),
-            ("chat/climbing/timer", Code::Unavailable),
+            ("chat/climbing/timer/1", Code::Format),
+            ("chat/~9Zk1/timer", Code::Format),
             ("chat/~9Zk1/sned", Code::Format),
             ("chat/~9Zk1/add", Code::Format),
             ("chat/climbing/signal", Code::Format),

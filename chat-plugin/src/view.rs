@@ -172,13 +172,22 @@ fn write_json(body: &mut Vec<u8>, entry: &Entry) {
         body.extend_from_slice(b",\"kind\":");
         json::text(body, kind);
     }
+    if entry.refers > 0 {
+        body.extend_from_slice(b",\"ref\":");
+        json::number(body, entry.refers);
+    }
+    if let Some(expires) = entry.expires {
+        body.extend_from_slice(b",\"expires\":");
+        json::number(body, expires.as_millis());
+    }
     body.push(b'}');
 }
 
 fn write_cbor(body: &mut Vec<u8>, entry: &Entry) {
     let kind = entry.kind.name();
-    let optional = usize::from(entry.content_type.is_some()) + usize::from(kind.is_some());
-    cbor::map(body, 5 + optional);
+    let optional =
+        [entry.content_type.is_some(), kind.is_some(), entry.refers > 0, entry.expires.is_some()];
+    cbor::map(body, 5 + optional.into_iter().map(usize::from).sum::<usize>());
     cbor::number(body, Key::Seq as u64);
     cbor::number(body, entry.seq);
     cbor::number(body, Key::From as u64);
@@ -197,10 +206,17 @@ fn write_cbor(body: &mut Vec<u8>, entry: &Entry) {
         cbor::number(body, Key::Kind as u64);
         cbor::text(body, kind);
     }
+    if entry.refers > 0 {
+        cbor::number(body, Key::Ref as u64);
+        cbor::number(body, entry.refers);
+    }
+    if let Some(expires) = entry.expires {
+        cbor::number(body, Key::Expires as u64);
+        cbor::number(body, expires.as_millis());
+    }
 }
 
-/// The keys of an entry in CBOR. They keep their meaning for ever. 7 and 8 are set aside for
-/// `ref` and `expires`.
+/// The keys of an entry in CBOR. They keep their meaning for ever.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Key {
@@ -211,6 +227,8 @@ enum Key {
     Payload = 4,
     Type = 5,
     Kind = 6,
+    Ref = 7,
+    Expires = 8,
 }
 
 /// How much room an entry wants, where little of it has to be escaped.
@@ -507,6 +525,8 @@ mod tests {
             content_type: None,
             payload: Bytes::from_static(b"hel\"lo"),
             kind: Kind::Message,
+            refers: 0,
+            expires: None,
         };
         assert_eq!(
             text(&View::Json.entry(&shown)),
@@ -518,6 +538,14 @@ mod tests {
             text(&View::Json.entry(&shown)),
             r#"{"seq":1,"from":"alice","time":1793210412345,"id":"m1","data":"/wA=","type":"image/x"}"#
         );
+        shown = Entry { payload: Bytes::from_static(b"hi"), content_type: None, ..shown };
+        (shown.kind, shown.refers) = (Kind::Edit, 7);
+        shown.expires = Some(Time::from_millis(9));
+        let json = View::Json.entry(&shown);
+        assert!(text(&json).ends_with(r#""text":"hi","kind":"edit","ref":7,"expires":9}"#));
+        let cbor = View::Cbor.entry(&shown);
+        assert!(cbor.starts_with(b"\xa8\x00\x01"));
+        assert!(cbor.ends_with(b"\x04\x42hi\x06\x64edit\x07\x07\x08\x09"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `tidings backup` and `tidings restore`: copies of the store in one file.
 //!
-//! What lies beside the store, users, rights and keys, is the administrator's own and small: it is
-//! copied by other means.
+//! What lies beside the store, users, rights and certificates, is the administrator's own and small: it
+//! is copied by other means. The keys of chats are not: a copy of the store cannot be read without
+//! them, so they go into a second file beside it, after what they open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read};
@@ -14,6 +15,7 @@ use tidings_broker::engine::{self, CopyError, OpenError};
 use crate::cli::{BackupArgs, ConfigArgs, RestoreArgs};
 use crate::exit::{self, Exit, Failure};
 use crate::progress::Progress;
+use crate::vault;
 
 /// Writes a copy.
 pub(crate) fn backup(args: &BackupArgs) -> Result<(), Failure> {
@@ -25,6 +27,10 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<(), Failure> {
         let totals = engine::backup(&folder, out, &args.file, &mut show).map_err(failure)?;
         drop(progress);
         eprintln!("{}", summary("copied", totals));
+        let keys = keys_of(&folder);
+        if keys.exists() {
+            eprintln!("chats cannot be read without their keys: copy {} too", keys.display());
+        }
         return Ok(());
     }
     // Under its name there is a whole copy, or the one from before.
@@ -47,6 +53,7 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     let totals = copied?;
     file.sync_all().map_err(|error| cannot("sync", error))?;
     fs::rename(&part, &args.file).map_err(|error| cannot("rename", error))?;
+    copy_keys(&keys_of(&folder), &beside(&args.file))?;
     exit::print(&format!("{} to {}\n", summary("copied", totals), args.file.display()))
 }
 
@@ -67,7 +74,38 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
     let restored = engine::restore(input, &args.file, &folder, &mut show).map_err(failure);
     drop(progress);
     let totals = restored?;
+    copy_keys(&beside(&args.file), &keys_of(&folder))?;
     exit::print(&format!("{} to {}\n", summary("restored", totals), folder.display()))
+}
+
+/// Where the keys of chats are that a store needs.
+fn keys_of(store: &Path) -> PathBuf {
+    store.with_file_name(vault::NAME)
+}
+
+/// Where they are that a copy needs.
+fn beside(copy: &Path) -> PathBuf {
+    let mut name = copy.as_os_str().to_owned();
+    name.push(".");
+    name.push(vault::NAME);
+    PathBuf::from(name)
+}
+
+/// Copies keys, if there are any.
+fn copy_keys(from: &Path, to: &Path) -> Result<(), Failure> {
+    let copied = || {
+        let mut options = OpenOptions::new();
+        let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        io::copy(&mut File::open(from)?, &mut out)?;
+        out.sync_all()
+    };
+    if !from.exists() {
+        return Ok(());
+    }
+    copied().map_err(|error| {
+        let (from, to) = (from.display(), to.display());
+        Failure::new(Exit::CannotCreate, format_args!("cannot copy {from} to {to}: {error}"))
+    })
 }
 
 fn summary(what: &str, totals: Totals) -> String {

@@ -18,6 +18,7 @@ mod rights;
 mod seats;
 mod start;
 mod users;
+mod vault;
 
 use std::io::{self, IsTerminal};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -33,6 +33,7 @@ use crate::logins;
 use crate::rights::{self, Watch};
 use crate::seats;
 use crate::users;
+use crate::vault::{self, FileVault};
 
 /// Serves until a signal or a failure ends it.
 pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
@@ -112,7 +113,16 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
 }
 
 fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
-    let chat = Chat::new(chat_options(config));
+    let mut chat = Chat::new(chat_options(config));
+    if config.data.durability != config::Durability::Memory {
+        let data = &config.data.dir;
+        let vault = std::fs::create_dir_all(data).and_then(|()| FileVault::open(data));
+        let vault = vault.map_err(|error| {
+            let file = data.join(vault::NAME);
+            Failure::new(Exit::Io, format_args!("cannot open {}: {error}", file.display()))
+        })?;
+        chat = chat.with_vault(Arc::new(vault));
+    }
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))

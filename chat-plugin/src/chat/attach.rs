@@ -12,7 +12,7 @@ use tidings_core::time::Time;
 use super::cx::{Cx, Fetcher, Reading};
 use super::log::{FETCH_BYTES_MAX, FETCH_ENTRIES_MAX};
 use super::one::Chat;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::peer::{DeviceOf, FeedId, Tick, ToUser};
 use crate::rows::{cursor_key, log_range, split_chat_key};
 
@@ -115,9 +115,11 @@ impl Chat {
         if let Some(mut entries) = self.log.from(from) {
             let last = entries.last().map_or(visible, |entry| entry.seq);
             let upto = last.min(visible);
-            self.keep_seen(user, &mut entries);
+            self.keep_seen(user, &mut entries, cx.now());
             return self.give(to, entries, upto, cx);
         }
+        // What is only in memory is asked for next.
+        let visible = self.log.rows_to(from).map_or(visible, |last| visible.min(last));
         let query = Query {
             range: log_range(self.id(), from.max(self.log.floor), visible),
             rows_max: FETCH_ENTRIES_MAX,
@@ -129,13 +131,15 @@ impl Chat {
         cx.read(self.id(), query, Reading::Fetch { to, user, visible });
     }
 
-    /// Keeps of entries those that a user may see.
-    pub(super) fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>) {
-        if let Some(member) = self.members.get(user).filter(|_| self.place.is_group()) {
-            entries.retain(|entry| member.sees(entry.seq));
-        } else if self.place.is_group() {
-            entries.clear();
-        }
+    /// Keeps of entries those that a user may see, and wants to.
+    pub(super) fn keep_seen(&self, user: &str, entries: &mut Vec<Arc<Entry>>, now: Time) {
+        let group = self.place.is_group();
+        let Some(member) = self.members.get(user) else { return entries.clear() };
+        entries.retain(|entry| {
+            (!group || member.sees(entry.seq))
+                && entry.is_shown_to(user, now)
+                && (entry.kind == Kind::Hide || !member.hidden.contains(entry.seq))
+        });
     }
 
     fn give(&self, to: Fetcher, entries: Vec<Arc<Entry>>, upto: u64, cx: &mut Cx<'_>) {
@@ -160,11 +164,9 @@ impl Chat {
         };
         let last = rows.last().and_then(seq_of).filter(|_| more);
         // A row that cannot be read is passed over, as one that is gone.
-        let mut entries = rows
-            .iter()
-            .filter_map(|row| Entry::from_bytes(seq_of(row)?, &row.value).ok().map(Arc::new))
-            .collect();
-        self.keep_seen(user, &mut entries);
+        let mut entries =
+            rows.iter().filter_map(|row| self.keys.entry(row).map(Arc::new)).collect();
+        self.keep_seen(user, &mut entries, cx.now());
         self.give(to, entries, last.unwrap_or(visible), cx);
     }
 

@@ -58,10 +58,45 @@ impl Authors {
             Some(run) if run.from.as_ref() == from => run.count += 1,
             _ => self.runs.push_back(Run { count: 1, from: from.cloned() }),
         }
-        if self.runs.len() > RUNS_MAX
+        self.bound();
+    }
+
+    /// The places up to `seq` are of what has gone: nobody is to read it.
+    pub(super) fn pass(&mut self, seq: u64) {
+        let count = seq.saturating_sub(self.end);
+        if count > 0 {
+            self.end = seq;
+            self.runs.push_back(Run { count, from: None });
+            self.bound();
+        }
+    }
+
+    fn bound(&mut self) {
+        while self.runs.len() > RUNS_MAX
             && let Some(first) = self.runs.pop_front()
         {
             self.base += first.count;
+        }
+    }
+
+    /// An entry has gone by somebody's will: nobody is to read it any more.
+    pub(super) fn erase(&mut self, seq: u64) {
+        let mut before = self.base;
+        let holds = |run: &Run| {
+            before += run.count;
+            before >= seq
+        };
+        let Some(at) = self.runs.iter().position(holds).filter(|_| seq > self.base) else { return };
+        if self.runs.len() + 2 > RUNS_MAX {
+            return;
+        }
+        let Some(Run { count, from: Some(from) }) = self.runs.get(at) else { return };
+        let (count, from) = (*count, Arc::clone(from));
+        self.runs.remove(at);
+        let first = seq - (before - count) - 1;
+        let parts = [(first, Some(from.clone())), (1, None), (count - first - 1, Some(from))];
+        for (count, from) in parts.into_iter().rev().filter(|(count, _)| *count > 0) {
+            self.runs.insert(at, Run { count, from });
         }
     }
 
@@ -142,6 +177,8 @@ mod tests {
             content_type: None,
             payload: Bytes::new(),
             kind: crate::entry::Kind::Message,
+            refers: 0,
+            expires: None,
         })
     }
 
@@ -163,6 +200,20 @@ mod tests {
         authors.forget(4);
         assert_eq!([4, 5, 7].map(|read| unread(&authors, "bob", read)), [2, 1, 0]);
         assert_eq!(unread(&authors, "bob", 2), 4, "what is not known counts");
+    }
+
+    #[test]
+    fn what_was_erased_does_not_count() {
+        let mut authors = authors("aabaaab");
+        let unread = |authors: &Authors| [0, 4].map(|read| authors.unread("bob", read, 7));
+        authors.erase(5);
+        assert_eq!(unread(&authors), [4, 1]);
+        authors.erase(5);
+        authors.erase(1);
+        authors.erase(9);
+        assert_eq!((unread(&authors), authors.unread("alice", 0, 7)), ([3, 1], 2));
+        authors.erase(3);
+        assert_eq!((unread(&authors), authors.unread("alice", 0, 7)), ([3, 1], 1));
     }
 
     #[test]

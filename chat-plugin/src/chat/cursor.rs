@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tidings_core::hook::SessionId;
 use tidings_core::time::Time;
 
+use super::hidden::Hidden;
 use crate::group::Role;
 use crate::peer::DeviceOf;
 use crate::rows::{CursorRow, MemberRow, SeatRow};
@@ -56,6 +57,8 @@ pub(crate) struct Member {
     pub(crate) until: Option<u64>,
     /// What was written while she was away in between.
     pub(crate) away: Vec<(u64, u64)>,
+    /// What she does not want to see.
+    pub(crate) hidden: Hidden,
     /// Whether what comes goes to her shard.
     pub(crate) hears: bool,
     /// Whether her side was told that she has all she will ever have.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tidings_core::hook::{Host, SessionId};
 use tidings_core::record::{Op, Position, Query, Record};
-use tidings_core::slot::ShardId;
+use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 
 use super::group::Effect;
@@ -25,6 +25,7 @@ use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
 use crate::rows::MemberRow;
+use crate::seal::Vault;
 use crate::ties::Telling;
 use crate::topics::{ChatId, Place, user_slot};
 
@@ -38,6 +39,10 @@ pub(super) struct Shared {
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
     /// Who may refuse a message.
     pub(super) moderator: Option<Arc<dyn Moderate>>,
+    /// Chats of which something goes by time, in memory or not.
+    pub(super) due: Map<ChatId, (Time, Arc<Place>)>,
+    /// Where the keys of chats are; none, and nothing is sealed.
+    pub(super) vault: Option<Arc<dyn Vault>>,
     /// What makes links unguessable; none where the system had no randomness to give.
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
@@ -50,15 +55,21 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
+    pub(super) fn new(
+        options: Arc<ChatOptions>,
+        secret: Option<Secret>,
+        vault: Option<Arc<dyn Vault>>,
+    ) -> Self {
         Self {
             options,
+            vault,
             secret,
             moderator: None,
             timers: Deadlines::new(),
             reads: map(),
             next_read: 0,
             stored: VecDeque::new(),
+            due: map(),
             tail_bytes: 0,
             volatile: Volatile::new(),
             rooms: Rooms::new(),
@@ -80,6 +91,8 @@ pub(super) enum Timer {
     Expend,
     /// Store the cursors of a channel's readers.
     Readers,
+    /// Something goes by time.
+    Wake,
 }
 
 /// What a chat reads rows for.
@@ -96,6 +109,8 @@ pub(super) enum Reading {
     /// To know all ids: their pages, and the entries behind these.
     Ids,
     IdsOfLog,
+    /// To know whose entry the foremost send is about.
+    About,
     /// For a device: everything up to `visible`.
     Fetch {
         to: Fetcher,
@@ -106,6 +121,10 @@ pub(super) enum Reading {
     History(Box<Asked>),
     /// To find entries that have expired.
     SweepLog,
+    /// To find entries that go by a time of their own.
+    Purge,
+    /// To know what is due, of all chats of a slot.
+    Due(Slot),
     /// To know who wrote an entry whose receipts somebody asks for.
     Info {
         user: Arc<str>,
@@ -198,6 +217,27 @@ impl Cx<'_> {
         }
         let position = self.host.store(Record { ops, urgent });
         self.shared.stored.push_back((position, chat, waiting));
+    }
+
+    /// Waits for what is on its way already. Returns whether there is anything.
+    pub(super) fn wait_too(&mut self, chat: ChatId) -> bool {
+        let Some((position, ..)) = self.shared.stored.back() else { return false };
+        let position = *position;
+        self.shared.stored.push_back((position, chat, Waiting::Entry));
+        true
+    }
+
+    /// Sees to it that a chat is woken when something of it is due.
+    pub(super) fn wake_at(&mut self, place: &Arc<Place>, at: Option<Time>) {
+        match at {
+            Some(at) => {
+                self.shared.due.insert(place.id, (at, Arc::clone(place)));
+                self.set_timer(at, place.id, Timer::Wake);
+            }
+            None => {
+                self.shared.due.remove(&place.id);
+            }
+        }
     }
 
     pub(super) fn tell_user(&mut self, user: &str, what: ToUser) {

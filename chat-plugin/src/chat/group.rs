@@ -22,7 +22,7 @@ use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{RowValue, group_key, log_key, member_key};
+use crate::rows::{RowValue, group_key, member_key};
 use crate::ties::{Stance, Taken};
 
 /// Users who are being added, and wait for the group to be in their index.
@@ -78,6 +78,12 @@ impl Chat {
     pub(super) fn change(&mut self, cx: &mut Cx<'_>) {
         let Some(mut post) = self.waiting.pop_front() else { return };
         let Some(change) = post.change.take() else { return };
+        if !self.place.is_group()
+            && post.origin.call().is_none()
+            && let Err(refusal) = self.admits(&post.sender, cx)
+        {
+            return cx.refuse(&self.place, ChatInput::Send(post), refusal);
+        }
         match self.plan(&post, *change, cx) {
             Err(refusal) => cx.refuse(&self.place, ChatInput::Send(post), refusal),
             Ok(None) => cx.answer(&self.place, post.origin, None, Outcome::Done),
@@ -204,6 +210,9 @@ impl Chat {
         if plan.create {
             ops.push(self.head_op());
         }
+        if let Some(settings) = plan.settings {
+            self.set(settings, &mut ops, cx);
+        }
         let joins = plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
         let (parts, answer) = (plan.parts, plan.answer);
         let effect = Box::new(Effect { joins, parts, origin: Some(post.origin), answer });
@@ -220,10 +229,14 @@ impl Chat {
             content_type: Some("application/json".into()),
             payload,
             kind: Kind::System,
+            refers: 0,
+            expires: None,
         });
-        ops.push(Op::Put { key: log_key(self.id(), next), value: entry.to_bytes() });
+        self.entry_ops(&entry, &mut ops, cx);
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
+        self.begin_ops(&entry.from, &mut ops);
+        self.due_ops(&entry, &mut ops, cx);
         let waiters = vec![post.origin];
         self.pending.push_back(Pending { entry, made: true, waiters, effect: Some(effect) });
         cx.store_and_wait(self.id(), ops, true, Waiting::Entry);

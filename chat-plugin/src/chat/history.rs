@@ -13,7 +13,7 @@ use super::cx::{Cx, Reading};
 use super::one::Chat;
 use crate::entry::Entry;
 use crate::peer::{Outcome, Part, Question, Range, Summary, SyncId, Tick, ToUser};
-use crate::rows::{MemberRow, log_range, split_chat_key};
+use crate::rows::{MemberRow, log_range};
 
 /// A part of the log that is being read.
 #[derive(Debug)]
@@ -48,6 +48,17 @@ impl Chat {
         let kept_to = to.min(last);
         let from = range.from.unwrap_or(1).max(1);
         let user = Arc::clone(user);
+        // What has rows and what is only in memory do not go into one answer.
+        let (mut from, mut to, mut kept_to) = (from, to, kept_to);
+        if let Some(rows_to) =
+            self.log.rows_to(from.max(self.log.floor)).filter(|rows| *rows < kept_to)
+        {
+            if range.from.is_none() {
+                from = rows_to + 1;
+            } else {
+                (to, kept_to) = (rows_to, rows_to);
+            }
+        }
         let asked = Asked { from, to, last, backwards: range.from.is_none(), user, ask };
         let kept_from = from.max(self.log.floor);
         if kept_from > kept_to {
@@ -77,11 +88,8 @@ impl Chat {
     /// The rows for it have come.
     pub(super) fn history_read(&mut self, asked: Asked, rows: &[Row], more: bool, cx: &mut Cx<'_>) {
         self.reads = self.reads.saturating_sub(1);
-        let entry = |row: &Row| {
-            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
-            // A row that cannot be read is passed over, as one that is gone.
-            Entry::from_bytes(seq, &row.value).ok().map(Arc::new)
-        };
+        // A row that cannot be read is passed over, as one that is gone.
+        let entry = |row: &Row| self.keys.entry(row).map(Arc::new);
         let mut entries: Vec<Arc<Entry>> = rows.iter().filter_map(entry).collect();
         if asked.backwards {
             entries.reverse();
@@ -102,7 +110,7 @@ impl Chat {
         } else if more {
             to = entries.last().map_or(to, |entry| entry.seq);
         }
-        self.keep_seen(&user, &mut entries);
+        self.keep_seen(&user, &mut entries, cx.now());
         let gone = gaps(from, to, entries.iter().map(|entry| entry.seq));
         let shard = ask.origin.shard;
         let part = Part { from, to, last, entries, gone };
@@ -120,7 +128,15 @@ impl Chat {
         self.created?;
         let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
         let read = member.far.read.min(last);
+        if member.hidden.contains(last) && member.hidden.reach(1) >= last {
+            // She has deleted her side, and nothing came since.
+            return None;
+        }
         let begun = read.max(member.from.saturating_sub(1));
+        let hidden = member.hidden.behind(begun).filter(|(first, _)| *first <= last);
+        let hidden =
+            hidden.map(|(first, to)| self.authors_of.unread(user, first - 1, to.min(last)));
+        let hidden = hidden.sum();
         let tick = |safe: MemberRow| Tick {
             delivered: Some(safe.delivered),
             read: Some(safe.read),
@@ -137,7 +153,7 @@ impl Chat {
             last,
             time: self.log.last_time,
             read,
-            unread: self.authors_of.unread(user, begun, last),
+            unread: self.authors_of.unread(user, begun, last).saturating_sub(hidden),
             stranger: self.is_request_to(user, cx),
             others,
         })

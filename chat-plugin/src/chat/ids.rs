@@ -36,6 +36,18 @@ pub(crate) enum Found {
     Unread,
 }
 
+/// What is known of the id of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Here(Known),
+    /// If it has one, it is in this page.
+    Page(u64),
+    /// It had none, or it is forgotten.
+    Unknown,
+    /// The pages have to be read first.
+    Unread,
+}
+
 /// See the file's own words.
 #[derive(Debug)]
 pub(crate) struct Ids {
@@ -105,6 +117,18 @@ impl Ids {
         let seq = self.places.get(&short(id))?;
         let at = self.recent.binary_search_by_key(seq, |recent| recent.known.seq).ok()?;
         self.recent.get(at).filter(|recent| recent.id == *id).map(|recent| recent.known)
+    }
+
+    /// What is known of the id of a place.
+    pub(crate) fn of_place(&self, seq: u64) -> Placed {
+        if let Ok(at) = self.recent.binary_search_by_key(&seq, |recent| recent.known.seq) {
+            let recent = self.recent.get(at);
+            return recent.map_or(Placed::Unknown, |recent| Placed::Here(recent.known));
+        }
+        let Some(pages) = &self.pages else { return Placed::Unread };
+        let at = pages.list.partition_point(|page| page.last < seq);
+        let page = pages.list.get(at).filter(|page| page.first <= seq);
+        page.map_or(Placed::Unknown, |page| Placed::Page(page.first))
     }
 
     /// Remembers the id of an entry behind all others.
@@ -247,6 +271,12 @@ impl IdPage {
         self.ids.iter().rev().find(|paged| paged.id == *id).map(|paged| self.known(paged))
     }
 
+    /// What became of the id of a place, if it is here.
+    pub(crate) fn of_place(&self, seq: u64) -> Option<Known> {
+        let paged = self.ids.iter().find(|paged| self.seq.saturating_add(paged.after) == seq);
+        paged.map(|paged| self.known(paged))
+    }
+
     fn push(&mut self, id: IdHash, Known { seq, content, time }: Known) {
         let after = seq.saturating_sub(self.seq);
         let later = time.as_millis().saturating_sub(self.time.as_millis());
@@ -363,9 +393,16 @@ mod tests {
             for number in 1..next {
                 let (hash, known) = id(number);
                 assert_eq!(disk.find(ids, &hash), Some(known), "{number}");
+                let Placed::Page(page) = ids.of_place(number) else { panic!("{number}") };
+                let page = &disk.0[&ids_key(CHAT, page)[..]];
+                assert_eq!(page.of_place(number), Some(known), "{number}");
             }
             assert_eq!(ids.find(&id(next).0), Found::New);
         }
+        assert_eq!(read.of_place(next), Placed::Unknown);
+        let (hash, known) = id(next);
+        ids.insert(hash, known);
+        assert_eq!(ids.of_place(next), Placed::Here(known));
         assert_eq!(Ids::new(false).find(&id(1).0), Found::Unread);
         let sizes = disk.0.values().map(|page| page.ids.len());
         assert!(sizes.clone().rev().skip(1).all(|size| (OPEN_IDS..=PAGE_IDS).contains(&size)));

@@ -9,7 +9,6 @@ use tidings_core::record::{Query, Row};
 use super::cx::{Cx, Reading};
 use super::one::Chat;
 use crate::code::Code;
-use crate::entry::Entry;
 use crate::group::Role;
 use crate::peer::{Ask, Outcome, Question, Refusal, ToUser};
 use crate::rows::{log_key, only};
@@ -47,7 +46,7 @@ impl Chat {
     ) {
         self.reads = self.reads.saturating_sub(1);
         let seq = of.seq.unwrap_or_default();
-        let entry = rows.first().and_then(|row| Entry::from_bytes(seq, &row.value).ok());
+        let entry = rows.first().and_then(|row| self.keys.entry(row));
         if let Some(entry) = entry.filter(|_| seq <= self.log.visible) {
             return self.tell_who(user, &entry.from, seq, of, question, cx);
         }

@@ -8,6 +8,7 @@ use tidings_core::metric::Metric;
 use super::cx::Cx;
 use super::one::Chat;
 use crate::code::Code;
+use crate::entry::Kind;
 use crate::group::Role;
 use crate::moderate::{Draft, Judgement, shortened};
 use crate::peer::{ChatInput, Post, Refusal};
@@ -16,22 +17,30 @@ impl Chat {
     /// Whether the foremost send may pass; it is refused if not.
     pub(super) fn may_send(&mut self, cx: &mut Cx<'_>) -> bool {
         let Some(post) = self.waiting.front() else { return false };
-        let Err(refusal) = self.judge(post, cx) else { return true };
+        let Err(refusal) = self.may_pass(post, cx) else { return true };
         if let Some(post) = self.waiting.pop_front() {
             cx.refuse(&self.place, ChatInput::Send(post), refusal);
         }
         false
     }
 
-    fn judge(&self, post: &Post, cx: &mut Cx<'_>) -> Result<(), Refusal> {
+    fn may_pass(&self, post: &Post, cx: &mut Cx<'_>) -> Result<(), Refusal> {
+        let deletes = matches!(post.kind, Kind::Delete | Kind::Hide);
         if post.origin.call().is_some() && (self.created.is_some() || !self.place.is_group()) {
             // The program around the broker: nobody else is asked.
             return self.has_room(post, cx);
+        }
+        if deletes && !self.place.is_group() {
+            // For who is blocked, or blocks, as well.
+            return Ok(());
         }
         if !self.place.is_group() {
             self.admits(&post.sender, cx)?;
         } else if self.role(&post.sender)? == Role::Reader {
             return Err(Refusal::new(Code::Forbidden, "you may only read here"));
+        }
+        if deletes {
+            return Ok(());
         }
         self.has_room(post, cx)?;
         let Some(moderator) = cx.shared.moderator.as_deref() else { return Ok(()) };

@@ -14,6 +14,8 @@ use tidings_core::record::{Query, Row};
 use super::authors::Authors;
 use super::cursor::Member;
 use super::cx::{Cx, Reading};
+use super::hidden::Hidden;
+use super::keys::Keys;
 use super::log::{Log, TAIL_ENTRIES_MAX};
 use super::members::Members;
 use super::one::Chat;
@@ -21,8 +23,8 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
-    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadRow, MemberRow, RowValue, SeatRow, chat_range,
-    chat_rows, front_range, split_chat_key, stance_of,
+    AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, KeyRow, MemberRow,
+    RowValue, SeatRow, SettingsRow, chat_range, chat_rows, front_range, split_chat_key, stance_of,
 };
 use crate::ties::Stance;
 use crate::topics::Place;
@@ -37,6 +39,11 @@ pub(super) struct Loading {
     members: Members,
     group: GroupRow,
     authors: Authors,
+    hidden: Vec<(Box<str>, Hidden)>,
+    settings: SettingsRow,
+    key: KeyRow,
+    /// Of the log, as they are: the key may come behind them.
+    rows: Vec<(u64, Bytes)>,
     entries: Vec<Arc<Entry>>,
 }
 
@@ -58,6 +65,10 @@ impl Loading {
             members,
             group: GroupRow::default(),
             authors: Authors::default(),
+            hidden: Vec::new(),
+            settings: SettingsRow::default(),
+            key: KeyRow::default(),
+            rows: Vec::new(),
             entries: Vec::new(),
         }
     }
@@ -95,10 +106,7 @@ impl Loading {
         let in_front = |key: &Bytes| split_chat_key(key).is_some_and(|(row, _)| row < ChatRow::Ids);
         for row in rows {
             if self.take(&row).is_none() {
-                return Load::Failed(Refusal::new(
-                    Code::Unavailable,
-                    "a row of this chat cannot be read: was it written by a newer server?",
-                ));
+                return Load::Failed(unreadable());
             }
         }
         match (reading, last) {
@@ -112,7 +120,7 @@ impl Loading {
             }
             (Reading::Whole, Some(_)) | (Reading::Front, _) => {
                 // The oldest entries are of no use: they leave no gap to the newest.
-                self.entries.clear();
+                self.rows.clear();
                 let query = Query {
                     range: chat_rows(self.place.id, ChatRow::Log),
                     rows_max: TAIL_ENTRIES_MAX,
@@ -122,20 +130,17 @@ impl Loading {
                 cx.read(self.place.id, query, Reading::End);
                 return Load::Reading;
             }
-            (Reading::End, _) => self.entries.reverse(),
+            (Reading::End, _) => self.rows.reverse(),
             _ => {}
         }
-        self.finish()
+        self.finish(cx)
     }
 
     fn take(&mut self, row: &Row) -> Option<()> {
         let (kind, rest) = split_chat_key(&row.key)?;
         match kind {
-            ChatRow::Head if !rest.is_empty() => {
-                self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
-            }
+            ChatRow::Head => self.take_head(HeadPart::of(rest)?, row)?,
             ChatRow::Group => self.group = GroupRow::from_bytes(&row.value).ok()?,
-            ChatRow::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
             ChatRow::Member if stance_of(rest).is_some() => {
                 // Of a group it may be somebody long gone.
                 if let Some(member) = self.members.get_mut(stance_of(rest)?) {
@@ -167,13 +172,34 @@ impl Loading {
             ChatRow::Ids => {}
             ChatRow::Log => {
                 let seq = u64::from_be_bytes(rest.try_into().ok()?);
-                self.entries.push(Arc::new(Entry::from_bytes(seq, &row.value).ok()?));
+                self.rows.push((seq, row.value.clone()));
             }
         }
         Some(())
     }
 
-    fn finish(&mut self) -> Load {
+    fn take_head(&mut self, part: HeadPart<'_>, row: &Row) -> Option<()> {
+        match part {
+            HeadPart::Head => self.head = Some(HeadRow::from_bytes(&row.value).ok()?),
+            HeadPart::Authors => {
+                self.authors = Authors::from_row(AuthorsRow::from_bytes(&row.value).ok()?);
+            }
+            HeadPart::Hidden(user) => {
+                let hidden = Hidden::from_row(HiddenRow::from_bytes(&row.value).ok()?);
+                self.hidden.push((user.into(), hidden));
+            }
+            HeadPart::Key => self.key = KeyRow::from_bytes(&row.value).ok()?,
+            HeadPart::Settings => self.settings = SettingsRow::from_bytes(&row.value).ok()?,
+        }
+        Some(())
+    }
+
+    fn finish(&mut self, cx: &Cx<'_>) -> Load {
+        let keys = Keys::read(self.key, cx);
+        for (seq, value) in self.rows.drain(..) {
+            let Some(entry) = keys.entry_of(seq, &value) else { return Load::Failed(unreadable()) };
+            self.entries.push(Arc::new(entry));
+        }
         let mut log = self.head.as_ref().map_or_else(
             || Log::new(0, tidings_core::time::Time::default(), 1),
             |head| Log::new(head.last_seq, head.last_time, head.floor),
@@ -198,12 +224,26 @@ impl Loading {
         }
         let mut authors = std::mem::take(&mut self.authors);
         log.tail().for_each(|entry| authors.push(entry));
-        let members = std::mem::take(&mut self.members);
+        let mut members = std::mem::take(&mut self.members);
+        for (user, hidden) in self.hidden.drain(..) {
+            if let Some(member) = members.get_mut(&user) {
+                member.hidden = hidden;
+            }
+        }
         let group = std::mem::take(&mut self.group);
         let place = Arc::clone(&self.place);
-        let chat = Chat::new(place, self.head.take(), log, authors, members, group);
+        let mut chat = Chat::new(place, self.head.take(), log, authors, members, group);
+        chat.settings = self.settings;
+        chat.keys = keys;
+        chat.resume_settings();
+        chat.find_dead();
         Load::Loaded(Box::new(chat), std::mem::take(&mut self.waiting))
     }
+}
+
+fn unreadable() -> Refusal {
+    let text = "a row of this chat cannot be read: was it written by a newer server?";
+    Refusal::new(Code::Unavailable, text)
 }
 
 /// How many rows the first read takes: head, cursors, and what waits in most chats.

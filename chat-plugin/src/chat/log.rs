@@ -25,12 +25,22 @@ pub(crate) struct Log {
     kept_bytes: u64,
     tail: VecDeque<Arc<Entry>>,
     tail_bytes: usize,
+    /// From here on entries are nowhere but here.
+    memory_from: Option<u64>,
 }
 
 impl Log {
     pub(crate) const fn new(last_seq: u64, last_time: Time, floor: u64) -> Self {
-        let tail = VecDeque::new();
-        Self { last_seq, last_time, visible: last_seq, floor, kept_bytes: 0, tail, tail_bytes: 0 }
+        Self {
+            last_seq,
+            last_time,
+            visible: last_seq,
+            floor,
+            kept_bytes: 0,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            memory_from: None,
+        }
     }
 
     /// The place and the time of an entry that comes now.
@@ -76,21 +86,85 @@ impl Log {
     pub(crate) fn remember(&mut self, entry: Arc<Entry>) {
         self.tail_bytes += entry.size();
         self.tail.push_back(entry);
-        while self.tail.len() > TAIL_ENTRIES_MAX || self.tail_bytes > TAIL_BYTES_MAX {
+        let (entries, bytes) = match self.memory_from {
+            Some(_) => (MEMORY_ENTRIES_MAX, MEMORY_BYTES_MAX),
+            None => (TAIL_ENTRIES_MAX, TAIL_BYTES_MAX),
+        };
+        while self.tail.len() > entries || self.tail_bytes > bytes {
             self.forget_first();
+        }
+    }
+
+    /// Entries from `from` on are to be nowhere but here; or nothing: they have rows again.
+    pub(crate) fn keep_in_memory(&mut self, from: Option<u64>) {
+        self.memory_from = from;
+    }
+
+    /// Whether entries that come are to be nowhere but here.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.memory_from.is_some()
+    }
+
+    /// Whether a place is one of those that are nowhere but here.
+    pub(crate) fn is_only_here(&self, seq: u64) -> bool {
+        self.memory_from.is_some_and(|first| seq >= first)
+    }
+
+    /// Whether there is anything that is nowhere but here.
+    pub(crate) fn holds_alone(&self) -> bool {
+        self.tail.back().is_some_and(|last| self.is_only_here(last.seq))
+    }
+
+    /// The last place whose entry has a row, if there may be one from `from` on: what is behind it is
+    /// only here.
+    pub(crate) fn rows_to(&self, from: u64) -> Option<u64> {
+        self.memory_from.filter(|first| *first > from).map(|first| first - 1)
+    }
+
+    /// The oldest entry of those that are only here.
+    pub(crate) fn oldest_in_memory(&self) -> u64 {
+        self.tail.front().map_or(self.last_seq + 1, |first| first.seq)
+    }
+
+    /// From `from` on, or from the oldest of those that are only here, if it is one of them.
+    fn reachable(&self, from: u64) -> u64 {
+        if self.is_only_here(from) { from.max(self.oldest_in_memory()) } else { from }
+    }
+
+    /// An entry has gone: what memory has is what stays of it.
+    pub(crate) fn erase(&mut self, gone: Arc<Entry>) {
+        let first = self.tail.front().map(|first| first.seq);
+        let at = first.and_then(|first| usize::try_from(gone.seq.checked_sub(first)?).ok());
+        if let Some(entry) = at.and_then(|at| self.tail.get_mut(at)) {
+            self.tail_bytes -= entry.size();
+            self.tail_bytes += gone.size();
+            *entry = gone;
         }
     }
 
     /// Drops from memory what every device has, but for a few that tell who wrote last.
     pub(crate) fn trim(&mut self) {
         let floor = self.floor.saturating_sub(TRIMMED_ENTRIES);
+        let floor = self.memory_from.map_or(floor, |first| floor.min(first));
         while self.tail.front().is_some_and(|entry| entry.seq < floor) {
             self.forget_first();
         }
     }
 
-    /// Drops all of it from memory.
+    /// Drops from memory what can be read again; of what is only here all but the newest.
     pub(crate) fn forget(&mut self) {
+        if self.is_in_memory() {
+            while self.tail.len() > TAIL_ENTRIES_MAX || self.tail_bytes > TAIL_BYTES_MAX {
+                self.forget_first();
+            }
+        } else {
+            self.tail = VecDeque::new();
+            self.tail_bytes = 0;
+        }
+    }
+
+    /// Drops all of it from memory, also what is nowhere else.
+    pub(crate) fn clear(&mut self) {
         self.tail = VecDeque::new();
         self.tail_bytes = 0;
     }
@@ -113,7 +187,8 @@ impl Log {
             return Some(Vec::new());
         }
         let first = self.tail.front()?.seq;
-        let skip = usize::try_from(from.max(self.floor).checked_sub(first)?).ok()?;
+        let from = self.reachable(from.max(self.floor));
+        let skip = usize::try_from(from.checked_sub(first)?).ok()?;
         let mut bytes = 0;
         let entries = self.tail.iter().skip(skip).take(FETCH_ENTRIES_MAX);
         let entries = entries.take_while(|entry| {
@@ -131,6 +206,7 @@ impl Log {
         to: u64,
     ) -> Option<impl DoubleEndedIterator<Item = Arc<Entry>>> {
         let first = self.tail.front()?.seq;
+        let from = self.reachable(from);
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
         let count = usize::try_from((to + 1).saturating_sub(from)).ok()?;
         let end = skip.saturating_add(count).min(self.tail.len());
@@ -144,7 +220,7 @@ impl Log {
         first.map_or(self.visible, |entry| entry.seq.saturating_sub(1))
     }
 
-    /// Whether `author` wrote something behind `after` and up to `to`; yes where memory does not
+    /// Whether `author` wrote a message behind `after` and up to `to`; yes where memory does not
     /// go back so far.
     pub(crate) fn wrote(&self, author: &str, after: u64, to: u64) -> bool {
         if after >= to {
@@ -154,7 +230,7 @@ impl Log {
             return true;
         }
         let mut between = self.tail.iter().skip_while(|e| e.seq <= after);
-        between.any(|entry| entry.seq <= to && *entry.from == *author)
+        between.any(|entry| entry.seq <= to && entry.ticks() && *entry.from == *author)
     }
 
     /// The visible entries in memory, ascending.
@@ -178,6 +254,12 @@ const TRIMMED_ENTRIES: u64 = 8;
 /// How many bytes of them.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
 
+/// How many entries of a chat there are where they are only in memory: beyond them the oldest go.
+const MEMORY_ENTRIES_MAX: usize = 1_024;
+
+/// How many bytes of them.
+const MEMORY_BYTES_MAX: usize = 1024 * 1024;
+
 /// How many entries one answer to a fetch holds.
 pub(crate) const FETCH_ENTRIES_MAX: usize = 64;
 
@@ -200,6 +282,8 @@ mod tests {
             content_type: None,
             payload: Bytes::from(vec![b'x'; bytes]),
             kind: crate::entry::Kind::Message,
+            refers: 0,
+            expires: None,
         })
     }
 
@@ -250,6 +334,41 @@ mod tests {
         assert!(!log.wrote("carol", 90, 100));
         assert!(log.wrote("carol", 10, 100));
         assert!(!log.wrote("alice", 100, 100));
+    }
+
+    #[test]
+    fn what_is_only_in_memory_stays_there_in_bounds() {
+        let mut log = log(3);
+        log.keep_in_memory(Some(4));
+        for seq in 4..=100 {
+            log.push(entry(seq, "bob", 1));
+        }
+        log.visible = 100;
+        log.forget();
+        assert_eq!((log.oldest_in_memory(), log.rows_to(2), log.rows_to(4)), (37, Some(3), None));
+        assert_eq!(seqs(log.from(2)), None, "that is for the rows to say");
+        assert_eq!(seqs(log.from(9)), Some((37..=100).collect()), "the oldest have gone");
+        assert_eq!(log.between(9, 40).map(|entries| entries.count()), Some(4));
+        for seq in 101..=3_000 {
+            log.push(entry(seq, "bob", 1));
+        }
+        assert_eq!(log.oldest_in_memory(), 3_000 - 1_023);
+        log.push(entry(3_001, "bob", 1024 * 1024));
+        assert_eq!(log.oldest_in_memory(), 3_002, "larger than all of the room there is");
+        log.keep_in_memory(None);
+        assert!(!log.is_in_memory());
+    }
+
+    #[test]
+    fn what_was_erased_keeps_its_place_and_nothing_else() {
+        let mut log = log(3);
+        let before = log.tail_bytes();
+        log.erase(Arc::new(log.get(2).unwrap().gone(b"")));
+        log.erase(entry(9, "bob", 3));
+        let entry = log.get(2).unwrap();
+        assert_eq!((entry.seq, entry.kind, entry.payload.len()), (2, crate::entry::Kind::Gone, 0));
+        assert!(!log.wrote("bob", 1, 2));
+        assert_eq!((log.tail_bytes(), seqs(log.from(1))), (before - 1, Some(vec![1, 2, 3])));
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! number of chats the one idle longest is dropped from memory: nothing is lost by that, all it
 //! knows is in rows or is known to the devices that are connected.
 
+mod about;
 mod attach;
 mod authors;
 mod cursor;
 mod cx;
+mod due;
 mod group;
+mod hidden;
 mod history;
 mod ids;
 mod info;
 mod judge;
+mod keys;
 mod load;
 mod log;
 mod members;
@@ -23,6 +27,7 @@ mod retention;
 mod retry;
 mod room;
 mod seats;
+mod settings;
 mod stance;
 mod ticks;
 mod told;
@@ -33,13 +38,16 @@ use std::sync::Arc;
 
 use tidings_core::hook::Host;
 use tidings_core::record::{Position, Row};
+use tidings_core::slot::Slot;
 use tidings_core::time::Time;
 
 use crate::event::Listener;
 use crate::map::{Map, map};
 use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
-use crate::peer::{Refusal, ToChat};
+use crate::peer::{ChatInput, Refusal, ToChat};
+use crate::rows::due_range;
+use crate::seal::Vault;
 use crate::topics::ChatId;
 use cx::{Cx, Reading, Shared, Timer, Waiting};
 use load::{Load, Loading};
@@ -64,9 +72,10 @@ impl ChatSide {
     pub(crate) fn new(
         options: Arc<ChatOptions>,
         secret: Option<Secret>,
+        vault: Option<Arc<dyn Vault>>,
         moderator: Option<Arc<dyn Moderate>>,
     ) -> Self {
-        let mut shared = Shared::new(options, secret);
+        let mut shared = Shared::new(options, secret, vault);
         shared.moderator = moderator;
         Self { chats: map(), ring: VecDeque::new(), shared }
     }
@@ -157,6 +166,9 @@ impl ChatSide {
     /// Rows have come. Returns whether they were asked for from here.
     pub(crate) fn rows(&mut self, token: u64, rows: Vec<Row>, more: bool, host: &mut dyn Host) {
         let Some((id, reading)) = self.shared.reads.remove(&token) else { return };
+        if let Reading::Due(slot) = reading {
+            return Cx { host, shared: &mut self.shared }.due_read(slot, &rows, more);
+        }
         if let Some(State::Loading(loading)) = self.chats.get_mut(&id) {
             let cx = &mut Cx { host: &mut *host, shared: &mut self.shared };
             match loading.rows(&reading, rows, more, cx) {
@@ -186,6 +198,7 @@ impl ChatSide {
         }
         self.with(id, host, |chat, cx| match reading {
             Reading::Id => chat.id_read(&rows, cx),
+            Reading::About => chat.about_read(&rows, cx),
             Reading::Fetch { to, user, visible } => {
                 chat.fetched(to, &user, visible, &rows, more, cx);
             }
@@ -196,7 +209,8 @@ impl ChatSide {
             Reading::Info { user, of, question } => {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
-            Reading::Whole | Reading::Front | Reading::End => {}
+            Reading::Purge => chat.purge_read(&rows, more, cx),
+            Reading::Whole | Reading::Front | Reading::End | Reading::Due(_) => {}
         });
     }
 
@@ -204,18 +218,42 @@ impl ChatSide {
     pub(crate) fn timed_out(&mut self, host: &mut dyn Host) {
         let now = host.now();
         while let Some((id, timer)) = self.shared.timers.pop(now) {
+            if matches!(timer, Timer::Wake) {
+                self.wake(id, host);
+                continue;
+            }
             self.with(id, host, |chat, cx| match timer {
                 Timer::Flush => chat.flush(cx),
                 Timer::Receipts => chat.receipts(cx),
                 Timer::Sweep => chat.sweep(cx),
                 Timer::Expend => chat.expend(cx),
                 Timer::Readers => chat.keep_readers(cx),
+                Timer::Wake => {}
             });
         }
         while let Some(id) = self.shared.rooms.pop_due(now) {
             self.watch_room(id, host);
         }
         self.settle(host);
+    }
+
+    /// The shard begins: what is due is known to it before anybody asks.
+    pub(crate) fn started(&mut self, host: &mut dyn Host) {
+        let (shard, shards) = (host.shard(), host.shards());
+        let mut cx = Cx { host, shared: &mut self.shared };
+        for slot in (0..=u8::MAX).map(Slot).filter(|slot| slot.shard(shards) == shard) {
+            cx.read_due(slot, due_range(slot));
+        }
+    }
+
+    /// Something of a chat is due.
+    fn wake(&mut self, id: ChatId, host: &mut dyn Host) {
+        let Some((at, place)) = self.shared.due.get(&id) else { return };
+        // A timer of before it was put off finds it not due.
+        if *at <= host.now() {
+            let place = Arc::clone(place);
+            self.handle(ToChat { place, what: ChatInput::Wake }, host);
+        }
     }
 
     fn with(&mut self, id: ChatId, host: &mut dyn Host, act: impl FnOnce(&mut Chat, &mut Cx<'_>)) {

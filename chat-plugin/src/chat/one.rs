@@ -13,14 +13,16 @@ use tidings_core::time::Time;
 
 use super::authors::Authors;
 use super::cx::{Cx, Fetcher, Timer, Waiting};
+use super::due::Purging;
 use super::group::{Effect, Joining};
 use super::ids::{Ids, Known};
+use super::keys::Keys;
 use super::log::Log;
 use super::members::Members;
 use super::retry::{LookUp, ReadingIds};
 use crate::entry::{Entry, Kind};
 use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, ToUser};
-use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, hash_content, hash_id, head_key, log_key};
+use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, SettingsRow, hash_id, head_key};
 use crate::ties::{Stance, Taken};
 use crate::topics::{ChatId, Place, user_slot};
 
@@ -37,9 +39,20 @@ pub(super) struct Chat {
     pub(super) members: Members,
     /// What it is besides, if it is a group.
     pub(super) group: GroupRow,
+    pub(super) settings: SettingsRow,
+    pub(super) keys: Keys,
+    /// Up to here both members of a direct chat have deleted all there is.
+    pub(super) dead_to: u64,
+    /// Up to which place none is given again after a restart, where the log is in memory.
+    pub(super) reserved: u64,
+    /// When something goes by time, as its row says.
+    pub(super) due: Option<Time>,
+    pub(super) purging: Option<Purging>,
     /// Sends that have no place in the log yet.
     pub(super) waiting: VecDeque<Box<Post>>,
     pub(super) blocked: Option<Blocked>,
+    /// The entry that the foremost send is about, if it was read for that.
+    pub(super) target: Option<Entry>,
     /// Entries that are not visible yet, in order.
     pub(super) pending: VecDeque<Pending>,
     /// What came of users who are just being added.
@@ -76,6 +89,8 @@ pub(super) enum Blocked {
     Joining(Box<Joining>),
     /// For the store to say what is known of its id.
     Id,
+    /// For the store to say whose entry it is about; its own id stands for it.
+    About(Option<IdHash>),
     /// For earlier entries to be stored.
     Full,
 }
@@ -114,8 +129,15 @@ impl Chat {
             members,
             reads: 0,
             group,
+            settings: SettingsRow::default(),
+            keys: Keys::default(),
+            dead_to: 0,
+            reserved: 0,
+            due: None,
+            purging: None,
             waiting: VecDeque::new(),
             blocked: None,
+            target: None,
             pending: VecDeque::new(),
             parked: Vec::new(),
             readers: Vec::new(),
@@ -161,6 +183,8 @@ impl Chat {
             && !self.sweeping
             && self.reading_ids.is_none()
             && self.reads == 0
+            && self.purging.is_none()
+            && !self.log.holds_alone()
             && self.members.iter().flat_map(|(_, member)| &member.devices).all(|d| d.persistent)
     }
 
@@ -193,6 +217,7 @@ impl Chat {
             ChatInput::Rest { device } => self.rest(&device, cx),
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
+            ChatInput::Wake => self.purge(cx),
             ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
             ChatInput::Survey { after, limit, reply } => {
                 reply.give(self.survey(after.as_deref(), limit).map_err(Into::into));
@@ -242,7 +267,7 @@ impl Chat {
             }
             // Who is no member any more still learns what became of her send.
             if self.may_send(cx) {
-                self.append(hash, cx);
+                self.admit(hash, cx);
             }
         }
     }
@@ -316,26 +341,49 @@ impl Chat {
             id,
             content_type: post.content_type,
             payload: post.payload,
-            kind: Kind::Message,
+            kind: post.kind,
+            refers: post.refers,
+            expires: self.expiry(post.kind, time),
         });
         let mut ops = Vec::with_capacity(2);
-        ops.push(Op::Put { key: log_key(self.id(), seq), value: entry.to_bytes() });
+        if self.log.is_in_memory() {
+            self.reserve(seq, &mut ops);
+        } else {
+            self.entry_ops(&entry, &mut ops, cx);
+        }
         if let Some(hash) = hash {
-            let content = hash_content(entry.content_type.as_deref(), &entry.payload);
+            let content = self.content_of(&entry);
             self.ids.insert(hash, Known { seq, content, time });
         }
         self.authors_of.push(&entry);
         self.log.push(Arc::clone(&entry));
-        let author = self.members.get_mut(&entry.from).filter(|_| !self.place.is_group());
+        if entry.refers > 0 {
+            self.about_ops(&entry, &mut ops, cx);
+        }
+        if !matches!(entry.kind, Kind::Delete | Kind::Hide) {
+            // Who only deletes has not answered.
+            self.begin_ops(&entry.from, &mut ops);
+        }
+        self.due_ops(&entry, &mut ops, cx);
+        let waiters = vec![post.origin];
+        let first = self.pending.is_empty();
+        self.pending.push_back(Pending { entry, made, waiters, effect: None });
+        if !ops.is_empty() {
+            cx.store_and_wait(self.id(), ops, true, Waiting::Entry);
+        } else if first || !cx.wait_too(self.id()) {
+            self.entry_stored(cx);
+        }
+    }
+
+    /// Once for each member of a direct chat: the head learns that she writes, and of the chat's
+    /// beginning.
+    pub(super) fn begin_ops(&mut self, author: &str, ops: &mut Vec<Op>) {
+        let author = self.members.get_mut(author).filter(|_| !self.place.is_group());
         if author.is_some_and(|author| !std::mem::replace(&mut author.writes, true)) {
-            // Once for each member: the head learns that she writes, and of the chat's beginning.
             ops.push(self.head_op());
             let members = self.place.members();
-            members.iter().for_each(|user| self.members.cursor_ops(self.place.id, user, &mut ops));
+            members.iter().for_each(|user| self.members.cursor_ops(self.place.id, user, ops));
         }
-        let waiters = vec![post.origin];
-        self.pending.push_back(Pending { entry, made, waiters, effect: None });
-        cx.store_and_wait(self.id(), ops, true, Waiting::Entry);
     }
 
     /// The foremost pending entry is safe: now it counts.
@@ -398,7 +446,7 @@ impl Chat {
         let head = HeadRow {
             members: self.place.members().iter().map(|name| name.to_string()).collect(),
             created: self.created.unwrap_or_default(),
-            last_seq: self.log.last_seq,
+            last_seq: self.log.last_seq.max(self.reserved),
             last_time: self.log.last_time,
             floor: self.log.floor,
             authors: writes.fold(0, |bits, (at, _)| bits | 1 << at),

@@ -13,7 +13,7 @@ use super::one::Chat;
 use crate::code::Code;
 use crate::group::{Change, Role, Told};
 use crate::peer::{Post, Refusal};
-use crate::rows::{GroupRow, LinkRow};
+use crate::rows::{GroupRow, LinkRow, SettingsRow};
 use crate::view;
 
 /// What a change comes to.
@@ -27,6 +27,7 @@ pub(super) struct Plan {
     pub(super) group: Option<GroupRow>,
     /// What members are told; nothing, and it is no entry.
     pub(super) told: Option<Bytes>,
+    pub(super) settings: Option<SettingsRow>,
     /// What only the one who asked is told.
     pub(super) answer: Option<(&'static str, Bytes)>,
 }
@@ -46,6 +47,9 @@ impl Chat {
         if let Change::Join { token } = change {
             return self.plan_join(sender, &token, cx);
         }
+        if matches!(change, Change::Timer(_) | Change::Retention(_)) {
+            return self.plan_settings(sender, &change);
+        }
         if matches!(change, Change::Leave)
             && self.members.get(sender).is_some_and(|m| !m.is_present())
         {
@@ -59,7 +63,10 @@ impl Chat {
         }
         let channel = self.place.is_channel();
         match change {
-            Change::Create { .. } | Change::Join { .. } => Ok(None),
+            Change::Create { .. }
+            | Change::Join { .. }
+            | Change::Timer(_)
+            | Change::Retention(_) => Ok(None),
             Change::Add { users, role: wanted } => {
                 let usual = if channel { Role::Reader } else { Role::Member };
                 let wanted = wanted.unwrap_or(usual);

@@ -10,8 +10,8 @@ use tidings_core::time::Time;
 use super::cursor::Member;
 use super::cx::{Cx, Reading, Timer};
 use super::one::Chat;
-use crate::entry::Entry;
-use crate::rows::{RowValue, authors_key, log_key, log_range, split_chat_key};
+use crate::group::Retention;
+use crate::rows::{RowValue, authors_key, log_key, log_range};
 
 impl Chat {
     /// How many of the oldest entries every device of every member has. A member without any device
@@ -21,6 +21,12 @@ impl Chat {
             // Whoever opens a seat sees the room as it is.
             return 0;
         }
+        let upto = match self.settings.retention {
+            Retention::UntilDelivered => self.log.visible,
+            // What has rows is from before.
+            Retention::Memory => self.log.rows_to(0).unwrap_or_default().min(self.log.visible),
+            Retention::Days(_) | Retention::Forever => self.dead_to.min(self.log.visible),
+        };
         if self.members.count() > COUNTED_MAX {
             // Somebody is always away: what so many hear is kept for its time.
             return 0;
@@ -33,7 +39,7 @@ impl Chat {
         let had = waited.map(|(_, member)| member.all_have()).min();
         // A group that everybody has left keeps nothing.
         let had = had.unwrap_or_else(|| if self.created.is_some() { self.log.visible } else { 0 });
-        (had.min(self.log.visible) + 1).saturating_sub(self.log.floor)
+        (had.min(upto) + 1).saturating_sub(self.log.floor)
     }
 
     /// Sees to it that what everybody has goes before long.
@@ -64,18 +70,25 @@ impl Chat {
         let count = self.expendable().min(DELETES_MAX);
         if count > 0 && self.want_ids(false, cx) {
             self.delete_below(self.log.floor + count, ops);
+            self.retire_key(false, ops, cx);
         }
     }
 
     /// Deletes the entries below a place. Their ids have been read.
-    fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
+    pub(super) fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
         self.ids.page(floor.saturating_sub(1), self.id(), ops);
-        let deletes = (self.log.floor..floor).map(|seq| log_key(self.id(), seq));
-        ops.extend(deletes.map(|key| Op::Forget { key }));
+        ops.extend((self.log.floor..floor).map(|seq| self.delete_op(seq)));
         self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(ops);
+    }
+
+    /// Deletes the row of an entry.
+    fn delete_op(&self, seq: u64) -> Op {
+        let key = log_key(self.id(), seq);
+        // What was put twice must not come back as it was at first.
+        if seq <= self.settings.rewritten { Op::Delete { key } } else { Op::Forget { key } }
     }
 
     /// What remains of entries that go, in the record that deletes them.
@@ -99,6 +112,7 @@ impl Chat {
     /// The chat is in memory now.
     pub(super) fn loaded(&mut self, cx: &mut Cx<'_>) {
         self.all_hear(cx);
+        self.due = cx.shared.due.get(&self.id()).map(|(at, _)| *at);
         self.sweep_at = cx.now() + FIRST_SWEEP;
         cx.set_timer(self.sweep_at, self.id(), Timer::Sweep);
         self.expend_later(cx);
@@ -155,11 +169,8 @@ impl Chat {
     pub(super) fn sweep_log(&mut self, rows: &[Row], cx: &mut Cx<'_>) {
         self.sweeping = false;
         let now = cx.now();
-        let retention = cx.options().retention;
-        let entry = |row: &Row| {
-            let seq = u64::from_be_bytes(split_chat_key(&row.key)?.1.try_into().ok()?);
-            Entry::from_bytes(seq, &row.value).ok()
-        };
+        let Some(retention) = self.kept_for(cx) else { return self.expire_ids(cx) };
+        let entry = |row: &Row| self.keys.entry(row);
         let read = rows.iter().map_while(entry);
         let expired: Vec<u64> =
             read.take_while(|entry| entry.time + retention < now).map(|entry| entry.seq).collect();
@@ -169,6 +180,7 @@ impl Chat {
         let all = expired.len() == rows.len();
         let mut ops = Vec::new();
         self.delete_below(self.log.floor.max(last + 1), &mut ops);
+        self.retire_key(false, &mut ops, cx);
         cx.store(ops, false);
         if all {
             self.read_log(cx);

@@ -3,8 +3,6 @@
 //! The ids of a chat are read when the first send with one comes, or the first entry is to go: its
 //! pages, and behind them the entries whose ids no page holds. What comes meanwhile waits.
 
-use std::sync::Arc;
-
 use tidings_core::record::{Query, Row};
 
 use super::cx::{Cx, Reading};
@@ -14,8 +12,7 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::peer::{ChatInput, Outcome, Refusal};
 use crate::rows::{
-    ChatRow, IdHash, IdPage, RowValue, chat_rows, hash_content, hash_id, ids_key, log_range, only,
-    split_chat_key,
+    ChatRow, IdHash, IdPage, RowValue, chat_rows, hash_id, ids_key, log_range, only, split_chat_key,
 };
 
 /// What is known of the foremost send's id.
@@ -62,7 +59,7 @@ impl Chat {
         match rows.first().map(|row| IdPage::from_bytes(&row.value)).transpose() {
             Ok(page) => match page.and_then(|page| page.find(&hash)) {
                 Some(known) => self.retried(known, cx),
-                None if self.may_send(cx) => self.append(Some(hash), cx),
+                None if self.may_send(cx) => self.admit(Some(hash), cx),
                 None => {}
             },
             Err(_) => {
@@ -78,7 +75,10 @@ impl Chat {
     /// The foremost send has an id that is known.
     pub(super) fn retried(&mut self, known: Known, cx: &mut Cx<'_>) {
         let Some(post) = self.waiting.pop_front() else { return };
-        if known.content != hash_content(post.content_type.as_deref(), &post.payload) {
+        let (about, content_type) = ((post.kind, post.refers), post.content_type.as_deref());
+        let content = self.hash_of(known.seq, &post.sender, about, content_type, &post.payload);
+        // What was destroyed is taken at its word.
+        if content.is_some_and(|content| content != known.content) {
             let refusal =
                 Refusal::new(Code::Conflict, "this id was already used for another message");
             return cx.refuse(&self.place, ChatInput::Send(post), refusal);
@@ -153,9 +153,8 @@ impl Chat {
             Some(u64::from_be_bytes(seq.try_into().ok()?))
         };
         for row in rows {
-            if let Some(entry) = seq_of(row).and_then(|seq| Entry::from_bytes(seq, &row.value).ok())
-            {
-                self.id_of(&Arc::new(entry));
+            if let Some(entry) = self.keys.entry(row) {
+                self.id_of(&entry);
             }
         }
         match rows.last().and_then(seq_of).filter(|_| more) {
@@ -165,7 +164,7 @@ impl Chat {
     }
 
     fn id_of(&mut self, entry: &Entry) {
-        let content = hash_content(entry.content_type.as_deref(), &entry.payload);
+        let content = self.content_of(entry);
         let known = Known { seq: entry.seq, content, time: entry.time };
         self.ids.insert(hash_id(&entry.from, &entry.id), known);
     }
@@ -186,6 +185,10 @@ impl Chat {
 
     /// Entries that stay: their ids go into pages when they are many.
     pub(super) fn page_many(&mut self, cx: &mut Cx<'_>) {
+        if self.log.is_in_memory() {
+            // What became of those that are only in memory is nobody's to know later.
+            return self.ids.forget_below(self.log.oldest_in_memory());
+        }
         if self.ids.unpaged() >= UNPAGED_MAX && self.ids.are_read() {
             let mut ops = Vec::new();
             self.ids.page(self.log.visible, self.id(), &mut ops);

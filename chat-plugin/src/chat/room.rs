@@ -350,7 +350,7 @@ impl Chat {
         }
         self.ids.forget_below(floor);
         self.ids.expire(Time::NEVER, floor, id, &mut ops);
-        self.log.floor = floor;
+        self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(&mut ops);

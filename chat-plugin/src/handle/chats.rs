@@ -8,6 +8,7 @@ use tidings_core::slot::ShardId;
 
 use super::{ChatHandle, bad_name};
 use crate::call::{CallError, Reply, Sent, Survey};
+use crate::entry::Kind;
 use crate::event::{ChatRef, Events, Listener};
 use crate::group::{Change, Role};
 use crate::peer::{Asked, Call, ChatInput, Origin, Peer, Post, ToChat, ToUser};
@@ -215,6 +216,8 @@ fn post(sender: Arc<str>, change: Option<Change>) -> Post {
         id: None,
         content_type: None,
         payload: Bytes::new(),
+        kind: if change.is_some() { Kind::System } else { Kind::Message },
+        refers: 0,
         change: change.map(Box::new),
         // The number is given where the answer will arrive.
         origin: Origin::of_call(ShardId(0), 0),

@@ -4,9 +4,10 @@ use tidings_core::message::BadRow;
 use tidings_core::record::Row;
 
 use super::{
-    AUTHORS, AuthorsRow, ChatRow, CursorRow, DeviceRow, Family, GroupRow, HeadRow, IdPage,
-    MemberRow, PresenceRow, RowValue, SeatRow, StateRow, UserChatRow, UserContactRow, UserGroupRow,
-    UserRow, is_of_contact, is_of_group, split_chat_key, split_user_key, stance_of,
+    AuthorsRow, ChatRow, CursorRow, DeviceRow, DueRow, Family, GroupRow, HeadPart, HeadRow,
+    HiddenRow, IdPage, KeyRow, MemberRow, PresenceRow, RowValue, SeatRow, SettingsRow, StateRow,
+    UserChatRow, UserContactRow, UserGroupRow, UserRow, doomed_place, is_of_contact, is_of_group,
+    split_chat_key, split_user_key, stance_of,
 };
 use crate::entry::Entry;
 use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
@@ -20,7 +21,6 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
     if family == Some(Family::Chat as u8) {
         let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
         match kind {
-            ChatRow::Head if rest == [AUTHORS] => AuthorsRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Group => GroupRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Member if stance_of(rest).is_some() => {
                 Stance::from_bytes(&row.value).map(|_| ())
@@ -28,7 +28,13 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             ChatRow::Member if is_of_group(&row.value) => {
                 SeatRow::from_bytes(&row.value).map(|_| ())
             }
-            ChatRow::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
+            ChatRow::Head => match HeadPart::of(rest).ok_or(BadRow::Content)? {
+                HeadPart::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Authors => AuthorsRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Hidden(_) => HiddenRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Settings => SettingsRow::from_bytes(&row.value).map(|_| ()),
+                HeadPart::Key => KeyRow::from_bytes(&row.value).map(|_| ()),
+            },
             ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
             ChatRow::Ids => IdPage::from_bytes(&row.value).map(|_| ()),
@@ -58,6 +64,10 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             }
             UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
         }
+    } else if family == Some(Family::Due as u8) {
+        DueRow::from_bytes(&row.value).map(|_| ())
+    } else if family == Some(Family::Doomed as u8) {
+        doomed_place(&row.key).map(|_| ()).ok_or(BadRow::Content)
     } else {
         Err(BadRow::Content)
     }

@@ -6,18 +6,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidings_core::codec::{PropertiesBuf, Property, Publish, QoS, ReasonCode, Version};
 use tidings_core::hook::{Answer, AnswerToken, Client, Host, Refused, SessionId, TEMPORARY};
 use tidings_core::message::Message;
 
 use super::UserSide;
+use super::entries::{self, Said};
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
+use crate::entry::Kind;
 use crate::json::Digits;
-use crate::peer::{ChatInput, Origin, Outcome, Post, Refusal};
+use crate::peer::{ChatInput, EVERYTHING, Origin, Outcome, Refusal};
 use crate::topics::View;
-use crate::topics::{Command, Place, answered, in_view, is_name, is_user};
+use crate::topics::{Command, Place, answered, in_view, is_user};
 use crate::view;
 
 impl UserSide {
@@ -61,46 +62,18 @@ impl UserSide {
         self.may_be_there(client.user, &command).map_err(|refusal| (None, refusal))?;
         match command {
             Command::Send { chat, id } => {
-                let id = match (id, publish.properties.correlation_data()) {
-                    (Some(id), _) => Some(id),
-                    (None, None) => None,
-                    (None, Some(data)) => match std::str::from_utf8(data) {
-                        Ok(id) if is_name(id) => Some(id),
-                        _ => {
-                            let text = "Correlation Data is the message id: [A-Za-z0-9._-]{1,64}";
-                            return refuse(None, Code::Format, text);
-                        }
-                    },
-                };
-                let max = self.options.payload_bytes_max;
-                if publish.payload.len() > max {
-                    let text = format!(
-                        "the payload has {} bytes, at most {max} are taken",
-                        publish.payload.len()
-                    );
-                    return refuse(id, Code::Size, &text);
-                }
-                let content_type = publish.properties.content_type();
-                if content_type.is_some_and(|text| text.len() > CONTENT_TYPE_BYTES_MAX) {
-                    let text = format!("a Content Type has at most {CONTENT_TYPE_BYTES_MAX} bytes");
-                    return refuse(id, Code::Format, &text);
-                }
-                if host.disk_low() && !chat.starts_with(TEMPORARY) {
-                    return Err((id, Refusal::disk_full()));
-                }
-                let place = self.place(client.user, chat);
-                let (sender, device) = self.names(client, origin.session);
-                let post = Post {
-                    sender,
-                    device,
-                    id: id.map(Into::into),
-                    content_type: content_type.map(Into::into),
-                    payload: Bytes::copy_from_slice(publish.payload),
-                    change: None,
-                    origin,
-                };
-                let sent = self.send(client.user, place, Box::new(post), host);
-                sent.map_err(|refusal| (id, refusal))?;
+                let said = Said { chat, id, kind: Kind::Message, refers: 0 };
+                self.ask_send(client, publish, said, origin, host)?;
+            }
+            Command::About { chat, verb, seq, id } => {
+                let kind = entries::kind_of(verb, publish.payload);
+                let kind = kind.map_err(|refusal| (id, refusal))?;
+                let said = Said { chat, id, kind, refers: seq };
+                self.ask_send(client, publish, said, origin, host)?;
+            }
+            Command::End { chat } if !chat.starts_with(TEMPORARY) => {
+                let said = Said { chat, id: None, kind: Kind::Hide, refers: EVERYTHING };
+                self.ask_send(client, publish, said, origin, host)?;
             }
             Command::Read { chat } => {
                 let seq = std::str::from_utf8(publish.payload).ok();
@@ -177,7 +150,7 @@ impl UserSide {
         Ok(())
     }
 
-    fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
+    pub(super) fn place(&mut self, user: &str, chat: &str) -> Arc<Place> {
         match self.users.get_mut(user) {
             Some(user) => user.place(chat),
             None => Place::of(user, chat),
@@ -318,6 +291,3 @@ pub(super) const ANSWERS_MAX: usize = 64;
 
 /// What the acknowledgement of a send takes, its place and its time.
 const SENT_BYTES: usize = 48;
-
-/// The longest Content Type that is kept, in bytes.
-const CONTENT_TYPE_BYTES_MAX: usize = 128;

@@ -50,7 +50,10 @@ impl UserSide {
             index += 1;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let Some(feed) = &mut session.feed else {
-                if session.hears() == Some(QoS::AtMostOnce) && !session.sent(entry) {
+                if session.hears() == Some(QoS::AtMostOnce)
+                    && !session.sent(entry)
+                    && entry.is_shown_to(&session.user, host.now())
+                {
                     // QoS 0: a session that is full goes without.
                     let message = shown.message(entry, session.view, host);
                     let _ = host.deliver(id, &message, None);
@@ -193,7 +196,7 @@ fn hand_over(
     shown: &mut Shown<'_>,
     host: &mut dyn Host,
 ) -> Flow {
-    let own = session.sent(entry);
+    let own = session.sent(entry) || !entry.is_shown_to(&session.user, host.now());
     let Some(feed) = &mut session.feed else { return Flow::Stop };
     let chat = shown.place.id;
     let Some(lane) = feed.lanes.get_mut(&chat) else { return Flow::Stop };

@@ -17,7 +17,7 @@ use super::ask::{ask, question};
 use super::deliver::Shown;
 use super::outgoing::{PerView, message, to_chat};
 use crate::code::Code;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::group::Change;
 use crate::peer::{Ask, ChatInput, Counts, Origin, Post, Question, Refusal};
 use crate::rows::user_chat_key;
@@ -47,6 +47,8 @@ impl UserSide {
             id: None,
             content_type: None,
             payload: Bytes::new(),
+            kind: Kind::System,
+            refers: 0,
             change: Some(Box::new(change)),
             origin,
         };

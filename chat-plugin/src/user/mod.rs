@@ -11,6 +11,7 @@ mod connect;
 mod deliver;
 mod device;
 mod devices;
+mod entries;
 mod feed;
 mod group;
 mod guest;

@@ -4,10 +4,11 @@
 //! same history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_chat::ChatOptions;
-use tidings_core::codec::{QoS, ReasonCode};
+use tidings_core::codec::{Property, QoS, ReasonCode};
 use tidings_core::hook::{Disconnection, SessionId};
 
 use crate::harness::{Rng, World, number, text};
@@ -49,6 +50,8 @@ struct Send {
     to: &'static str,
     id: String,
     payload: String,
+    /// What it says about which entry, if it is no message.
+    about: Option<(&'static str, u64)>,
 }
 
 /// Everything that was promised, and to whom.
@@ -63,6 +66,13 @@ struct Ledger {
     places: BTreeMap<(Pair, &'static str, String), u64>,
     /// What every place holds.
     entries: BTreeMap<(Pair, u64), (String, String, String)>,
+    /// Entries that somebody may have deleted for all, or for herself.
+    deleted: BTreeSet<(Pair, u64)>,
+    hidden: BTreeSet<(Pair, u64, &'static str)>,
+    /// Those that were acknowledged to be, and for whom.
+    deleted_for: BTreeSet<(Pair, u64, &'static str)>,
+    /// Ids of entries that are none for all, or no messages.
+    about: BTreeMap<(Pair, String), &'static str>,
     /// The highest read that was reported, by chat and reader.
     read: BTreeMap<(Pair, &'static str), u64>,
     reads_open: BTreeMap<u64, (Pair, &'static str, u64)>,
@@ -102,7 +112,11 @@ impl Sim {
         options.request_messages_per_day = 0;
         let requests = options.requests;
         let shards = 1 + rng.below(4) as u16;
-        let mut world = World::with(shards, options, seed);
+        let mut world = if seed.is_multiple_of(2) {
+            World::with(shards, options, seed)
+        } else {
+            World::sealed(shards, options, seed, &Arc::default())
+        };
         let mut ledger = Ledger::default();
         for user in USERS {
             for client_id in DEVICES {
@@ -134,7 +148,8 @@ impl Sim {
 
     fn act(&mut self) {
         match self.rng.below(100) {
-            0..=14 => self.send(),
+            0..=12 => self.send(),
+            13..=14 => self.say_about(),
             15..=19 => self.retry(),
             20..=44 => self.acknowledge(),
             45..=47 => self.disconnect(),
@@ -172,7 +187,44 @@ impl Sim {
         let chat = pair(device.0, to);
         let id = format!("m{number}");
         let payload = format!("payload {number}");
-        let send = Send { chat, from: device.0, to, id, payload };
+        let send = Send { chat, from: device.0, to, id, payload, about: None };
+        self.ledger.sends.push(send);
+        self.post(number, device, session);
+    }
+
+    /// Edits, reacts to, or deletes an entry that somebody has seen.
+    fn say_about(&mut self) {
+        let device = self.any_device();
+        let Some(session) = self.connected(device) else { return };
+        let to = USERS[self.rng.below(USERS.len())];
+        let chat = pair(device.0, to);
+        let known: Vec<u64> = self
+            .ledger
+            .entries
+            .range((chat, 0)..=(chat, u64::MAX))
+            .map(|((_, seq), _)| *seq)
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let seq = known[known.len() - 1 - self.rng.below(known.len().min(12))];
+        let number = self.ledger.sends.len();
+        let (verb, payload) = match self.rng.below(4) {
+            0 => ("edit", format!("edited {number}")),
+            1 => ("react", format!("reaction {number}")),
+            2 => {
+                self.ledger.deleted.insert((chat, seq));
+                ("delete", "everyone".to_string())
+            }
+            _ => {
+                self.ledger.hidden.insert((chat, seq, device.0));
+                ("delete", "me".to_string())
+            }
+        };
+        let id = format!("m{number}");
+        let kind = if payload == "me" { "hide" } else { verb };
+        self.ledger.about.insert((chat, id.clone()), kind);
+        let send = Send { chat, from: device.0, to, id, payload, about: Some((verb, seq)) };
         self.ledger.sends.push(send);
         self.post(number, device, session);
     }
@@ -191,14 +243,19 @@ impl Sim {
 
     fn post(&mut self, number: usize, device: DeviceId, session: SessionId) {
         let send = self.ledger.sends[number].clone();
-        let topic = format!("chat/@{}/send/{}", send.to, send.id);
-        let serial = self.world.publish(session, &topic, send.payload.as_bytes());
+        let topic = match send.about {
+            None => format!("chat/@{}/send", send.to),
+            Some((verb, seq)) => format!("chat/@{}/{verb}/{seq}", send.to),
+        };
+        let id = [Property::CorrelationData(send.id.as_bytes())];
+        let serial = self.world.publish_with(session, &topic, send.payload.as_bytes(), &id);
         self.ledger.open.insert(serial, number);
         let barred = self.ledger.blocked.contains(&(send.from, send.to))
             || self.ledger.blocked.contains(&(send.to, send.from));
         // What was tried before may have been kept, and is answered with its place.
         let new = !self.ledger.tried.contains_key(&(send.chat, send.id.clone()));
-        if barred && new {
+        // Deleting is for the blocked as well.
+        if barred && new && send.about.is_none() {
             self.ledger.barred.insert(serial);
         }
         self.ledger.tried.entry((send.chat, send.id)).or_default().insert(device);
@@ -340,14 +397,29 @@ impl Sim {
                 let chat = pair(user_name, peer);
                 let others = |read: u64| {
                     let behind = self.ledger.entries.range((chat, read + 1)..=(chat, u64::MAX));
-                    behind.filter(|(_, (from, ..))| from != user_name).count() as u64
+                    let counts = |((_, seq), (_, id, _)): &(&(Pair, u64), &(_, String, _))| {
+                        !self.ledger.about.contains_key(&(chat, id.clone()))
+                            && !self.ledger.hidden.contains(&(chat, *seq, user_name))
+                            && !self.ledger.deleted.contains(&(chat, *seq))
+                    };
+                    let gone = |((_, seq), _): &(&(Pair, u64), _)| {
+                        self.ledger.hidden.contains(&(chat, *seq, user_name))
+                            || self.ledger.deleted.contains(&(chat, *seq))
+                    };
+                    let others = behind.filter(|(_, (from, ..))| from != user_name);
+                    let (mut sure, mut perhaps) = (0, 0);
+                    for entry in others {
+                        sure += u64::from(counts(&entry));
+                        perhaps += u64::from(gone(&entry));
+                    }
+                    (sure, sure + perhaps)
                 };
                 // What was reported and not acknowledged may have been lost.
                 let at = |of: &BTreeMap<(Pair, &str), u64>| {
                     of.get(&(chat, user_name)).copied().unwrap_or_default()
                 };
                 let (most, least) =
-                    (others(at(&self.ledger.reads_done)), others(at(&self.ledger.read)));
+                    (others(at(&self.ledger.reads_done)).1, others(at(&self.ledger.read)).0);
                 let unread = of["unread"].as_u64().unwrap();
                 assert!(
                     (least..=most).contains(&unread),
@@ -355,6 +427,19 @@ impl Sim {
                 );
                 self.unread += unread;
             }
+        }
+    }
+
+    /// What was deleted is in nobody's history.
+    fn check_deleted(&mut self) {
+        for (chat, seq, name) in self.ledger.deleted_for.clone() {
+            let session = self.ledger.devices[&(name, "phone")].session.unwrap();
+            let peer = if chat.0 == name { chat.1 } else { chat.0 };
+            let range = format!(r#"{{"from":{seq},"to":{seq}}}"#);
+            self.world.publish(session, &format!("chat/@{peer}/history"), range.as_bytes());
+            self.world.settle();
+            let answer = self.world.take_answer(session, "history");
+            assert_eq!(answer["gone"], serde_json::json!([[seq, seq]]), "{chat:?} for {name}");
         }
     }
 
@@ -380,10 +465,19 @@ impl Sim {
                 self.ledger.refused += 1;
                 continue;
             }
-            assert_eq!(answer, ReasonCode::Success);
             assert!(!self.ledger.barred.contains(&serial), "a message passed a block");
             let send = &self.ledger.sends[number];
+            if send.about.is_some() && (answer.is_error() || self.world.seq(serial).is_none()) {
+                // Too late, not hers, or done already.
+                continue;
+            }
+            assert_eq!(answer, ReasonCode::Success);
             let seq = self.world.seq(serial).unwrap();
+            if let Some(("delete", of)) = send.about {
+                let all = [send.chat.0, send.chat.1];
+                let whom = all.iter().filter(|name| send.payload != "me" || **name == send.from);
+                self.ledger.deleted_for.extend(whom.map(|name| (send.chat, of, *name)));
+            }
             let known = self.ledger.places.insert((send.chat, send.from, send.id.clone()), seq);
             assert!(known.is_none_or(|known| known == seq), "{} got two places", send.id);
             let entry = (send.from.to_string(), send.id.clone(), send.payload.clone());
@@ -436,11 +530,13 @@ impl Sim {
                 }
                 self.batches += 1;
             } else if let Some(peer) = peer_of(&heard.topic, "history") {
-                self.ledger.note_history(pair(id.0, peer), &heard.body);
+                self.ledger.note_history(id.0, pair(id.0, peer), &heard.body);
                 self.histories += 1;
             } else if heard.topic.ends_with("/error") {
                 let code = text(&heard.body, "code").unwrap();
-                assert!(matches!(&*code, "unknown_chat" | "forbidden"), "{heard:?}");
+                let about = text(&heard.body, "id").is_some();
+                let expected = code == "forbidden" || about && code == "late";
+                assert!(code == "unknown_chat" || expected, "{heard:?}");
             } else if let Some(peer) = peer_of(&heard.topic, "receipt") {
                 let about = text(&heard.body, "user").unwrap();
                 let chat = pair(id.0, peer);
@@ -492,6 +588,7 @@ impl Sim {
         self.check();
         self.ledger.all_have_all();
         self.check_unread();
+        self.check_deleted();
     }
 }
 
@@ -501,8 +598,11 @@ impl Ledger {
         assert_eq!(*known, entry, "place {seq} of {chat:?} holds two things");
     }
 
-    /// A device may not hear what it sent, or tried to.
+    /// A device may not hear what it sent, or tried to; nor what was deleted, or is for others.
     fn is_own(&self, id: DeviceId, chat: Pair, seq: u64) -> bool {
+        if self.is_not_for(id.0, chat, seq) {
+            return true;
+        }
         let Some((from, message, _)) = self.entries.get(&(chat, seq)) else {
             // Nobody was told of it: stored, its sender gone. It must be the device's own.
             return true;
@@ -511,7 +611,19 @@ impl Ledger {
         from == id.0 && tried.is_some_and(|tried| tried.contains(&id))
     }
 
+    /// Whether a place may be gone for a user although it is kept.
+    fn is_not_for(&self, name: &'static str, chat: Pair, seq: u64) -> bool {
+        let entry = self.entries.get(&(chat, seq));
+        let hides = entry.is_some_and(|(from, message, _)| {
+            from != name && self.about.get(&(chat, message.clone())) == Some(&"hide")
+        });
+        hides || self.deleted.contains(&(chat, seq)) || self.hidden.contains(&(chat, seq, name))
+    }
+
     fn note_heard(&mut self, id: DeviceId, chat: Pair, seq: u64) {
+        let (from, message, _) = &self.entries[&(chat, seq)];
+        let hide = self.about.get(&(chat, message.clone())) == Some(&"hide");
+        assert!(!hide || from == id.0, "{id:?} hears what {from} hides for herself");
         let device = &self.devices[&id];
         let again = device.acknowledged.get(&(chat, seq));
         assert!(
@@ -532,7 +644,7 @@ impl Ledger {
 
     /// An answer holds every place of its range, as an entry or as gone; and what is gone, every
     /// device has.
-    fn note_history(&mut self, chat: Pair, body: &str) {
+    fn note_history(&mut self, asker: &'static str, chat: Pair, body: &str) {
         let answer: serde_json::Value = serde_json::from_str(body).unwrap();
         let mut places = BTreeSet::new();
         for (seq, entry) in entries_of(&answer["entries"].to_string()) {
@@ -542,6 +654,9 @@ impl Ledger {
         for range in answer["gone"].as_array().unwrap() {
             for seq in range[0].as_u64().unwrap()..=range[1].as_u64().unwrap() {
                 assert!(places.insert(seq), "{seq} twice: {body}");
+                if self.is_not_for(asker, chat, seq) {
+                    continue;
+                }
                 for name in BTreeSet::from([chat.0, chat.1]) {
                     for client_id in DEVICES {
                         let device = &self.devices[&(name, client_id)];
@@ -652,7 +767,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn promises_are_kept_over_crashes() {
     let (mut entries, mut ticks, mut batches, mut histories, mut unread) = (0, 0, 0, 0, 0);
-    let mut refused = 0;
+    let (mut deleted, mut refused) = (0, 0);
     for seed in seeds() {
         let result = std::panic::catch_unwind(|| history(seed));
         let Ok(sim) = result else { panic!("replay with SEED={seed}") };
@@ -662,13 +777,15 @@ fn promises_are_kept_over_crashes() {
         histories += sim.histories;
         unread += sim.unread;
         refused += sim.ledger.refused;
+        deleted += sim.ledger.deleted_for.len();
     }
     println!(
         "{entries} entries, {ticks} pairs heard ticks, {batches} batches, {histories} answers of \
-         history, {unread} unread"
+         history, {unread} unread, {deleted} deleted"
     );
     assert!(batches > 0 && histories > 0 && unread > 0, "the histories test nothing");
     assert!(entries > 0 && ticks > 0 && refused > 0, "the histories test nothing");
+    assert!(deleted > 0, "the histories test nothing");
 }
 
 #[test]

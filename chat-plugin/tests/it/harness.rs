@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_chat::{Chat, ChatHandle, ChatOptions};
+use tidings_chat::{Chat, ChatHandle, ChatOptions, Vault};
 use tidings_core::codec::{
     PacketId, PacketKind, Properties, PropertiesBuf, Property, Publish, QoS, ReasonCode, Version,
 };
@@ -26,6 +26,41 @@ use tidings_core::record::{Op, Position, Query, Record, Row};
 use tidings_core::slot::{ShardId, Slot};
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
+
+/// Keys that survive every crash.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(Mutex<Vec<Option<[u8; 32]>>>);
+
+impl Keys {
+    /// Those that are not destroyed.
+    pub(crate) fn left(&self) -> usize {
+        self.0.lock().unwrap().iter().flatten().count()
+    }
+}
+
+impl Keys {
+    pub(crate) fn bring_back(&self, place: usize) {
+        self.0.lock().unwrap()[place] = Some([place as u8 + 1; 32]);
+    }
+}
+
+impl Vault for Keys {
+    fn allot(&self) -> Option<(u64, [u8; 32])> {
+        let mut keys = self.0.lock().unwrap();
+        let place = keys.len() as u64;
+        let secret = [place as u8 + 1; 32];
+        keys.push(Some(secret));
+        Some((place, secret))
+    }
+
+    fn secret(&self, place: u64) -> Option<[u8; 32]> {
+        self.0.lock().unwrap().get(place as usize).copied().flatten()
+    }
+
+    fn destroy(&self, place: u64) {
+        self.0.lock().unwrap()[place as usize] = None;
+    }
+}
 
 pub(crate) struct World {
     pub(crate) now: Time,
@@ -354,6 +389,27 @@ impl World {
             next_serial: 1,
             from_outside: Arc::new(FromOutside { shards, sent: Mutex::default() }),
         };
+        world.begin(shards);
+        world
+    }
+
+    /// The same, with what chats keep sealed.
+    pub(crate) fn sealed(shards: u16, options: ChatOptions, seed: u64, keys: &Arc<Keys>) -> Self {
+        let mut world = Self::with(shards, options, seed);
+        world.chat = world.chat.clone().with_vault(Arc::clone(keys) as Arc<dyn Vault>);
+        world.shards.clear();
+        world.begin(shards);
+        world
+    }
+
+    /// From now on what chats keep is sealed; the world begins again as after a crash.
+    pub(crate) fn seal(&mut self, keys: &Arc<Keys>) {
+        self.chat = self.chat.clone().with_vault(Arc::clone(keys) as Arc<dyn Vault>);
+        self.crash(true);
+    }
+
+    fn begin(&mut self, shards: u16) {
+        let world = self;
         world.chat.opened(Arc::clone(&world.from_outside) as Arc<dyn Line>);
         for shard in 0..shards {
             let mut events = VecDeque::new();
@@ -365,7 +421,6 @@ impl World {
                 reads: VecDeque::new(),
             });
         }
-        world
     }
 
     fn home(&self, user: &str) -> &Shard {
@@ -1006,7 +1061,7 @@ fn from_cbor(value: &ciborium::Value) -> serde_json::Value {
         Value::Bool(value) => (*value).into(),
         Value::Array(items) => items.iter().map(from_cbor).collect(),
         Value::Map(pairs) => {
-            let names = ["seq", "from", "time", "id", "text", "type", "kind"];
+            let names = ["seq", "from", "time", "id", "text", "type", "kind", "ref", "expires"];
             let name = |key: &Value| match key {
                 Value::Text(name) => name.clone(),
                 key => names[usize::try_from(key.as_integer().unwrap()).unwrap()].to_string(),

@@ -14,6 +14,7 @@ mod config;
 mod copies;
 mod crash;
 #[cfg(target_os = "linux")]
+mod destroyed;
 mod disk;
 mod exactly_once;
 mod examples;

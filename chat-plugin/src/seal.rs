@@ -1,0 +1,94 @@
+//! Content on disk is sealed with a key of its chat: without the key nothing yields it any more.
+//!
+//! The keys are not rows. A row stays in old segments of the journal, in bases and in free pages long
+//! after it was deleted; a key has one place, in a [`Vault`], which is written over when it is to
+//! go. ChaCha20-Poly1305 (RFC 8439); a nonce is a random number and a part of the place, so that none
+//! comes twice, also not for a row that is written a second time or that a crash took back.
+
+use std::fmt;
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use sha2::{Digest, Sha256};
+
+/// Where the keys of chats are: places of 32 bytes, each of which can be made to go for good.
+pub trait Vault: fmt::Debug + Send + Sync {
+    /// A place that was never given before, with the secret it has. The secret is safe already, and
+    /// unguessable. Nothing if there is none to be had.
+    fn allot(&self) -> Option<(u64, [u8; 32])>;
+
+    /// The secret of a place; nothing if it was destroyed.
+    fn secret(&self, place: u64) -> Option<[u8; 32]>;
+
+    /// Writes over the secret of a place, before long. It is asked for again after a restart, until it
+    /// was surely done.
+    fn destroy(&self, place: u64);
+}
+
+/// The key of a chat.
+pub(crate) struct Seal {
+    key: LessSafeKey,
+    /// What hashes of content begin with: without it a short text could be guessed from its hash.
+    hashes: Sha256,
+}
+
+impl Seal {
+    pub(crate) fn new(secret: &[u8; 32]) -> Option<Self> {
+        let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, secret).ok()?);
+        let hashes = Sha256::new().chain_update(Sha256::digest(secret)).chain_update([0; 32]);
+        Some(Self { key, hashes })
+    }
+
+    /// Seals what is behind `from`, and appends what proves that it is whole.
+    pub(crate) fn seal(&self, nonce: [u8; NONCE_BYTES], bytes: &mut Vec<u8>, from: usize) {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let content = bytes.get_mut(from..).unwrap_or_default();
+        match self.key.seal_in_place_separate_tag(nonce, Aad::empty(), content) {
+            Ok(tag) => bytes.extend_from_slice(tag.as_ref()),
+            // Only what is longer than 256 GiB cannot be sealed. It is not left in clear.
+            Err(_) => bytes.truncate(from),
+        }
+    }
+
+    /// What was sealed; nothing if it was with another key, or is not whole.
+    pub(crate) fn open(&self, nonce: [u8; NONCE_BYTES], sealed: &[u8]) -> Option<Vec<u8>> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let mut bytes = sealed.to_vec();
+        let length = self.key.open_in_place(nonce, Aad::empty(), &mut bytes).ok()?.len();
+        bytes.truncate(length);
+        Some(bytes)
+    }
+
+    /// What hashes of content begin with.
+    pub(crate) fn hashes(&self) -> Sha256 {
+        self.hashes.clone()
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seal")
+    }
+}
+
+pub(crate) const NONCE_BYTES: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_key_and_nonce_open_what_is_whole() {
+        let (one, other) = (Seal::new(&[1; 32]).unwrap(), Seal::new(&[2; 32]).unwrap());
+        let mut bytes = b"head content".to_vec();
+        one.seal([7; 12], &mut bytes, 5);
+        assert!(bytes.starts_with(b"head ") && bytes.len() == 12 + 16);
+        let sealed = bytes.split_off(5);
+        assert!(!sealed.windows(4).any(|part| part == b"cont"));
+        assert_eq!(one.open([7; 12], &sealed).as_deref(), Some(&b"content"[..]));
+        assert_eq!(one.open([8; 12], &sealed), None);
+        assert_eq!(other.open([7; 12], &sealed), None);
+        assert_eq!(one.open([7; 12], &sealed[1..]), None);
+        assert_eq!(one.open([7; 12], b""), None);
+        assert_ne!(one.hashes().finalize(), other.hashes().finalize());
+    }
+}
