@@ -430,3 +430,28 @@ fn away_is_told_while_every_session_says_so() {
     assert_eq!(states(&mut world, alice, "bob"), ["away", "online"]);
     assert_eq!(say(&mut world, phone, "me/state", b"{}"), code("format"));
 }
+
+#[test]
+fn who_is_blocked_may_still_delete_and_nothing_else() {
+    let mut world = world(2);
+    let (alice, bob) = friends(&mut world);
+    let carol = world.device("carol", "c");
+    world.settle();
+    say(&mut world, bob, "me/block", br#"{"block":["alice"]}"#);
+    for (session, peer) in [(alice, "bob"), (bob, "alice")] {
+        for (topic, payload) in [("react/1/r", "x"), ("timer", r#"{"seconds":60}"#)] {
+            let said =
+                say(&mut world, session, &format!("chat/@{peer}/{topic}"), payload.as_bytes());
+            assert_eq!(said, code("forbidden"), "{topic} to {peer}");
+        }
+        assert_eq!(say(&mut world, session, &format!("chat/@{peer}/delete/1"), b"me"), None);
+    }
+    // Nor is it an answer to a stranger.
+    say(&mut world, carol, "chat/@bob/send", b"hello");
+    say(&mut world, bob, "chat/@carol/delete/1", b"me");
+    say(&mut world, bob, "chat/@carol/read", b"1");
+    assert_eq!(ticks(&mut world, carol), []);
+    say(&mut world, bob, "me/sync", b"");
+    let chats = world.take_answer(bob, "sync")["chats"].to_string();
+    assert!(chats.contains(r#""stranger":true"#), "{chats}");
+}
