@@ -5,6 +5,8 @@
 //! to the log it is bytes. In CBOR (RFC 8949) an entry is a map with small integers as keys and the
 //! payload a byte string; every other body has the same fields as in JSON, by the same names.
 
+mod personal;
+
 use std::sync::Arc;
 
 use base64::Engine;
@@ -19,8 +21,9 @@ use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Role;
 use crate::json;
-use crate::ties::Privacy;
 use crate::topics::View;
+
+pub(crate) use personal::{Blocked, Device, Devices, PrivacyNow, Stranger};
 
 impl View {
     /// The body of a `message`.
@@ -439,55 +442,6 @@ struct Signal<'a> {
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<String>,
-}
-
-/// The body of `request`: a stranger has written, or is none any more.
-#[derive(Debug, Serialize)]
-pub(crate) struct Stranger<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) stranger: bool,
-}
-
-/// The body of `block`: whom the asker blocks.
-#[derive(Debug, Serialize)]
-pub(crate) struct Blocked<'a> {
-    pub(crate) blocked: &'a [&'a str],
-    /// Behind whom the next page begins.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request: Option<&'a Request>,
-}
-
-/// The body of `devices`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Devices<'a> {
-    pub(crate) devices: &'a [Device<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request: Option<&'a Request>,
-}
-
-/// One of them.
-#[derive(Debug, Serialize)]
-pub(crate) struct Device<'a> {
-    /// Its Client Identifier.
-    pub(crate) device: &'a str,
-    /// Since when it hears messages with a session that is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) since: Option<Time>,
-    pub(crate) seen: Time,
-    pub(crate) connected: bool,
-    /// Whether it hears messages with QoS 1 or 2.
-    pub(crate) subscribed: bool,
-}
-
-/// The body of `privacy`.
-#[derive(Debug, Serialize)]
-pub(crate) struct PrivacyNow<'a> {
-    #[serde(flatten)]
-    pub(crate) privacy: Privacy,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request: Option<&'a Request>,
 }
 
 /// The body of `typing`.
