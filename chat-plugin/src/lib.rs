@@ -31,6 +31,7 @@ mod view;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{Client, Host, Line, Service, ServiceEvent, ServiceFactory};
 use tidings_core::slot::ShardId;
@@ -52,6 +53,7 @@ use chat::ChatSide;
 use options::Secret;
 use pairing::PairSide;
 use peer::Peer;
+use seal::Veil;
 use seat::SeatSide;
 use topics::Listening;
 use user::{Arrival, UserSide};
@@ -63,6 +65,7 @@ pub struct Chat {
     secret: Option<Secret>,
     moderator: Option<Arc<dyn Moderate>>,
     vault: Option<Arc<dyn Vault>>,
+    veil: Option<Arc<Veil>>,
     handle: ChatHandle,
 }
 
@@ -81,12 +84,12 @@ impl Chat {
     /// The same, with what chats keep sealed: each with a key of its own out of the vault.
     #[must_use]
     pub fn with_vault(self, vault: Arc<dyn Vault>) -> Self {
-        Self { vault: Some(vault), ..self }
+        Self { vault: Some(vault), veil: Veil::new().map(Arc::new), ..self }
     }
 
     fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let handle = ChatHandle::new(Arc::clone(&options), secret);
-        Self { options, secret, vault: None, moderator: None, handle }
+        Self { options, secret, vault: None, veil: None, moderator: None, handle }
     }
 
     /// The same, with somebody who looks at each message before it is kept.
@@ -106,7 +109,7 @@ impl Chat {
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
         let made = Self::made(self.options, Some(Secret(secret)));
-        Self { vault: self.vault, moderator: self.moderator, ..made }
+        Self { vault: self.vault, veil: self.veil, moderator: self.moderator, ..made }
     }
 }
 
@@ -122,6 +125,7 @@ impl ServiceFactory for Chat {
             ),
             seats: SeatSide::new(Arc::clone(&self.options), self.secret),
             pairs: PairSide::new(Arc::clone(&self.options), self.secret),
+            veil: self.veil.clone(),
         })
     }
 
@@ -137,6 +141,7 @@ struct ChatShard {
     chats: ChatSide,
     seats: SeatSide,
     pairs: PairSide,
+    veil: Option<Arc<Veil>>,
 }
 
 impl Service for ChatShard {
@@ -228,6 +233,14 @@ impl Service for ChatShard {
                 self.pairs.timed_out(host);
             }
         }
+    }
+
+    fn veil(&self, payload: &[u8]) -> Option<Bytes> {
+        self.veil.as_ref().map(|veil| veil.veil(payload))
+    }
+
+    fn unveil(&self, kept: &[u8]) -> Option<Bytes> {
+        self.veil.as_ref().and_then(|veil| veil.unveil(kept))
     }
 
     fn next_timeout(&self) -> Option<Time> {

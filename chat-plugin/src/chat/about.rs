@@ -243,6 +243,9 @@ impl Chat {
     /// The content of an entry goes. What stays of it keeps its id known.
     pub(super) fn erase(&mut self, seq: u64, ops: &mut Vec<Op>) {
         self.authors_of.erase(seq);
+        if seq <= self.authors_of.kept() {
+            self.authors_op(0, ops);
+        }
         let entry =
             self.log.get(seq).map(|entry| Entry::clone(entry)).or_else(|| self.target.take());
         let Some(entry) = entry.filter(|entry| entry.seq == seq) else { return };

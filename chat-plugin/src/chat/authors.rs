@@ -3,7 +3,8 @@
 //! How many entries somebody has not read cannot be said from two places alone: her own do not
 //! count, nor does what only changes something. So each chat remembers, from the first place that
 //! somebody has not read, who wrote how many in a row. That is in the log itself as long as the
-//! entries are; when they go, their runs stay in a row of their own.
+//! entries are; when they go, their runs stay in a row of their own. Where many stay, the row tells
+//! of the older ones too, so that a chat that is read has to look at few.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ pub(super) struct Authors {
     /// And nothing behind this one, where the runs end.
     end: u64,
     runs: VecDeque<Run>,
-    /// Whether the row is not as it should be.
+    /// Whether there is a row.
     stored: bool,
+    /// Up to where it tells.
+    kept: u64,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,8 @@ impl Authors {
             from: usize::from(*name).checked_sub(1).and_then(|at| names.get(at)).cloned(),
         };
         let end = row.base + row.runs.iter().map(|(count, _)| count).sum::<u64>();
-        Self { base: row.base, end, runs: row.runs.iter().map(run).collect(), stored: true }
+        let runs = row.runs.iter().map(run).collect();
+        Self { base: row.base, end, runs, stored: true, kept: end }
     }
 
     /// An entry has its place. Where places before it are not known, it begins anew behind them.
@@ -130,11 +134,22 @@ impl Authors {
         unread + last.saturating_sub(seq.max(read))
     }
 
-    /// The row that goes with the entries below `floor` being deleted: none if there is none and
+    /// Up to where the row tells.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// The last place that is known of.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The row that tells of places up to `upto`, or where it told before: none if there is none and
     /// need not be.
-    pub(super) fn row(&mut self, floor: u64) -> Option<AuthorsRow> {
+    pub(super) fn row(&mut self, upto: u64) -> Option<AuthorsRow> {
+        self.kept = self.kept.max(upto);
         let mut row = AuthorsRow { base: self.base, ..AuthorsRow::default() };
-        let mut left = floor.saturating_sub(1).saturating_sub(self.base);
+        let mut left = self.kept.saturating_sub(self.base);
         for run in &self.runs {
             let count = run.count.min(left);
             if count == 0 {
@@ -219,9 +234,9 @@ mod tests {
     #[test]
     fn what_is_gone_from_the_log_is_in_the_row() {
         let mut before = authors("aabaaab");
-        assert!(before.row(1).is_none());
+        assert!(before.row(0).is_none());
         before.forget(1);
-        let row = before.row(5).unwrap();
+        let row = before.row(4).unwrap();
         assert_eq!((row.base, &row.runs[..]), (1, &[(1, 1), (1, 2), (1, 1)][..]));
         let mut after = Authors::from_row(row);
         for seq in [3, 5, 6] {
@@ -230,8 +245,8 @@ mod tests {
         assert_eq!(after.unread("bob", 1, 6), 4);
         assert_eq!(after.unread("alice", 1, 6), 1);
         after.forget(6);
-        assert_eq!(after.row(7).map(|row| row.runs), Some(Vec::new()), "the row is emptied");
-        assert!(after.row(7).is_none(), "once");
+        assert_eq!(after.row(6).map(|row| row.runs), Some(Vec::new()), "the row is emptied");
+        assert!(after.row(6).is_none(), "once");
     }
 
     #[test]

@@ -104,6 +104,9 @@ pub(super) enum Reading {
     Front,
     /// To be loaded: the end of its log.
     End,
+    /// To be loaded: who wrote what lies between the row that tells it and the end of its log, up to
+    /// this place.
+    Between(u64),
     /// To know what became of the foremost send's id.
     Id,
     /// To know all ids: their pages, and the entries behind these.

@@ -3,7 +3,8 @@
 //! What lies in front of the ids is all there is of a chat beside its log: head, members, cursors.
 //! Of the log its end is read, which is all of it where everybody has what was sent: the newest place
 //! is the larger of the head's and the last row's. One read from the front holds both of most chats; only
-//! where that is too much, a second one looks at the end. The ids wait for the first who needs them.
+//! where that is too much, a second one looks at the end, and a third at what is between it and the
+//! row that tells who wrote what. The ids wait for the first who needs them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use super::members::Members;
 use super::one::Chat;
 use crate::code::Code;
 use crate::entry::Entry;
+use crate::group::Retention;
 use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
     AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, KeyRow, MemberRow,
-    RowValue, SeatRow, SettingsRow, chat_range, chat_rows, front_range, split_chat_key, stance_of,
+    RowValue, SeatRow, SettingsRow, chat_range, chat_rows, front_range, log_range, split_chat_key,
+    stance_of,
 };
 use crate::ties::Stance;
 use crate::topics::Place;
@@ -102,6 +105,9 @@ impl Loading {
         more: bool,
         cx: &mut Cx<'_>,
     ) -> Load {
+        if let Reading::Between(to) = reading {
+            return self.between(*to, &rows, more, cx);
+        }
         let last = rows.last().map(|row| row.key.clone()).filter(|_| more);
         let in_front = |key: &Bytes| split_chat_key(key).is_some_and(|(row, _)| row < ChatRow::Ids);
         for row in rows {
@@ -132,6 +138,46 @@ impl Loading {
             }
             (Reading::End, _) => self.rows.reverse(),
             _ => {}
+        }
+        match self.gap() {
+            Some((from, to)) => {
+                self.read_between(from, to, cx);
+                Load::Reading
+            }
+            None => self.finish(cx),
+        }
+    }
+
+    /// The places of which neither the row of authors nor the end of the log tells who wrote there,
+    /// and that somebody has not read.
+    fn gap(&self) -> Option<(u64, u64)> {
+        let head = self.head.as_ref().filter(|_| self.settings.retention != Retention::Memory)?;
+        let last = self.rows.last().map_or(0, |(seq, _)| *seq).max(head.last_seq);
+        let numbers = self.rows.iter().rev().map(|(seq, _)| *seq);
+        let at_end = numbers.zip((1..=last).rev()).take_while(|(seq, at)| seq == at).count();
+        let present = self.members.iter().filter(|(_, member)| member.is_present());
+        let read = present.map(|(_, member)| member.far.read.max(member.from.saturating_sub(1)));
+        let known = self.authors.end().max(head.floor.saturating_sub(1));
+        let known = known.max(read.min().unwrap_or_default());
+        let to = last - at_end as u64;
+        (known < to).then(|| (to.saturating_sub(GAP_MAX).max(known) + 1, to))
+    }
+
+    fn read_between(&self, from: u64, to: u64, cx: &mut Cx<'_>) {
+        let range = log_range(self.place.id, from, to);
+        let query = Query { range, rows_max: ROWS_MAX, bytes_max: BYTES_MAX, backwards: false };
+        cx.read(self.place.id, query, Reading::Between(to));
+    }
+
+    fn between(&mut self, to: u64, rows: &[Row], more: bool, cx: &mut Cx<'_>) -> Load {
+        let keys = Keys::read(self.key, cx);
+        for row in rows {
+            let Some(entry) = keys.entry(row) else { return Load::Failed(unreadable()) };
+            self.authors.push(&entry);
+        }
+        if more && !rows.is_empty() {
+            self.read_between(self.authors.end() + 1, to, cx);
+            return Load::Reading;
         }
         self.finish(cx)
     }
@@ -245,6 +291,9 @@ fn unreadable() -> Refusal {
     let text = "a row of this chat cannot be read: was it written by a newer server?";
     Refusal::new(Code::Unavailable, text)
 }
+
+/// Of how many entries it is looked who wrote them.
+const GAP_MAX: u64 = 16_384;
 
 /// How many rows the first read takes: head, cursors, and what waits in most chats.
 const FIRST_ROWS: usize = 96;

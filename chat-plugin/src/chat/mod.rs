@@ -210,7 +210,11 @@ impl ChatSide {
                 chat.info_read(&user, &of, question, &rows, cx);
             }
             Reading::Purge => chat.purge_read(&rows, more, cx),
-            Reading::Whole | Reading::Front | Reading::End | Reading::Due(_) => {}
+            Reading::Whole
+            | Reading::Front
+            | Reading::End
+            | Reading::Between(_)
+            | Reading::Due(_) => {}
         });
     }
 

@@ -81,7 +81,7 @@ impl Chat {
         self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
-        self.authors_op(ops);
+        self.authors_op(floor.saturating_sub(1), ops);
     }
 
     /// Deletes the row of an entry.
@@ -91,15 +91,16 @@ impl Chat {
         if seq <= self.settings.rewritten { Op::Delete { key } } else { Op::Forget { key } }
     }
 
-    /// What remains of entries that go, in the record that deletes them.
-    pub(super) fn authors_op(&mut self, ops: &mut Vec<Op>) {
+    /// What remains of entries that go, in the record that deletes them; of what is up to a place.
+    pub(super) fn authors_op(&mut self, upto: u64, ops: &mut Vec<Op>) {
         if self.members.count() <= COUNTED_MAX {
+            // What was reported and is not safe may have to be said again.
             let present = self.members.iter().filter(|(_, member)| member.is_present());
             let read =
-                present.map(|(_, member)| member.far.read.max(member.from.saturating_sub(1)));
+                present.map(|(_, member)| member.safe.read.max(member.from.saturating_sub(1)));
             self.authors_of.forget(read.min().unwrap_or_default());
         }
-        if let Some(row) = self.authors_of.row(self.log.floor) {
+        if let Some(row) = self.authors_of.row(upto) {
             let key = authors_key(self.id());
             ops.push(if row.runs.is_empty() {
                 Op::Delete { key }

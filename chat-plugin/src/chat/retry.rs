@@ -183,18 +183,22 @@ impl Chat {
         self.expend_later(cx);
     }
 
-    /// Entries that stay: their ids go into pages when they are many.
+    /// Entries that stay: when they are many, their ids go into pages, and their authors into the row.
     pub(super) fn page_many(&mut self, cx: &mut Cx<'_>) {
         if self.log.is_in_memory() {
             // What became of those that are only in memory is nobody's to know later.
             return self.ids.forget_below(self.log.oldest_in_memory());
         }
+        let visible = self.log.visible;
+        let mut ops = Vec::new();
         if self.ids.unpaged() >= UNPAGED_MAX && self.ids.are_read() {
-            let mut ops = Vec::new();
-            self.ids.page(self.log.visible, self.id(), &mut ops);
-            if !ops.is_empty() {
-                cx.store(ops, false);
-            }
+            self.ids.page(visible, self.id(), &mut ops);
+        }
+        if visible >= self.authors_of.kept().max(self.log.floor) + UNPAGED_MAX as u64 {
+            self.authors_op(visible, &mut ops);
+        }
+        if !ops.is_empty() {
+            cx.store(ops, false);
         }
     }
 }

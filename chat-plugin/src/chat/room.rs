@@ -353,7 +353,7 @@ impl Chat {
         self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
-        self.authors_op(&mut ops);
+        self.authors_op(self.log.floor.saturating_sub(1), &mut ops);
         cx.store(ops, false);
     }
 }

@@ -29,3 +29,4 @@ mod sealing;
 mod sync;
 mod typing;
 mod views;
+mod weeks;
