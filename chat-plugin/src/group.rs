@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::why;
 use crate::topics::is_name;
 
 /// What a member may do; each may what those before it may. On disk as the number of its place
@@ -236,7 +237,13 @@ struct Keep {
 /// Reads JSON; nothing at all is `{}`.
 fn read<'a, T: Deserialize<'a>>(payload: &'a [u8], example: &str) -> Result<T, String> {
     let payload = if payload.is_empty() { b"{}" } else { payload };
-    serde_json::from_slice(payload).map_err(|error| format!("expected {example}: {error}"))
+    if payload.len() > CHANGE_BYTES_MAX {
+        let found = payload.len();
+        return Err(format!(
+            "expected {example}, of at most {CHANGE_BYTES_MAX} bytes: it has {found}"
+        ));
+    }
+    serde_json::from_slice(payload).map_err(|error| format!("expected {example}: {}", why(&error)))
 }
 
 fn name(text: &str) -> Result<Arc<str>, String> {
@@ -303,6 +310,9 @@ const SECONDS_MAX: u64 = 365 * 24 * 3_600;
 
 /// The most days: ten years.
 const DAYS_MAX: u32 = 3_650;
+
+/// The longest command, in bytes: more than one with as many users as there may be.
+const CHANGE_BYTES_MAX: usize = 32 * 1_024;
 
 /// How many users one command names.
 const USERS_MAX: usize = 256;

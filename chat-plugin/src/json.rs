@@ -8,6 +8,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+/// What is wrong with JSON that somebody sent, without more of it than a few words.
+pub(crate) fn why(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(WHY_CHARS_MAX) {
+        Some((end, _)) => [text.get(..end).unwrap_or_default(), "…"].concat(),
+        None => text,
+    }
+}
+
+/// How much is said of what is wrong.
+const WHY_CHARS_MAX: usize = 160;
+
 /// Appends a number.
 pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(Digits::default().of(number).as_bytes());

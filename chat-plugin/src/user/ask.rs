@@ -17,6 +17,7 @@ use super::UserSide;
 use super::command::{ANSWERS_MAX, done};
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
+use crate::json::why;
 use crate::peer::{ChatInput, Origin, Part, Question, Range, Refusal};
 use crate::topics::{Place, in_view};
 use crate::view::{History, Request};
@@ -182,7 +183,7 @@ pub(super) fn question_of<T: DeserializeOwned + Default>(
     if payload.len() > bytes_max {
         return Err(bad(format!("it has {} bytes", payload.len())));
     }
-    serde_json::from_slice(payload).map_err(|error| bad(error.to_string()))
+    serde_json::from_slice(payload).map_err(|error| bad(why(&error)))
 }
 
 /// The answer with what the asker knows it by.
