@@ -59,8 +59,8 @@ impl Chat {
     }
 
     fn has_room(&self, post: &Post, cx: &mut Cx<'_>) -> Result<(), Refusal> {
-        if self.place.is_room() {
-            // Its oldest entries make room: `room.rs`.
+        if self.place.is_room() || self.log.is_in_memory() {
+            // Their oldest entries make room: `room.rs` and `log.rs`.
             return Ok(());
         }
         let options = cx.options();
