@@ -151,7 +151,8 @@ impl Chat {
         }
         Some(Summary {
             last,
-            time: self.log.last_time,
+            // When she went, for who is in it no more.
+            time: if member.is_present() { self.log.last_time } else { member.joined },
             read,
             unread: self.authors_of.unread(user, begun, last).saturating_sub(hidden),
             stranger: self.is_request_to(user, cx),
