@@ -216,6 +216,9 @@ pub(crate) const GUESTS: &str = "~anon-";
 /// The room that somebody is in who is in one only, by a name that needs not be known.
 pub(crate) const OWN_ROOM: &str = "~";
 
+/// What stands for the chat where an answer is about none, so that no chat is called that.
+pub(crate) const NO_CHAT: &str = "-";
+
 /// The longest name, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
@@ -342,7 +345,9 @@ impl<'a> Command<'a> {
         let verb = levels.next().unwrap_or_default();
         let direct = chat.starts_with('@');
         let room = chat.starts_with(TEMPORARY);
-        if chat != OWN_ROOM && !is_name(chat.strip_prefix(['@', '!', '~']).unwrap_or(chat)) {
+        if chat == NO_CHAT
+            || chat != OWN_ROOM && !is_name(chat.strip_prefix(['@', '!', '~']).unwrap_or(chat))
+        {
             return Err(format(
                 "expected chat/{chat}/{command}: a chat is @ and a user, a group, ! and a channel or \
                  ~ and a room, each [A-Za-z0-9._-]{1,64}",
@@ -356,7 +361,7 @@ impl<'a> Command<'a> {
         }
         match (verb, argument) {
             (verb, seq) if about => {
-                let seq = seq.and_then(|seq| seq.parse().ok()).filter(|seq| *seq > 0);
+                let seq = seq.and_then(|seq| seq.parse().ok()).filter(|seq| is_place(*seq));
                 let Some(seq) = seq else {
                     let text =
                         format!("expected chat/{chat}/{verb}/{{seq}}: the entry it is about");
@@ -399,6 +404,11 @@ impl<'a> Command<'a> {
             }
         }
     }
+}
+
+/// Whether an entry may be there: 0 stands for none and the last number for all.
+pub(crate) const fn is_place(seq: u64) -> bool {
+    seq > 0 && seq < u64::MAX
 }
 
 /// In which form a session hears.
@@ -539,6 +549,7 @@ mod tests {
             ("chat/@bob/edit", Code::Format),
             ("chat/@bob/edit/0", Code::Format),
             ("chat/@bob/edit/m1", Code::Format),
+            ("chat/@bob/delete/18446744073709551615", Code::Format),
             ("chat/@bob/edit/7/", Code::Format),
             ("chat/@bob/react/7/a/b", Code::Format),
             ("chat/@bob/delete/7/m1", Code::Format),

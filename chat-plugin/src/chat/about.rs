@@ -47,7 +47,7 @@ impl Chat {
         if matches!(post.kind, Kind::Message | Kind::System | Kind::Gone) {
             return self.append(hash, cx);
         }
-        if post.refers == EVERYTHING {
+        if post.kind == Kind::Hide && post.refers == EVERYTHING {
             post.refers = self.log.last_seq;
             return self.end(hash, cx);
         }

@@ -12,7 +12,7 @@ use crate::entry::Kind;
 use crate::event::{ChatRef, Events, Listener};
 use crate::group::{Change, Role};
 use crate::peer::{Asked, Call, ChatInput, Origin, Peer, Post, ToChat, ToUser};
-use crate::topics::{Place, is_name, is_user, user_slot};
+use crate::topics::{NO_CHAT, Place, is_name, is_user, user_slot};
 
 /// Whom a message is from that is the server's: give nobody a login of this name.
 pub const SYSTEM: &str = "system";
@@ -245,7 +245,7 @@ fn place(chat: &ChatRef) -> Result<Arc<Place>, CallError> {
 }
 
 fn group_place(name: &str) -> Result<Arc<Place>, CallError> {
-    if is_name(name.strip_prefix('!').unwrap_or(name)) {
+    if name != NO_CHAT && is_name(name.strip_prefix('!').unwrap_or(name)) {
         Ok(Place::group(name))
     } else {
         Err(bad_name("a group", name))

@@ -11,7 +11,7 @@ use super::UserSide;
 use crate::code::Code;
 use crate::entry::Kind;
 use crate::peer::{ALL, EVERYTHING, Origin, Post, Refusal};
-use crate::topics::is_name;
+use crate::topics::{is_name, is_place};
 
 /// What a Client says, by its topic.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,7 @@ impl UserSide {
         if kind == Kind::Message
             && let Some(seq) = publish.properties.user_property("ref")
         {
-            let Some(seq) = seq.parse().ok().filter(|seq| *seq > 0) else {
+            let Some(seq) = seq.parse().ok().filter(|seq| is_place(*seq)) else {
                 let text = "the user property ref is the seq of an entry, such as 1839";
                 return refuse(id, Code::Format, text);
             };
@@ -80,7 +80,7 @@ impl UserSide {
             device,
             id: id.map(Into::into),
             content_type: content_type.map(Into::into),
-            payload: if refers == EVERYTHING {
+            payload: if kind == Kind::Hide && refers == EVERYTHING {
                 Bytes::from_static(ALL)
             } else {
                 Bytes::copy_from_slice(publish.payload)

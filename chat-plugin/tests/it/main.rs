@@ -15,6 +15,7 @@ mod group_crash;
 mod groups;
 mod harness;
 mod history;
+mod hostile;
 mod judged;
 mod keeping;
 mod pairing;

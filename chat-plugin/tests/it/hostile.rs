@@ -1,0 +1,134 @@
+//! What a Client says that means no good: numbers that are none, texts without end, and places that
+//! are not its own.
+
+use std::time::Duration;
+
+use tidings_chat::ChatOptions;
+use tidings_core::codec::Property;
+use tidings_core::hook::SessionId;
+
+use crate::harness::World;
+
+const LAST: u64 = u64::MAX;
+
+fn code(world: &World, sent: u64) -> Option<String> {
+    world.property(sent, "code")
+}
+
+/// Alice has written one message to Bob.
+fn one(world: &mut World) -> (SessionId, SessionId) {
+    let bob = world.device("bob", "phone");
+    let alice = world.device("alice", "laptop");
+    world.settle();
+    world.publish(alice, "chat/@bob/send/m1", b"hers");
+    world.settle();
+    assert_eq!(world.take_seqs(bob), [1]);
+    (alice, bob)
+}
+
+#[test]
+fn no_place_is_so_high_that_it_means_another() {
+    let mut world = World::new(2);
+    let (alice, bob) = one(&mut world);
+    world.publish(alice, "chat/@bob/retention", br#"{"keep":"forever"}"#);
+    world.publish(alice, "chat/@bob/send/m2", b"hers");
+    world.settle();
+    assert_eq!(world.take_seqs(bob), [2, 3]);
+    for (verb, payload) in [("delete", "everyone"), ("delete", "me"), ("edit", "x"), ("react", "x")]
+    {
+        let sent = world.publish(bob, &format!("chat/@alice/{verb}/{LAST}"), payload.as_bytes());
+        world.settle();
+        assert_eq!(code(&world, sent).as_deref(), Some("format"), "{verb} {payload}");
+    }
+    let reference = Property::UserProperty("ref", "18446744073709551615");
+    let sent = world.publish_with(bob, "chat/@alice/send", b"as it is", &[reference]);
+    world.settle();
+    assert_eq!(code(&world, sent).as_deref(), Some("format"));
+    assert_eq!(world.take_heard(alice, "message"), Vec::<String>::new());
+    world.publish(bob, "chat/@alice/history", b"");
+    world.settle();
+    let answer = world.take_answer(bob, "history");
+    assert_eq!((&answer["last"], &answer["entries"][1]["text"]), (&3.into(), &"hers".into()));
+}
+
+#[test]
+fn what_is_wrong_is_told_in_few_words() {
+    let mut world = World::new(1);
+    let (alice, _) = one(&mut world);
+    let long = "x".repeat(200_000);
+    let payloads = [
+        format!(r#"{{"{long}":1}}"#),
+        format!(r#"{{"user":"bob","role":"{long}"}}"#),
+        format!(r#"{{"keep":"{long}"}}"#),
+        "[".repeat(200_000),
+        format!(r#"{{"users":["{long}"]}}"#),
+    ];
+    for verb in ["create", "add", "role", "invite", "retention", "timer", "join"] {
+        for payload in &payloads {
+            let sent = world.publish(alice, &format!("chat/climbing/{verb}"), payload.as_bytes());
+            world.settle();
+            assert!(code(&world, sent).is_some(), "{verb}");
+            for body in world.take_heard(alice, "error") {
+                assert!(body.len() < 1_024, "{verb}: {} bytes", body.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chat_in_memory_is_never_full() {
+    let mut options = ChatOptions::default();
+    options.requests = false;
+    options.chat_entries_max = 5;
+    let mut world = World::with(1, options, 0);
+    let (alice, bob) = one(&mut world);
+    world.publish(alice, "chat/@bob/retention", br#"{"keep":"memory"}"#);
+    for number in 0..20 {
+        let sent = world.publish(alice, "chat/@bob/send", format!("{number}").as_bytes());
+        world.settle();
+        assert!(world.seq(sent).is_some(), "{number}: {:?}", code(&world, sent));
+    }
+    assert_eq!(world.take_seqs(bob).last(), Some(&22));
+}
+
+#[test]
+fn personal_answers_are_of_no_group() {
+    let mut world = World::new(1);
+    let eve = world.device("eve", "laptop");
+    world.settle();
+    let sent = world.publish(eve, "chat/-/create", br#"{"users":["bob"]}"#);
+    world.settle();
+    assert_eq!(code(&world, sent).as_deref(), Some("format"));
+}
+
+/// Eve was removed from a group in which she has a device that never acknowledges.
+fn removed(world: &mut World) -> (SessionId, SessionId) {
+    let alice = world.device("alice", "laptop");
+    let eve = world.device("eve", "phone");
+    world.session(eve).acknowledges = false;
+    world.settle();
+    world.publish(alice, "chat/climbing/create", br#"{"users":["eve"]}"#);
+    world.publish(alice, "chat/climbing/send", b"hello");
+    world.settle();
+    world.publish(alice, "chat/climbing/remove", br#"{"user":"eve"}"#);
+    world.settle();
+    (alice, eve)
+}
+
+#[test]
+fn who_was_removed_does_not_learn_when_the_group_was_last_busy() {
+    let mut world = World::new(2);
+    let (alice, eve) = removed(&mut world);
+    let sync = |world: &mut World| {
+        world.publish(eve, "me/sync", b"");
+        world.settle();
+        world.session(eve).window = 1_000;
+        let heard = world.take_heard(eve, "sync");
+        serde_json::from_str::<serde_json::Value>(heard.last().unwrap()).unwrap()["chats"].clone()
+    };
+    let before = sync(&mut world);
+    world.advance(Duration::from_secs(100));
+    world.publish(alice, "chat/climbing/send", b"secret");
+    world.settle();
+    assert_eq!(sync(&mut world), before);
+}
