@@ -402,6 +402,13 @@ pub(crate) struct UserGroupRow {
     pub(crate) since: Time,
 }
 
+/// A group in the index of one who is in it no more and lacks something of it yet: in the place of
+/// [`UserGroupRow`], as format 4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserLeftRow {
+    pub(crate) name: String,
+}
+
 /// A direct chat in the index of one who has written there: in the place of [`UserChatRow`], as
 /// format 3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -436,6 +443,10 @@ impl RowValue for UserGroupRow {
     const FORMAT: u8 = FORMAT_GROUP;
 }
 
+impl RowValue for UserLeftRow {
+    const FORMAT: u8 = FORMAT_LEFT;
+}
+
 impl RowValue for UserContactRow {
     const FORMAT: u8 = FORMAT_CONTACT;
 }
@@ -453,6 +464,11 @@ impl RowValue for PresenceRow {}
 impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
 impl RowValue for UserChatRow {}
+
+/// Whether an index' row is of a group that the user is in no more.
+pub(crate) fn is_of_left(value: &[u8]) -> bool {
+    value.first() == Some(&FORMAT_LEFT)
+}
 
 /// Whether a member's or an index' row is of a group.
 pub(crate) fn is_of_group(value: &[u8]) -> bool {
@@ -472,6 +488,9 @@ const FORMAT_GROUP: u8 = 2;
 
 /// What an index has for a direct chat in which its user has written.
 const FORMAT_CONTACT: u8 = 3;
+
+/// That of a group in the index of one who is in it no more.
+const FORMAT_LEFT: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -539,6 +558,7 @@ mod tests {
         let (receipts, presence) = (Reach::Nobody, Reach::Contacts);
         golden(&Privacy { receipts, presence, groups: Reach::All }, b"\x01\x02\x01\x00");
         golden(&UserGroupRow { name: "!news".into(), since: time }, b"\x02\x05!news\xe8\x07");
+        golden(&UserLeftRow { name: "!news".into() }, b"\x04\x05!news");
         let seat = SeatRow {
             role: Role::Admin,
             joined: time,

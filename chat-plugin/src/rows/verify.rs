@@ -6,8 +6,8 @@ use tidings_core::record::Row;
 use super::{
     AuthorsRow, ChatRow, CursorRow, DeviceRow, DueRow, Family, GroupRow, HeadPart, HeadRow,
     HiddenRow, IdPage, KeyRow, MemberRow, PresenceRow, RowValue, SeatRow, SettingsRow, StateRow,
-    UserChatRow, UserContactRow, UserGroupRow, UserRow, doomed_place, is_of_contact, is_of_group,
-    split_chat_key, split_user_key, stance_of,
+    UserChatRow, UserContactRow, UserGroupRow, UserLeftRow, UserRow, doomed_place, is_of_contact,
+    is_of_group, is_of_left, split_chat_key, split_user_key, stance_of,
 };
 use crate::entry::Entry;
 use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
@@ -58,6 +58,9 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             UserRow::Seen => SeenRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Chat if is_of_contact(&row.value) => {
                 UserContactRow::from_bytes(&row.value).map(|_| ())
+            }
+            UserRow::Chat if is_of_left(&row.value) => {
+                UserLeftRow::from_bytes(&row.value).map(|_| ())
             }
             UserRow::Chat if is_of_group(&row.value) => {
                 UserGroupRow::from_bytes(&row.value).map(|_| ())

@@ -15,12 +15,13 @@ use tidings_core::record::{Op, Record};
 use super::UserSide;
 use super::ask::{ask, question};
 use super::deliver::Shown;
-use super::outgoing::{PerView, message, to_chat};
+use super::outgoing::{PerView, message, put, to_chat};
+use super::person::Later;
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Change;
 use crate::peer::{Ask, ChatInput, Counts, Origin, Post, Question, Refusal};
-use crate::rows::user_chat_key;
+use crate::rows::{RowValue, UserLeftRow, user_chat_key};
 use crate::topics::{ChatId, Place, in_view};
 use crate::view;
 
@@ -112,16 +113,29 @@ impl UserSide {
             });
             self.answer_message(id, ended, host);
         }
+        self.later(name, Later::Left { place: Arc::clone(place) }, host);
     }
 
     /// A user needs a group in her index no more. Her lanes stay: what they wait for still comes.
     pub(super) fn forget_group(&mut self, place: &Place, name: &Arc<str>, host: &mut dyn Host) {
         let Some(user) = self.users.get_mut(name) else { return };
+        user.left.remove(&place.id);
         if user.chats.remove(&place.id).is_some() {
             let delete = Op::Delete { key: user_chat_key(name, place.id) };
             host.store(Record { ops: vec![delete], urgent: false });
             self.presence_shown_anew(name, host);
         }
+    }
+
+    /// A user is in a group no more, which stays in her index for what she lacks of it. Who is
+    /// in it is not there for her any more, nor she for them.
+    pub(super) fn left_group(&mut self, name: &Arc<str>, place: &Place, host: &mut dyn Host) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        let Some(group) = place.group_name().filter(|_| user.is_in(place.id)) else { return };
+        user.left.insert(place.id);
+        let row = UserLeftRow { name: group.to_string() };
+        put(user_chat_key(name, place.id), row.to_bytes(), false, host);
+        self.presence_shown_anew(name, host);
     }
 
     /// A user leaves memory.

@@ -43,6 +43,7 @@ impl UserSide {
             return to_chat(&place, refused, host);
         }
         user.chats.insert(place.id, Arc::clone(&place));
+        user.left.remove(&place.id);
         let peer = place.peer(name);
         if !place.is_group() && by.as_ref().is_some_and(|by| by == name) {
             user.contacts.insert(Arc::clone(peer));

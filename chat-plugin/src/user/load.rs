@@ -49,6 +49,7 @@ impl UserSide {
             Later::Setting { setting, ask } => self.setting(name, setting, *ask, host),
             Later::Sync { ask, page } => self.sync(name, *ask, page, host),
             Later::Forget { place } => self.forget_group(&place, name, host),
+            Later::Left { place } => self.left_group(name, &place, host),
             Later::Ended { client_id, session } => {
                 self.forget_state(name, &client_id, host);
                 self.end_device(name, &client_id, session, host);

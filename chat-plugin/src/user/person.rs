@@ -18,8 +18,8 @@ use super::watch::Watcher;
 use crate::map::{Map, map};
 use crate::peer::{DeviceOf, Post, PresenceState, Question};
 use crate::rows::{
-    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow, UserGroupRow, UserRow,
-    is_of_contact, is_of_group, split_user_key,
+    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow, UserGroupRow,
+    UserLeftRow, UserRow, is_of_contact, is_of_group, is_of_left, split_user_key,
 };
 use crate::ties::{PeerRow, Privacy, SeenRow, Watching};
 use crate::topics::{ChatId, OWN_ROOM, Place};
@@ -37,6 +37,8 @@ pub(super) struct User {
     /// Those of them that take several entries in one message.
     pub(super) batching: BTreeSet<Arc<str>>,
     pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
+    /// Groups of them that she is in no more.
+    pub(super) left: BTreeSet<ChatId>,
     /// With whom of them she has written herself.
     pub(super) contacts: BTreeSet<Arc<str>>,
     /// Whom she blocks, and whom she has accepted.
@@ -81,6 +83,7 @@ pub(super) enum Later {
     Knows { place: Arc<Place> },
     Setting { setting: Setting, ask: Box<Question> },
     Forget { place: Arc<Place> },
+    Left { place: Arc<Place> },
     Ended { client_id: Arc<str>, session: SessionId },
     Watch { by: Box<Watching> },
     Look { session: SessionId, at: Arc<str> },
@@ -99,6 +102,7 @@ impl User {
             devices: BTreeMap::new(),
             batching: BTreeSet::new(),
             chats: BTreeMap::new(),
+            left: BTreeSet::new(),
             contacts: BTreeSet::new(),
             peers: BTreeMap::new(),
             privacy: Privacy::default(),
@@ -164,7 +168,11 @@ impl User {
                 self.seen.insert(std::str::from_utf8(rest).ok()?.into(), seen);
             }
             UserRow::Chat => {
-                let place = if is_of_group(&row.value) {
+                let place = if is_of_left(&row.value) {
+                    let place = Place::group(&UserLeftRow::from_bytes(&row.value).ok()?.name);
+                    self.left.insert(place.id);
+                    place
+                } else if is_of_group(&row.value) {
                     Place::group(&UserGroupRow::from_bytes(&row.value).ok()?.name)
                 } else if is_of_contact(&row.value) {
                     let chat = UserContactRow::from_bytes(&row.value).ok()?;
@@ -179,6 +187,11 @@ impl User {
             }
         }
         Some(())
+    }
+
+    /// Whether she is in a group, as far as her index says.
+    pub(super) fn is_in(&self, group: ChatId) -> bool {
+        self.chats.contains_key(&group) && !self.left.contains(&group)
     }
 
     /// What she calls `chat`.

@@ -36,7 +36,7 @@ impl User {
         if *by == *self.name || is_temporary(&self.name) || is_temporary(by) {
             return true;
         }
-        let shared = || groups.iter().any(|group| self.chats.contains_key(group));
+        let shared = || groups.iter().any(|group| self.is_in(*group));
         let reached = match self.privacy.presence {
             Reach::All => !requests || self.knows(by) || shared(),
             reach => self.is_for(reach, by),
@@ -64,7 +64,8 @@ impl UserSide {
         let Some(user) = self.users.get(name).filter(|_| watching) else { return };
         let shard = host.shard();
         if user.may_look(at) {
-            let groups = user.chats.values().filter(|place| place.is_group());
+            let groups = user.chats.values();
+            let groups = groups.filter(|place| place.is_group() && user.is_in(place.id));
             let groups = groups.map(|place| place.id).take(GROUPS_MAX).collect();
             let by = Watching { shard, session: id, by: Arc::clone(name), groups, fresh };
             to_user(at, ToUser::Watch { user: Arc::clone(at), by: Box::new(by) }, host);
@@ -80,8 +81,7 @@ impl UserSide {
         let Watching { shard, session, by, groups, fresh } = by;
         let (max, requests) = (self.options.watchers_max, self.options.requests);
         let Some(user) = self.users.get_mut(name) else { return };
-        let shared: Vec<ChatId> =
-            groups.into_iter().filter(|group| user.chats.contains_key(group)).collect();
+        let shared: Vec<ChatId> = groups.into_iter().filter(|group| user.is_in(*group)).collect();
         let allowed = user.shows(&by, &shared, requests);
         let key = (shard, session);
         let before = user.watchers.get(&key).is_some_and(|watcher| watcher.allowed);

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use tidings_chat::ChatOptions;
-use tidings_core::codec::Property;
+use tidings_core::codec::{Property, QoS, Version};
 use tidings_core::hook::SessionId;
+use tidings_core::record::Row;
 
 use crate::harness::World;
 
@@ -131,4 +132,27 @@ fn who_was_removed_does_not_learn_when_the_group_was_last_busy() {
     world.publish(alice, "chat/climbing/send", b"secret");
     world.settle();
     assert_eq!(sync(&mut world), before);
+}
+
+#[test]
+fn who_was_removed_does_not_see_who_is_there() {
+    for again in [false, true] {
+        let mut options = ChatOptions::default();
+        options.requests = true;
+        let mut world = World::with(2, options, 0);
+        let (_, mut eve) = removed(&mut world);
+        for (key, value) in world.rows() {
+            tidings_chat::verify(&Row { key, value }).unwrap();
+        }
+        if again {
+            world.crash(true);
+            world.device("alice", "laptop");
+            eve = world.connect_as("eve", "other", Version::V5, false);
+        }
+        world.subscribe(eve, "presence/alice", QoS::AtLeastOnce);
+        world.settle();
+        let heard = world.take_heard(eve, "presence/alice");
+        assert!(!heard.is_empty());
+        assert!(heard.iter().all(|body| body.contains("offline")), "{again} {heard:?}");
+    }
 }
