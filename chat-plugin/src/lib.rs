@@ -29,6 +29,7 @@ mod view;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_core::codec::ReasonCode;
 use tidings_core::hook::{Client, Host, Line, Service, ServiceEvent, ServiceFactory};
 use tidings_core::slot::ShardId;
@@ -48,6 +49,7 @@ use chat::ChatSide;
 use options::Secret;
 use pairing::PairSide;
 use peer::Peer;
+use seal::Veil;
 use seat::SeatSide;
 use topics::Listening;
 use user::{Arrival, UserSide};
@@ -58,6 +60,7 @@ pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
     vault: Option<Arc<dyn Vault>>,
+    veil: Option<Arc<Veil>>,
     handle: ChatHandle,
 }
 
@@ -76,12 +79,12 @@ impl Chat {
     /// The same, with what chats keep sealed: each with a key of its own out of the vault.
     #[must_use]
     pub fn with_vault(self, vault: Arc<dyn Vault>) -> Self {
-        Self { vault: Some(vault), ..self }
+        Self { vault: Some(vault), veil: Veil::new().map(Arc::new), ..self }
     }
 
     fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let handle = ChatHandle::new(Arc::clone(&options), secret);
-        Self { options, secret, vault: None, handle }
+        Self { options, secret, vault: None, veil: None, handle }
     }
 
     /// The way in for the program around the broker: it leads somewhere as soon as a broker with
@@ -94,7 +97,11 @@ impl Chat {
     /// simulations that are to repeat themselves. To be said before [`Chat::handle`].
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
-        Self { vault: self.vault, ..Self::made(self.options, Some(Secret(secret))) }
+        Self {
+            vault: self.vault,
+            veil: self.veil,
+            ..Self::made(self.options, Some(Secret(secret)))
+        }
     }
 }
 
@@ -105,6 +112,7 @@ impl ServiceFactory for Chat {
             chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.vault.clone()),
             seats: SeatSide::new(Arc::clone(&self.options), self.secret),
             pairs: PairSide::new(Arc::clone(&self.options), self.secret),
+            veil: self.veil.clone(),
         })
     }
 
@@ -120,6 +128,7 @@ struct ChatShard {
     chats: ChatSide,
     seats: SeatSide,
     pairs: PairSide,
+    veil: Option<Arc<Veil>>,
 }
 
 impl Service for ChatShard {
@@ -208,6 +217,14 @@ impl Service for ChatShard {
                 self.pairs.timed_out(host);
             }
         }
+    }
+
+    fn veil(&self, payload: &[u8]) -> Option<Bytes> {
+        self.veil.as_ref().map(|veil| veil.veil(payload))
+    }
+
+    fn unveil(&self, kept: &[u8]) -> Option<Bytes> {
+        self.veil.as_ref().and_then(|veil| veil.unveil(kept))
     }
 
     fn next_timeout(&self) -> Option<Time> {

@@ -6,7 +6,9 @@
 //! comes twice, also not for a row that is written a second time or that a crash took back.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 
@@ -64,6 +66,44 @@ impl Seal {
     }
 }
 
+/// What hides payloads that a session keeps until they are acknowledged. Its key is nowhere but in
+/// this process: with a restart they are gone, and chats deliver them again.
+#[derive(Debug)]
+pub(crate) struct Veil {
+    seal: Seal,
+    used: AtomicU64,
+}
+
+impl Veil {
+    /// One that only this process can lift; nothing if the system has no randomness to give.
+    pub(crate) fn new() -> Option<Self> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).ok()?;
+        Some(Self { seal: Seal::new(&secret)?, used: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn veil(&self, payload: &[u8]) -> Bytes {
+        let number = self.used.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut kept =
+            Vec::with_capacity(number.len() + payload.len() + CHACHA20_POLY1305.tag_len());
+        kept.extend(number);
+        kept.extend_from_slice(payload);
+        self.seal.seal(Self::nonce(number), &mut kept, number.len());
+        Bytes::from(kept)
+    }
+
+    pub(crate) fn unveil(&self, kept: &[u8]) -> Option<Bytes> {
+        let (number, sealed) = kept.split_first_chunk()?;
+        self.seal.open(Self::nonce(*number), sealed).map(Bytes::from)
+    }
+
+    fn nonce(number: [u8; 8]) -> [u8; NONCE_BYTES] {
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.iter_mut().zip(number).for_each(|(to, from)| *to = from);
+        nonce
+    }
+}
+
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seal")
@@ -75,6 +115,16 @@ pub(crate) const NONCE_BYTES: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_veiled_it_unveils_it() {
+        let (one, other) = (Veil::new().unwrap(), Veil::new().unwrap());
+        let (first, second) = (one.veil(b"hello"), one.veil(b"hello"));
+        assert_ne!(first, second);
+        assert!(!first.windows(5).any(|part| part == b"hello"));
+        assert_eq!(one.unveil(&second).as_deref(), Some(&b"hello"[..]));
+        assert_eq!((other.unveil(&first), one.unveil(b"")), (None, None));
+    }
 
     #[test]
     fn only_the_same_key_and_nonce_open_what_is_whole() {

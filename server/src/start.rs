@@ -116,9 +116,13 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
     let mut chat = Chat::new(chat_options(config));
     if config.data.durability != config::Durability::Memory {
         let data = &config.data.dir;
-        let vault = std::fs::create_dir_all(data).and_then(|()| FileVault::open(data));
+        let vault = FileVault::open(data);
         let vault = vault.map_err(|error| {
             let file = data.join(vault::NAME);
+            if error.kind() == io::ErrorKind::WouldBlock {
+                let text = "is in use by another process";
+                return Failure::new(Exit::InUse, format_args!("{} {text}", file.display()));
+            }
             Failure::new(Exit::Io, format_args!("cannot open {}: {error}", file.display()))
         })?;
         chat = chat.with_vault(Arc::new(vault));

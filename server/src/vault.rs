@@ -8,13 +8,13 @@
 //! file systems that copy on write) is beyond what a program can say.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use tidings_chat::Vault;
 
@@ -25,7 +25,8 @@ pub(crate) const NAME: &str = "chat-keys";
 #[derive(Debug)]
 pub(crate) struct FileVault {
     inside: Arc<Inside>,
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
+    worker: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -57,10 +58,13 @@ enum Job {
 impl FileVault {
     /// Opens the keys in a data folder, or begins with none.
     pub(crate) fn open(data: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(data)?;
         let path = data.join(NAME);
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = file.open(&path)?;
+        // Two that add to it would write over each other's secrets.
+        file.try_lock()?;
         let length = file.metadata()?.len();
         if length < PLACES_AT {
             file.write_all_at(MAGIC, 0)?;
@@ -79,14 +83,28 @@ impl FileVault {
         let inside = Arc::new(Inside { file, state, maker: Mutex::default() });
         inside.make()?;
         let (jobs, todo) = mpsc::channel();
-        let worker = Arc::clone(&inside);
-        thread::Builder::new().name("chat-keys".into()).spawn(move || {
+        let working = Arc::clone(&inside);
+        let worker = thread::Builder::new().name("chat-keys".into()).spawn(move || {
             while let Ok(job) = todo.recv() {
                 let more: Vec<Job> = todo.try_iter().collect();
-                worker.work(std::iter::once(job).chain(more));
+                working.work(std::iter::once(job).chain(more));
             }
         })?;
-        Ok(Self { inside, jobs })
+        Ok(Self { inside, jobs: Some(jobs), worker: Some(worker) })
+    }
+}
+
+impl FileVault {
+    fn ask(&self, job: Job) {
+        let _ended = self.jobs.as_ref().map(|jobs| jobs.send(job));
+    }
+}
+
+impl Drop for FileVault {
+    /// What was asked for is done when it is gone.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let _panicked = self.worker.take().map(JoinHandle::join);
     }
 }
 
@@ -102,7 +120,7 @@ impl Vault for FileVault {
         let place = state.next;
         state.next += 1;
         if state.pool.len() < POOL_LOW && !std::mem::replace(&mut state.making, true) {
-            let _ended = self.jobs.send(Job::Make);
+            self.ask(Job::Make);
         }
         Some((place, secret))
     }
@@ -118,7 +136,7 @@ impl Vault for FileVault {
 
     fn destroy(&self, place: u64) {
         self.inside.state().going.insert(place);
-        let _ended = self.jobs.send(Job::Destroy(place));
+        self.ask(Job::Destroy(place));
     }
 }
 
@@ -215,6 +233,7 @@ mod tests {
         let distinct: HashSet<_> = known.values().collect();
         assert_eq!(distinct.len(), known.len());
         let vault = FileVault::open(folder.path()).unwrap();
+        assert!(FileVault::open(folder.path()).is_err(), "one at a time");
         vault.destroy(7);
         assert_eq!(vault.secret(7), None);
         // What is behind it in the same line is done when it is.

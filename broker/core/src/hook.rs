@@ -154,6 +154,20 @@ pub trait Service: Debug + Send {
 
     /// When [`ServiceEvent::TimedOut`] is due next.
     fn next_timeout(&self) -> Option<Time>;
+
+    /// What is to be kept in place of the payload of a message of this service that was sent and not
+    /// acknowledged, while its session is away; nothing, and it is kept as it is.
+    fn veil(&self, payload: &[u8]) -> Option<Bytes> {
+        let _ = payload;
+        None
+    }
+
+    /// The payload of what [`Service::veil`] made. Nothing, and the message is not sent again: the
+    /// service delivers it anew, as after a crash.
+    fn unveil(&self, kept: &[u8]) -> Option<Bytes> {
+        let _ = kept;
+        None
+    }
 }
 
 /// Makes the service of each shard.

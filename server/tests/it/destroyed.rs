@@ -84,6 +84,17 @@ impl Device {
     }
 }
 
+/// The next that is a message of a chat; it is not acknowledged.
+fn next_message(wire: &mut Wire) -> Publish {
+    loop {
+        match wire.next() {
+            Packet::Publish(publish) if publish.topic.ends_with("/message") => return publish,
+            Packet::Publish(_) => {}
+            other => panic!("expected a message, found {other:?}"),
+        }
+    }
+}
+
 /// Secrets as they are in the file of keys.
 fn secrets(data: &Path) -> Vec<Vec<u8>> {
     let file = fs::read(data.join("chat-keys")).unwrap();
@@ -107,6 +118,19 @@ fn what_both_have_deleted_is_found_by_no_search_nor_is_its_key() {
     alice.hear("/message", "HERRING");
     alice.say("chat/@bob/edit/2/e1", "MACKEREL instead");
     bob.hear("/message", "MACKEREL");
+    // A device that goes before it has acknowledged what was sent to it.
+    let tablet = || Connect::new("tablet").user("bob").persistent();
+    let mut wire = Wire::connect(server.address, &tablet());
+    wire.subscribe("me/json/#", 1);
+    alice.say("chat/@bob/send/s1", "HERRING for the tablet");
+    let first = next_message(&mut wire);
+    assert!(first.text().contains("HERRING for the tablet"));
+    drop(wire);
+    let (mut wire, _) = Wire::resume(server.address, &tablet());
+    let again = next_message(&mut wire);
+    assert_eq!((again.id, again.dup, again.text()), (first.id, true, first.text()));
+    drop(wire);
+    bob.hear("/message", "HERRING for the tablet");
     alice.leave();
     bob.leave();
     let clear = ["SWORDFISH", "HERRING", "MACKEREL"];
@@ -118,6 +142,10 @@ fn what_both_have_deleted_is_found_by_no_search_nor_is_its_key() {
     let (mut alice, mut bob) = (Device::new(&server, "alice"), Device::new(&server, "bob"));
     bob.say("chat/@alice/history", r#"{"from":3,"limit":3}"#);
     bob.hear("/history", "SWORDFISH-2 ");
+    // What was kept of it only that process could read: the chat sends it anew.
+    let (mut wire, _) = Wire::resume(server.address, &tablet());
+    assert_eq!(next_message(&mut wire).text(), first.text());
+    drop(wire);
     let before = secrets(&data);
     bob.say("chat/@alice/end", "");
     alice.say("chat/@bob/end", "");

@@ -251,6 +251,11 @@ struct StoredInFlight<'a> {
 
 /// Writes a message in flight to the Client, with all that is needed to send it again.
 pub(crate) fn in_flight(slot: Slot, session: SessionId, entry: &InFlight) -> Op {
+    in_flight_as(slot, session, entry, false)
+}
+
+/// The same; `veiled`: its payload is what its service has put in the place of it.
+pub(crate) fn in_flight_as(slot: Slot, session: SessionId, entry: &InFlight, veiled: bool) -> Op {
     let queued = &entry.queued;
     let message = match entry.state {
         State::Publish => queued.message.to_bytes(),
@@ -261,7 +266,11 @@ pub(crate) fn in_flight(slot: Slot, session: SessionId, entry: &InFlight) -> Op 
     let stored = StoredInFlight {
         order: entry.order,
         number: queued.number,
-        state: u8::from(entry.state == State::Pubrel),
+        state: match entry.state {
+            State::Publish if veiled => STATE_VEILED,
+            State::Publish => STATE_PUBLISH,
+            State::Pubrel => STATE_PUBREL,
+        },
         qos: queued.qos as u8,
         retain: queued.retain,
         subscription_id: queued.subscription_id,
@@ -274,6 +283,12 @@ pub(crate) fn in_flight(slot: Slot, session: SessionId, entry: &InFlight) -> Op 
         value: pack(IN_FLIGHT_FORMAT, &stored),
     }
 }
+
+/// What is to be sent of a message in flight: on disk for ever.
+const STATE_PUBLISH: u8 = 0;
+const STATE_PUBREL: u8 = 1;
+/// PUBLISH, with a payload that its service veiled.
+const STATE_VEILED: u8 = 2;
 
 /// Deletes what [`in_flight`] wrote.
 pub(crate) fn in_flight_gone(slot: Slot, session: SessionId, id: PacketId) -> Op {
@@ -363,6 +378,8 @@ fn in_flight_key(slot: Slot, session: SessionId, to: Direction, id: PacketId) ->
 #[derive(Debug)]
 pub(crate) enum InFlightRow {
     ToClient(Box<InFlight>),
+    /// The same, with a payload that its service has to read.
+    Veiled(Box<InFlight>),
     FromClient(PacketId, Progress),
 }
 
@@ -387,10 +404,12 @@ pub(crate) fn read_in_flight(row: &Row) -> Result<InFlightRow, BadRow> {
         share: stored.key.and_then(share_of),
         tag: stored.tag.map(|(service, key, seq)| (service, Tag { key, seq })),
     };
-    Ok(InFlightRow::ToClient(Box::new(InFlight {
+    let veiled = stored.state == STATE_VEILED;
+    let is = if veiled { InFlightRow::Veiled } else { InFlightRow::ToClient };
+    Ok(is(Box::new(InFlight {
         packet_id,
         order: stored.order,
-        state: if stored.state == 0 { State::Publish } else { State::Pubrel },
+        state: if stored.state == STATE_PUBREL { State::Pubrel } else { State::Publish },
         sent: false,
         after: Position::START,
         in_store: true,

@@ -240,7 +240,10 @@ impl Shard {
             if entry.was_sent() {
                 in_flight = true;
                 in_flight_last = in_flight_last.max(entry.queued.number);
-                ops.push(rows::in_flight(session.slot, id, &entry));
+                ops.push(match self.services.veiled(&entry) {
+                    Some(veiled) => rows::in_flight_as(session.slot, id, &veiled, true),
+                    None => rows::in_flight(session.slot, id, &entry),
+                });
             } else if entry.in_store {
                 // It goes back to the queue, where its row is; a service delivers its own again.
                 ops.push(rows::in_flight_gone(session.slot, id, entry.packet_id));

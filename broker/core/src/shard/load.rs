@@ -120,13 +120,25 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let read: Vec<Result<InFlightRow, BadRow>> =
             rows.iter().map(rows::read_in_flight).collect();
+        // What only its service can read, and cannot: it delivers that again by itself.
+        let mut lost = Vec::new();
         for row in read.into_iter().flatten() {
             match row {
                 InFlightRow::ToClient(entry) => window.push(*entry),
+                InFlightRow::Veiled(entry) => {
+                    let packet_id = entry.packet_id;
+                    match self.services.unveiled(*entry) {
+                        Some(entry) => window.push(entry),
+                        None => lost.push(rows::in_flight_gone(session.slot, id, packet_id)),
+                    }
+                }
                 InFlightRow::FromClient(packet_id, progress) => {
                     session.receiving.restore(packet_id, progress);
                 }
             }
+        }
+        if !lost.is_empty() {
+            self.ledger.append(lost, false, out);
         }
         let Some(last) = rows.last().filter(|_| more) else {
             session.sending.restore(window);

@@ -134,7 +134,9 @@ impl Shard {
             self.counters.add(Metric::QueuedBytes, bytes as u64);
         } else if kind == RowKind::InFlight as u8 {
             offline.in_flight = true;
-            if let Ok(rows::InFlightRow::ToClient(entry)) = rows::read_in_flight(row) {
+            if let Ok(rows::InFlightRow::ToClient(entry) | rows::InFlightRow::Veiled(entry)) =
+                rows::read_in_flight(row)
+            {
                 offline.in_flight_last = offline.in_flight_last.max(entry.queued.number);
             }
         } else if kind == RowKind::Subscription as u8 {

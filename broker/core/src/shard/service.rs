@@ -19,6 +19,7 @@ use crate::metric::Metric;
 use crate::output::Outbox;
 use crate::peer::PeerMessage;
 use crate::record::{Position, Query, Record};
+use crate::session::{InFlight, State};
 use crate::session::{Offered, Pumped, Queued};
 use crate::slot::ShardId;
 use crate::time::Time;
@@ -86,6 +87,34 @@ impl Services {
             Some(service) => service.subscribe(client, filter),
             None => Err(ReasonCode::UnspecifiedError),
         }
+    }
+
+    /// What is to be kept of a message in flight: itself, or with what its service puts in the place
+    /// of the payload.
+    pub(super) fn veiled(&self, entry: &InFlight) -> Option<InFlight> {
+        if entry.state != State::Publish {
+            return None;
+        }
+        let message = &entry.queued.message;
+        let service = self.service_of(entry)?.veil(&message.payload)?;
+        let mut veiled = entry.clone();
+        veiled.queued.message = Arc::new(Message { payload: service, ..Message::clone(message) });
+        Some(veiled)
+    }
+
+    /// What was kept so, as it was; nothing if its service cannot read it.
+    pub(super) fn unveiled(&self, mut entry: InFlight) -> Option<InFlight> {
+        let message = &entry.queued.message;
+        let payload = self.service_of(&entry)?.unveil(&message.payload)?;
+        entry.queued.message = Arc::new(Message { payload, ..Message::clone(message) });
+        Some(entry)
+    }
+
+    /// The service that delivered a message.
+    fn service_of(&self, entry: &InFlight) -> Option<&dyn Service> {
+        let tagged = entry.queued.tag.map(|(service, _)| service);
+        let service = tagged.or_else(|| self.owner(&entry.queued.message.topic))?;
+        self.list.get(usize::from(service))?.service.as_deref()
     }
 
     pub(super) fn push(&mut self, service: u8, event: ToService) {
