@@ -70,6 +70,8 @@ pub(crate) struct World {
     shards: Vec<Shard>,
     network: BTreeMap<(u16, u16), VecDeque<Box<dyn Any + Send>>>,
     pub(crate) outside: Outside,
+    /// Whether what is published says that it was sent before.
+    pub(crate) dup: bool,
     next_session: u64,
     next_serial: u64,
     from_outside: Arc<FromOutside>,
@@ -138,6 +140,7 @@ pub(crate) struct Heard {
     pub(crate) body: String,
     /// As it came.
     pub(crate) bytes: Bytes,
+    pub(crate) qos: QoS,
     /// The Correlation Data.
     pub(crate) correlation: Option<Vec<u8>>,
     pub(crate) again: bool,
@@ -347,6 +350,7 @@ impl Session {
             topic: message.topic.to_string(),
             body: as_json(message),
             bytes: message.payload.clone(),
+            qos: message.qos,
             correlation: Properties::parse(&message.properties, PacketKind::Publish)
                 .unwrap()
                 .correlation_data()
@@ -370,6 +374,7 @@ impl World {
             shards: Vec::new(),
             network: BTreeMap::new(),
             outside: Outside::default(),
+            dup: false,
             next_session: 1,
             next_serial: 1,
             from_outside: Arc::new(FromOutside { shards, sent: Mutex::default() }),
@@ -832,7 +837,7 @@ impl World {
             }
             Event::Published(published) => {
                 let publish = Publish {
-                    dup: false,
+                    dup: self.dup,
                     qos: QoS::AtLeastOnce,
                     retain: false,
                     topic: &published.topic,
