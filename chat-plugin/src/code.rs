@@ -9,15 +9,25 @@ use tidings_core::codec::ReasonCode;
 /// Why a command was refused. The names are the protocol's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Code {
+#[non_exhaustive]
+pub enum Code {
+    /// Not for this user, or not here.
     Forbidden,
+    /// There is no such chat.
     UnknownChat,
+    /// Too much, or too fast.
     Limit,
+    /// Too large.
     Size,
+    /// Not understood.
     Format,
+    /// It contradicts what is there.
     Conflict,
+    /// The chat is over.
     Ended,
+    /// It is gone.
     Late,
+    /// Not now.
     Unavailable,
 }
 

@@ -17,12 +17,14 @@ mod group;
 mod handle;
 mod json;
 mod map;
+mod moderate;
 mod options;
 mod pairing;
 mod peer;
 mod rows;
 mod seal;
 mod seat;
+mod ties;
 mod topics;
 mod user;
 mod view;
@@ -37,9 +39,11 @@ use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
 pub use call::{CallError, Opened, Room, SeatKey, Sent, Standing, Survey};
+pub use code::Code;
 pub use event::{ChatEvent, ChatRef, Events, StoredEntry};
 pub use group::Role;
 pub use handle::{ChatHandle, Outgoing, SYSTEM};
+pub use moderate::{Draft, Judgement, Moderate};
 pub use options::ChatOptions;
 pub use rows::verify;
 pub use seal::Vault;
@@ -59,6 +63,7 @@ use user::{Arrival, UserSide};
 pub struct Chat {
     options: Arc<ChatOptions>,
     secret: Option<Secret>,
+    moderator: Option<Arc<dyn Moderate>>,
     vault: Option<Arc<dyn Vault>>,
     veil: Option<Arc<Veil>>,
     handle: ChatHandle,
@@ -84,7 +89,13 @@ impl Chat {
 
     fn made(options: Arc<ChatOptions>, secret: Option<Secret>) -> Self {
         let handle = ChatHandle::new(Arc::clone(&options), secret);
-        Self { options, secret, vault: None, veil: None, handle }
+        Self { options, secret, vault: None, veil: None, moderator: None, handle }
+    }
+
+    /// The same, with somebody who looks at each message before it is kept.
+    #[must_use]
+    pub fn with_moderator(self, moderator: Arc<dyn Moderate>) -> Self {
+        Self { moderator: Some(moderator), ..self }
     }
 
     /// The way in for the program around the broker: it leads somewhere as soon as a broker with
@@ -97,11 +108,8 @@ impl Chat {
     /// simulations that are to repeat themselves. To be said before [`Chat::handle`].
     #[must_use]
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
-        Self {
-            vault: self.vault,
-            veil: self.veil,
-            ..Self::made(self.options, Some(Secret(secret)))
-        }
+        let made = Self::made(self.options, Some(Secret(secret)));
+        Self { vault: self.vault, veil: self.veil, moderator: self.moderator, ..made }
     }
 }
 
@@ -109,7 +117,12 @@ impl ServiceFactory for Chat {
     fn make(&self, _shard: ShardId, _shards: u16) -> Box<dyn Service> {
         Box::new(ChatShard {
             users: UserSide::new(Arc::clone(&self.options)),
-            chats: ChatSide::new(Arc::clone(&self.options), self.secret, self.vault.clone()),
+            chats: ChatSide::new(
+                Arc::clone(&self.options),
+                self.secret,
+                self.vault.clone(),
+                self.moderator.clone(),
+            ),
             seats: SeatSide::new(Arc::clone(&self.options), self.secret),
             pairs: PairSide::new(Arc::clone(&self.options), self.secret),
             veil: self.veil.clone(),
@@ -150,7 +163,10 @@ impl Service for ChatShard {
 
     fn handle(&mut self, event: ServiceEvent<'_>, host: &mut dyn Host) {
         match event {
-            ServiceEvent::Started => self.chats.started(host),
+            ServiceEvent::Started => {
+                self.users.started(host.now());
+                self.chats.started(host);
+            }
             ServiceEvent::Connected {
                 session,
                 client,

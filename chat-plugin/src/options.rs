@@ -27,6 +27,12 @@ pub struct ChatOptions {
     pub question_burst: u32,
     /// How long a user still counts as online after the last connection ended without a word.
     pub presence_grace: Duration,
+    /// How long after a start a user who was online when the server ended still counts as online:
+    /// who comes back by then has never been away, and nobody hears of it.
+    pub presence_start_grace: Duration,
+    /// How many are told of changes of presence in a second, by each shard. Beyond it changes wait,
+    /// and only the newest of a user is told.
+    pub presence_rate: u32,
     /// How long ticks of a direct chat gather before they are told.
     pub receipt_delay: Duration,
     /// How long acknowledgements gather before cursors are stored.
@@ -41,6 +47,21 @@ pub struct ChatOptions {
     pub chats_loaded_max: usize,
     /// How many sends of one chat may wait for something at once. Beyond it: `unavailable`.
     pub chat_waiting_max: usize,
+    /// Whether a stranger's first message is a request: until it is answered or accepted no ticks,
+    /// no typing and no presence are told, and only few messages are taken. Without, everybody who
+    /// is not blocked counts as known.
+    pub requests: bool,
+    /// How many messages a day a stranger may send who is not answered. Beyond it: `limit`. A rate.
+    pub request_messages_per_day: u32,
+    /// From how many strangers a user holds requests. Beyond it: `limit` for the next one.
+    pub requests_max: usize,
+    /// How many users one may have blocked or accepted. Beyond it: `limit`.
+    pub peers_max: usize,
+    /// How many entries of one chat are kept at once. Beyond it: `limit`.
+    pub chat_entries_max: u64,
+    /// How many bytes they have, about: counted when they are written, and of what was there
+    /// before a chat was read told from its newest. Beyond it: `limit`.
+    pub chat_bytes_max: u64,
     /// How many chats one user may begin or be drawn into. Beyond it: `limit`.
     pub user_chats_max: usize,
     /// How many members a group has at the most, and how many of a channel may write. Beyond it:
@@ -100,6 +121,8 @@ impl Default for ChatOptions {
             question_rate: 1,
             question_burst: 10,
             presence_grace: Duration::from_secs(5),
+            presence_start_grace: Duration::from_secs(60),
+            presence_rate: 2_000,
             receipt_delay: Duration::from_millis(100),
             cursor_delay: Duration::from_millis(25),
             progress_delay: Duration::from_millis(10),
@@ -107,6 +130,12 @@ impl Default for ChatOptions {
             ids_kept: Duration::from_secs(DAY_SECONDS),
             chats_loaded_max: 100_000,
             chat_waiting_max: 1_024,
+            requests: true,
+            request_messages_per_day: 20,
+            requests_max: 1_000,
+            peers_max: 2_000,
+            chat_entries_max: 100_000,
+            chat_bytes_max: 256 * 1024 * 1024,
             user_chats_max: 10_000,
             group_members_max: 1_024,
             channel_members_max: 100_000,

@@ -19,6 +19,7 @@ use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::event::Listener;
 use crate::group::Change;
+use crate::ties::{Stance, Taken, Telling, Watching};
 use crate::topics::{ChatId, Place};
 use crate::view::Request;
 
@@ -117,6 +118,8 @@ pub(crate) struct Summary {
     pub(crate) time: Time,
     pub(crate) read: u64,
     pub(crate) unread: u64,
+    /// Whether the other one is a stranger, who waits to be answered or accepted.
+    pub(crate) stranger: bool,
     /// How far the others are, if the member has written.
     pub(crate) others: Vec<(Arc<str>, Tick)>,
 }
@@ -182,6 +185,7 @@ pub(crate) enum ChatInput {
     /// A device is there and wants what lies beyond its cursor.
     Attach {
         device: DeviceOf,
+        stance: Stance,
         feed: FeedId,
         /// Since when it is a device.
         since: Time,
@@ -214,8 +218,10 @@ pub(crate) enum ChatInput {
     Wake,
     /// A member asks who is in the chat, or how far all are with one entry.
     Info { user: Arc<str>, of: Box<Ask>, question: Box<Question> },
-    /// A member has the chat in her index now, or (`false`) has no room for it.
-    Begun { user: Arc<str>, taken: bool, devices: Vec<DeviceOf> },
+    /// A member has the chat in her index now, or not.
+    Begun { user: Arc<str>, taken: Taken, stance: Stance, devices: Vec<DeviceOf> },
+    /// How a member stands to the others from now on. Whoever waits for it is told when it is kept.
+    Stance { user: Arc<str>, stance: Stance, telling: Option<(ShardId, Telling)> },
     /// What only rooms are told.
     Room(Box<ToRoom>),
     /// The program around the broker asks who is there and how far all are.
@@ -366,6 +372,8 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PresenceState {
     pub(crate) online: bool,
+    /// Whether all her sessions say that she is not looking.
+    pub(crate) away: bool,
     pub(crate) last_seen: Time,
     pub(crate) epoch: u64,
 }
@@ -385,8 +393,12 @@ impl Ends {
 /// What the side of the users is told.
 #[derive(Debug)]
 pub(crate) enum ToUser {
-    /// A chat begins: `user` is to have it in her index.
-    Begin { place: Arc<Place>, user: Arc<str>, since: Time },
+    /// A chat begins: `user` is to have it in her index. It is `by` who writes to her, or adds her.
+    Begin { place: Arc<Place>, user: Arc<str>, by: Option<Arc<str>>, since: Time },
+    /// A user has written in a direct chat: the other one is none of her strangers any more.
+    Knows { place: Arc<Place>, user: Arc<str> },
+    /// A chat has kept what it was told of a user.
+    Told { telling: Telling, kept: bool },
     /// A command has ended.
     Answered {
         place: Arc<Place>,
@@ -411,6 +423,8 @@ pub(crate) enum ToUser {
         peer: Option<Tick>,
         /// What the device's own user has read.
         own_read: u64,
+        /// Whether she has written there, if it is a direct chat.
+        knows: bool,
         /// Whether she is in it, and hears what comes.
         member: bool,
     },
@@ -459,7 +473,7 @@ pub(crate) enum ToUser {
         except: Option<Arc<str>>,
     },
     /// A session wants to know of a user's presence.
-    Watch { user: Arc<str>, shard: ShardId, session: SessionId },
+    Watch { user: Arc<str>, by: Box<Watching> },
     /// A session does not want to know any more.
     Unwatch { user: Arc<str>, shard: ShardId, session: SessionId },
     /// The presence of a user, for some sessions of one shard.

@@ -5,22 +5,26 @@
 //! that one short read opens a chat of any length. Numbers here are never given another meaning.
 
 mod beside;
+mod verify;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidings_core::message::{BadRow, pack, unpack};
-use tidings_core::record::{KeyBuilder, KeyRange, Row, RowKind};
+use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
 use tidings_core::time::Time;
 
-use crate::entry::{Entry, Kind};
+use crate::entry::Kind;
 use crate::group::Role;
+use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
 use crate::topics::{ChatId, user_slot};
 use beside::AUTHORS;
 pub(crate) use beside::{
     DueRow, HeadPart, HiddenRow, KeyRow, SettingsRow, doomed_key, doomed_place, due_key, due_range,
     hidden_key, key_key, settings_key,
 };
+
+pub use verify::verify;
 
 /// The first byte of every key of chat behind slot and kind: other services take other numbers.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,9 @@ pub(crate) enum UserRow {
     Device = 2,
     Chat = 3,
     State = 4,
+    Peer = 16,
+    Privacy = 17,
+    Seen = 18,
 }
 
 fn chat_key(chat: ChatId, row: ChatRow) -> KeyBuilder {
@@ -90,6 +97,18 @@ pub(crate) fn group_key(chat: ChatId) -> Bytes {
 
 pub(crate) fn member_key(chat: ChatId, user: &str) -> Bytes {
     chat_key(chat, ChatRow::Member).raw(user.as_bytes()).build()
+}
+
+/// Beside the member's row, so that it is read with it: a name holds no NUL.
+pub(crate) fn stance_key(chat: ChatId, user: &str) -> Bytes {
+    chat_key(chat, ChatRow::Member).text(user).byte(STANCE).build()
+}
+
+const STANCE: u8 = 16;
+
+/// Whose stance it is, if the row of a member is one.
+pub(crate) fn stance_of(rest: &[u8]) -> Option<&str> {
+    std::str::from_utf8(rest.strip_suffix(&[0, STANCE])?).ok()
 }
 
 pub(crate) fn cursor_key(chat: ChatId, user: &str, client_id: &str) -> Bytes {
@@ -141,6 +160,18 @@ pub(crate) fn state_key(user: &str, client_id: &str) -> Bytes {
     user_key(user, UserRow::State).raw(client_id.as_bytes()).build()
 }
 
+pub(crate) fn peer_key(user: &str, peer: &str) -> Bytes {
+    user_key(user, UserRow::Peer).raw(peer.as_bytes()).build()
+}
+
+pub(crate) fn privacy_key(user: &str) -> Bytes {
+    user_key(user, UserRow::Privacy).build()
+}
+
+pub(crate) fn seen_key(user: &str, client_id: &str) -> Bytes {
+    user_key(user, UserRow::Seen).raw(client_id.as_bytes()).build()
+}
+
 pub(crate) fn user_chat_key(user: &str, chat: ChatId) -> Bytes {
     user_key(user, UserRow::Chat).raw(&chat.0).build()
 }
@@ -161,9 +192,18 @@ pub(crate) fn split_chat_key(key: &[u8]) -> Option<(ChatRow, &[u8])> {
 /// The same for a user's row.
 pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, &'a [u8])> {
     let (row, rest) = key.get(3 + user.len() + 1..)?.split_first()?;
-    let rows = [UserRow::Presence, UserRow::Device, UserRow::Chat, UserRow::State];
-    Some((rows.into_iter().find(|known| *known as u8 == *row)?, rest))
+    Some((USER_ROWS.into_iter().find(|known| *known as u8 == *row)?, rest))
 }
+
+const USER_ROWS: [UserRow; 7] = [
+    UserRow::Presence,
+    UserRow::Device,
+    UserRow::Chat,
+    UserRow::State,
+    UserRow::Peer,
+    UserRow::Privacy,
+    UserRow::Seen,
+];
 
 const CHAT_ROWS: [ChatRow; 6] =
     [ChatRow::Group, ChatRow::Head, ChatRow::Member, ChatRow::Device, ChatRow::Ids, ChatRow::Log];
@@ -362,6 +402,14 @@ pub(crate) struct UserGroupRow {
     pub(crate) since: Time,
 }
 
+/// A direct chat in the index of one who has written there: in the place of [`UserChatRow`], as
+/// format 3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserContactRow {
+    pub(crate) peer: String,
+    pub(crate) since: Time,
+}
+
 /// A value of a row with nothing to borrow from it.
 pub(crate) trait RowValue: Serialize + for<'a> Deserialize<'a> {
     /// Its first byte.
@@ -388,6 +436,14 @@ impl RowValue for UserGroupRow {
     const FORMAT: u8 = FORMAT_GROUP;
 }
 
+impl RowValue for UserContactRow {
+    const FORMAT: u8 = FORMAT_CONTACT;
+}
+
+impl RowValue for Stance {}
+impl RowValue for PeerRow {}
+impl RowValue for Privacy {}
+impl RowValue for SeenRow {}
 impl RowValue for HeadRow {}
 impl RowValue for AuthorsRow {}
 impl RowValue for MemberRow {}
@@ -398,61 +454,14 @@ impl RowValue for DeviceRow {}
 impl RowValue for StateRow {}
 impl RowValue for UserChatRow {}
 
-/// Whether a row of chat can be read.
-///
-/// # Errors
-/// It cannot: what it says is lost.
-pub fn verify(row: &Row) -> Result<(), BadRow> {
-    let family = row.key.get(2).copied();
-    if family == Some(Family::Chat as u8) {
-        let (kind, rest) = split_chat_key(&row.key).ok_or(BadRow::Content)?;
-        match kind {
-            ChatRow::Group => GroupRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Member if is_of_group(&row.value) => {
-                SeatRow::from_bytes(&row.value).map(|_| ())
-            }
-            ChatRow::Head => match HeadPart::of(rest).ok_or(BadRow::Content)? {
-                HeadPart::Head => HeadRow::from_bytes(&row.value).map(|_| ()),
-                HeadPart::Authors => AuthorsRow::from_bytes(&row.value).map(|_| ()),
-                HeadPart::Hidden(_) => HiddenRow::from_bytes(&row.value).map(|_| ()),
-                HeadPart::Settings => SettingsRow::from_bytes(&row.value).map(|_| ()),
-                HeadPart::Key => KeyRow::from_bytes(&row.value).map(|_| ()),
-            },
-            ChatRow::Member => MemberRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Device => CursorRow::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Ids => IdPage::from_bytes(&row.value).map(|_| ()),
-            ChatRow::Log => {
-                let seq = rest.first_chunk().filter(|_| rest.len() == 8).ok_or(BadRow::Content)?;
-                Entry::from_bytes(u64::from_be_bytes(*seq), &row.value).map(|_| ())
-            }
-        }
-    } else if family == Some(Family::User as u8) {
-        let name = row.key.get(3..).unwrap_or_default();
-        let end = name.iter().position(|byte| *byte == 0).ok_or(BadRow::Content)?;
-        let name = name.get(..end).and_then(|name| std::str::from_utf8(name).ok());
-        let (kind, _) =
-            name.and_then(|name| split_user_key(&row.key, name)).ok_or(BadRow::Content)?;
-        match kind {
-            UserRow::Presence => PresenceRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Device => DeviceRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::State => StateRow::from_bytes(&row.value).map(|_| ()),
-            UserRow::Chat if is_of_group(&row.value) => {
-                UserGroupRow::from_bytes(&row.value).map(|_| ())
-            }
-            UserRow::Chat => UserChatRow::from_bytes(&row.value).map(|_| ()),
-        }
-    } else if family == Some(Family::Due as u8) {
-        DueRow::from_bytes(&row.value).map(|_| ())
-    } else if family == Some(Family::Doomed as u8) {
-        doomed_place(&row.key).map(|_| ()).ok_or(BadRow::Content)
-    } else {
-        Err(BadRow::Content)
-    }
-}
-
 /// Whether a member's or an index' row is of a group.
 pub(crate) fn is_of_group(value: &[u8]) -> bool {
     value.first() == Some(&FORMAT_GROUP)
+}
+
+/// Whether an index' row is of a direct chat in which its user has written.
+pub(crate) fn is_of_contact(value: &[u8]) -> bool {
+    value.first() == Some(&FORMAT_CONTACT)
 }
 
 /// The format of every value here; one that changes gets a number of its own.
@@ -461,12 +470,16 @@ const FORMAT: u8 = 1;
 /// What groups have in the place of a direct chat's row.
 const FORMAT_GROUP: u8 = 2;
 
+/// What an index has for a direct chat in which its user has written.
+const FORMAT_CONTACT: u8 = 3;
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
 
     use super::*;
     use crate::group::Retention;
+    use crate::ties::Reach;
     use crate::topics::Place;
 
     fn golden<T: RowValue + PartialEq + Debug>(row: &T, bytes: &[u8]) {
@@ -519,6 +532,12 @@ mod tests {
         );
         golden(&StateRow { batch: true }, b"\x01\x01");
         golden(&UserChatRow { peer: "bob".into(), since: time }, b"\x01\x03bob\xe8\x07");
+        golden(&UserContactRow { peer: "bob".into(), since: time }, b"\x03\x03bob\xe8\x07");
+        golden(&PeerRow { blocked: true, accepted: false }, b"\x01\x01\x00");
+        golden(&Stance { blocked: false, accepted: true, hides: true }, b"\x01\x00\x01\x01");
+        golden(&SeenRow { seen: time }, b"\x01\xe8\x07");
+        let (receipts, presence) = (Reach::Nobody, Reach::Contacts);
+        golden(&Privacy { receipts, presence, groups: Reach::All }, b"\x01\x02\x01\x00");
         golden(&UserGroupRow { name: "!news".into(), since: time }, b"\x02\x05!news\xe8\x07");
         let seat = SeatRow {
             role: Role::Admin,
@@ -563,6 +582,12 @@ mod tests {
         assert_eq!(key_key(chat), key(b"\x01\x04"));
         assert_eq!(settings_key(chat), key(b"\x01\x03"));
         assert_eq!(member_key(chat, "bob"), key(b"\x02bob"));
+        assert_eq!(stance_key(chat, "bob"), key(b"\x02bob\0\x10"));
+        assert_eq!(stance_of(b"bob\0\x10"), Some("bob"));
+        assert_eq!(stance_of(b"bob"), None);
+        assert_eq!(peer_key("bob", "eve"), &b"\x1f\x40\x02bob\0\x10eve"[..]);
+        assert_eq!(privacy_key("bob"), &b"\x1f\x40\x02bob\0\x11"[..]);
+        assert_eq!(seen_key("bob", "phone"), &b"\x1f\x40\x02bob\0\x12phone"[..]);
         assert_eq!(cursor_key(chat, "bob", "x\0y"), key(b"\x03bob\0x\0y"));
         assert_eq!(ids_key(chat, 258), key(b"\x04\0\0\0\0\0\0\x01\x02"));
         assert_eq!(log_key(chat, 258), key(b"\x05\0\0\0\0\0\0\x01\x02"));

@@ -249,6 +249,12 @@ pub(crate) enum Command<'a> {
     Sync,
     /// `me/state`
     State,
+    /// `me/block`
+    Block,
+    /// `me/privacy`
+    Privacy,
+    /// `me/devices`
+    Devices,
     /// Any will below `me/`, by custom `me/will`.
     Will,
 }
@@ -289,10 +295,11 @@ impl<'a> Command<'a> {
                 Some("will") => Ok(Self::Will),
                 Some("sync") if levels.next().is_none() => Ok(Self::Sync),
                 Some("state") if levels.next().is_none() => Ok(Self::State),
-                Some("block" | "privacy" | "devices" | "push" | "keys") => {
-                    Err(unavailable("this personal command is not built yet"))
-                }
-                _ => Err(format("known below me/: sync, state, will")),
+                Some("block") if levels.next().is_none() => Ok(Self::Block),
+                Some("privacy") if levels.next().is_none() => Ok(Self::Privacy),
+                Some("devices") if levels.next().is_none() => Ok(Self::Devices),
+                Some("push" | "keys") => Err(unavailable("this personal command is not built yet")),
+                _ => Err(format("known below me/: sync, state, block, privacy, devices, will")),
             },
             Some("presence") => Err(BadCommand {
                 code: Code::Forbidden,
@@ -326,7 +333,7 @@ impl<'a> Command<'a> {
             | Self::End { chat }
             | Self::Signal { chat }
             | Self::Change { chat, .. } => Some(chat),
-            Self::Pair { .. } | Self::Sync | Self::State | Self::Will => None,
+            _ => None,
         }
     }
 

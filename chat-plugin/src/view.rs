@@ -5,6 +5,8 @@
 //! to the log it is bytes. In CBOR (RFC 8949) an entry is a map with small integers as keys and the
 //! payload a byte string; every other body has the same fields as in JSON, by the same names.
 
+mod personal;
+
 use std::sync::Arc;
 
 use base64::Engine;
@@ -20,6 +22,8 @@ use crate::entry::Entry;
 use crate::group::Role;
 use crate::json;
 use crate::topics::View;
+
+pub(crate) use personal::{Blocked, Device, Devices, PrivacyNow, Stranger};
 
 impl View {
     /// The body of a `message`.
@@ -274,6 +278,11 @@ pub(crate) struct Sync<'a> {
     pub(crate) request: Option<&'a Request>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A chat in `sync`.
 #[derive(Debug, Serialize)]
 pub(crate) struct SyncChat<'a> {
@@ -283,6 +292,9 @@ pub(crate) struct SyncChat<'a> {
     /// Up to where the asker has read.
     pub(crate) read: u64,
     pub(crate) unread: u64,
+    /// Whether the other one is a stranger, who waits to be answered or accepted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stranger: bool,
     /// How far the others are, for one who has written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) others: Vec<Receipt<'a>>,
@@ -344,6 +356,9 @@ pub(crate) struct Info<'a> {
     pub(crate) seq: u64,
     /// How many members there are.
     pub(crate) count: usize,
+    /// Whether the other one of a direct chat is a stranger to the reader.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stranger: bool,
     pub(crate) members: Vec<InfoMember<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) links: Vec<Invite<'a>>,

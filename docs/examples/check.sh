@@ -79,6 +79,7 @@ for language in shell python javascript c; do
   run receive "$bob" >"$work/$language.heard" 2>&1 &
   running+=($!)
   check 'it waits for who comes' comes "$work/$language.heard" "@$alice .*1.*hello, it is me"
+  check 'who is answered hears ticks' run send "$bob" "@$alice" m1 'hello you'
   run ticks "$alice" >"$work/$language.ticks" 2>&1 &
   running+=($!)
   check 'its author hears of ticks' send_until_read "@$bob.*$bob.*delivered[^0-9]*([2-9]|[1-9][0-9]).*read[^0-9]*([2-9]|[1-9][0-9])"

@@ -186,6 +186,14 @@ fn chat_options(config: &Config) -> ChatOptions {
     options.new_chats_per_minute = count(chat.new_chats_per_minute);
     options.question_rate = count(chat.question_rate);
     options.question_burst = count(chat.question_burst);
+    options.requests = chat.requests;
+    options.request_messages_per_day = count(chat.request_messages_per_day);
+    options.requests_max = size(chat.requests_max);
+    options.chat_entries_max = chat.entries_max;
+    options.chat_bytes_max = chat.bytes_max;
+    options.peers_max = size(chat.peers_max);
+    options.presence_start_grace = Duration::from_millis(chat.presence_start_grace_ms);
+    options.presence_rate = count(chat.presence_rate);
     options.group_members_max = size(chat.group_members_max);
     options.channel_members_max = size(chat.channel_members_max);
     options.presence_grace = Duration::from_millis(chat.presence_grace_ms);

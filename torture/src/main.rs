@@ -168,7 +168,7 @@ struct Steady {
 
 /// Small segments, checkpoints and bases, so that there are many, a reserve that suits a small disk, and no
 /// limit of queues and takeovers in the way of Clients that do badly.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "data.checkpoint_bytes=1048576",
     "data.segment_bytes=1048576",
     "data.base_bytes=8388608",
@@ -177,6 +177,7 @@ const SETTINGS: [&str; 8] = [
     "limits.session_queue_messages_max=1000000",
     "limits.session_queue_bytes_max=4294967296",
     "limits.takeovers_max=1000",
+    "chat.requests=false",
 ];
 
 impl Broker {

@@ -68,6 +68,8 @@ struct Talk {
     verifier: Verifier,
     /// Whom Alice writes to.
     topic: String,
+    /// Who she is, for Bob.
+    alice: String,
     sent: u64,
     acked: u64,
     /// When those that have no tick yet were due.
@@ -85,6 +87,8 @@ struct Chats<'a> {
     talks: Vec<Talk>,
     listed: Vec<usize>,
     sending: bool,
+    /// How many Bobs have heard that Alice is no stranger.
+    greeted: usize,
     began: u64,
     /// Of the open loop: the number of the next message.
     next_due: u64,
@@ -117,6 +121,7 @@ pub(crate) fn chat(options: &Options, meter: &mut Meter, clock: Clock) -> Result
     let talk = |nth: usize| Talk {
         verifier: Verifier::default(),
         topic: format!("chat/@{}/send/", door.user_of(&guest(2 * nth + 1).name)),
+        alice: door.user_of(&guest(2 * nth).name),
         sent: 0,
         acked: 0,
         dues: VecDeque::new(),
@@ -129,7 +134,8 @@ pub(crate) fn chat(options: &Options, meter: &mut Meter, clock: Clock) -> Result
         window: (options.window() as u64).min(receive_maximum.into()),
         talks: (0..pairs).map(talk).collect(),
         listed: (0..pairs).collect(),
-        sending: true,
+        sending: false,
+        greeted: 0,
         began: clock.now(),
         next_due: 0,
         sent: 0,
@@ -171,6 +177,11 @@ impl Chats<'_> {
         let (began, end) = (Instant::now(), Duration::from_secs_f64(self.options.seconds));
         let end = self.options.messages.is_none().then_some(end);
         let (mut seen, mut since) = (0, Instant::now());
+        self.greet(mesh)?;
+        self.sending = true;
+        self.talks.iter_mut().for_each(|talk| talk.listed = true);
+        self.listed = (0..self.talks.len()).collect();
+        self.began = self.clock.now();
         meter.begin();
         self.turn_end(mesh.outs());
         loop {
@@ -197,6 +208,31 @@ impl Chats<'_> {
         }
         meter.sample(self.sent, self.delivered);
         progress.end();
+        Ok(())
+    }
+
+    /// Each Bob accepts his Alice: a stranger hears no ticks.
+    fn greet(&mut self, mesh: &mut Mesh) -> Result<(), String> {
+        for nth in 0..self.talks.len() {
+            let Some(talk) = self.talks.get(nth) else { continue };
+            let accept = format!(r#"{{"accept":["{}"]}}"#, talk.alice);
+            let (version, with) = (self.version, (QoS::AtLeastOnce, packet_id(0)));
+            let put = |out: &mut Vec<u8>| {
+                put_publish(out, version, with, b"me/state", accept.as_bytes());
+            };
+            mesh.outs().put(2 * nth + 1, put);
+        }
+        let since = Instant::now();
+        while self.greeted < self.talks.len() {
+            mesh.wake_in(Duration::from_millis(10)).map_err(text)?;
+            mesh.turn(TURN, self).map_err(text)?;
+            if let Some(why) = self.failed.take() {
+                return Err(why);
+            }
+            if since.elapsed() > self.options.patience() {
+                return Err("not every user could accept the other: is this Tidings?".into());
+            }
+        }
         Ok(())
     }
 
@@ -293,6 +329,7 @@ impl Actor for Chats<'_> {
             Packet::Ack { kind: AckKind::Pubrec, packet_id, code } if code < 0x80 => {
                 return outs.put(at, |out| put_ack(out, AckKind::Pubrel, packet_id));
             }
+            Packet::Ack { .. } if at % 2 == 1 => self.greeted += 1,
             Packet::Ack { code, .. } => {
                 // What is refused is told in words as well, which are counted.
                 let refused = code >= 0x80;

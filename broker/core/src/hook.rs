@@ -369,6 +369,11 @@ pub trait Host {
     /// over is ignored.
     fn answer(&mut self, token: AnswerToken, answer: Answer);
 
+    /// Ends a session of this shard, once this event is done: its connection is closed with Reason
+    /// Code 0x98 (administrative action), and what was kept for it goes.
+    /// [`ServiceEvent::SessionEnded`] follows. Returns whether there is such a session.
+    fn end_session(&mut self, session: SessionId) -> bool;
+
     /// Whether the service is to hold Clients to the rates that it has: not where only this machine
     /// comes in.
     fn rates_apply(&self) -> bool;

@@ -188,6 +188,11 @@ metrics! {
         LimitChatSends "chat.send_rate";
         LimitNewChats "chat.new_chats_per_minute";
         LimitChatQuestions "chat.question_rate";
+        LimitChatRequests "chat.request_messages_per_day";
+        LimitChatRequestsHeld "chat.requests_max";
+        LimitChatPeers "chat.peers_max";
+        LimitChatEntries "chat.entries_max";
+        LimitChatBytes "chat.bytes_max";
         LimitGroupMembers "chat.group_members_max";
         LimitChannelMembers "chat.channel_members_max";
         LimitRooms "chat.rooms_max";

@@ -64,8 +64,9 @@ impl Chat {
             head: member.sees_to(self.log.visible),
             time: self.log.last_time,
             own_read: member.safe.read,
+            knows: member.writes,
             member: member.hears,
-            peer: self.tick_for(&of.user),
+            peer: self.tick_for(&of.user, cx),
         };
         cx.tell_user(&of.user, attached);
         self.flush_later(&of.user, cx);
@@ -85,6 +86,7 @@ impl Chat {
             head: 0,
             time: Time::default(),
             own_read: 0,
+            knows: false,
             member: false,
             peer: None,
         };
@@ -169,10 +171,11 @@ impl Chat {
     }
 
     /// How far the other member of a direct chat is, if this one writes.
-    fn tick_for(&self, user: &str) -> Option<Tick> {
+    pub(super) fn tick_for(&self, user: &str, cx: &Cx<'_>) -> Option<Tick> {
         let other = self.place.members().iter().find(|other| ***other != *user)?;
+        let told = self.hears_ticks(user, other, cx);
         let other = self.members.get(other)?;
-        self.members.get(user)?.writes.then(|| Tick {
+        (told && self.members.get(user)?.writes).then(|| Tick {
             delivered: Some(other.safe.delivered),
             read: Some(other.safe.read),
             failed: Vec::new(),

@@ -13,6 +13,7 @@ use super::hidden::Hidden;
 use crate::group::Role;
 use crate::peer::DeviceOf;
 use crate::rows::{CursorRow, MemberRow, SeatRow};
+use crate::ties::Stance;
 
 /// One device of a member.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ pub(crate) struct Member {
     pub(crate) retired: bool,
     /// Whether she has written something; for direct chats only.
     pub(crate) writes: bool,
+    /// Whether her side was told so.
+    pub(crate) acquainted: bool,
+    /// How she stands to the others.
+    pub(crate) stance: Stance,
     pub(super) listed_behind: bool,
     pub(super) listed_news: bool,
 }

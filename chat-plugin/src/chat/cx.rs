@@ -21,10 +21,12 @@ use super::volatile::Volatile;
 use crate::deadline::Deadlines;
 use crate::event::Listeners;
 use crate::map::{Map, map};
+use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{Ask, ChatInput, FeedId, Origin, Outcome, Peer, Question, Refusal, ToUser};
 use crate::rows::MemberRow;
 use crate::seal::Vault;
+use crate::ties::Telling;
 use crate::topics::{ChatId, Place, user_slot};
 
 /// What all chats of a shard have in common.
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) reads: Map<u64, (ChatId, Reading)>,
     pub(super) next_read: u64,
     pub(super) stored: VecDeque<(Position, ChatId, Waiting)>,
+    /// Who may refuse a message.
+    pub(super) moderator: Option<Arc<dyn Moderate>>,
     /// Chats of which something goes by time, in memory or not.
     pub(super) due: Map<ChatId, (Time, Arc<Place>)>,
     /// Where the keys of chats are; none, and nothing is sealed.
@@ -60,6 +64,7 @@ impl Shared {
             options,
             vault,
             secret,
+            moderator: None,
             timers: Deadlines::new(),
             reads: map(),
             next_read: 0,
@@ -148,6 +153,8 @@ pub(super) enum Waiting {
     Flush { members: Vec<(Arc<str>, MemberRow)>, readers: Vec<Origin> },
     /// A change of a channel that is no entry.
     Silent { effect: Box<Effect>, seq: u64 },
+    /// Who waits to hear that a member's stance is stored.
+    Stance { shard: ShardId, telling: Telling },
 }
 
 /// What a chat acts through.
@@ -270,6 +277,9 @@ impl Cx<'_> {
             }
             ChatInput::Read { origin, .. } => {
                 self.answer(place, origin, None, outcome);
+            }
+            ChatInput::Stance { telling: Some((shard, telling)), .. } => {
+                self.tell_shard(shard, ToUser::Told { telling, kept: false });
             }
             ChatInput::Survey { reply, .. } => {
                 if let Outcome::Refused(refusal) = outcome {

@@ -23,6 +23,7 @@ use crate::entry::{Entry, Kind};
 use crate::group::Role;
 use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{RowValue, group_key, member_key};
+use crate::ties::{Stance, Taken};
 
 /// Users who are being added, and wait for the group to be in their index.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct Joining {
     post: Box<Post>,
     plan: Plan,
     missing: BTreeSet<Arc<str>>,
-    devices: BTreeMap<Arc<str>, Vec<DeviceOf>>,
+    begun: BTreeMap<Arc<str>, (Stance, Vec<DeviceOf>)>,
 }
 
 /// What follows once a change is safe.
@@ -43,24 +44,6 @@ pub(super) struct Effect {
 }
 
 impl Chat {
-    /// Whether the foremost send may pass; it is refused if not.
-    pub(super) fn may_send(&mut self, cx: &mut Cx<'_>) -> bool {
-        if !self.place.is_group() {
-            return true;
-        }
-        let Some(post) = self.waiting.front() else { return false };
-        let refusal = match self.role(&post.sender) {
-            _ if post.origin.call().is_some() && self.created.is_some() => return true,
-            Ok(Role::Reader) => Refusal::new(Code::Forbidden, "you may only read here"),
-            Ok(_) => return true,
-            Err(refusal) => refusal,
-        };
-        if let Some(post) = self.waiting.pop_front() {
-            cx.refuse(&self.place, ChatInput::Send(post), refusal);
-        }
-        false
-    }
-
     /// What a user may do here.
     pub(super) fn role(&self, user: &str) -> Result<Role, Refusal> {
         match self.members.present(user) {
@@ -95,6 +78,12 @@ impl Chat {
     pub(super) fn change(&mut self, cx: &mut Cx<'_>) {
         let Some(mut post) = self.waiting.pop_front() else { return };
         let Some(change) = post.change.take() else { return };
+        if !self.place.is_group()
+            && post.origin.call().is_none()
+            && let Err(refusal) = self.admits(&post.sender, cx)
+        {
+            return cx.refuse(&self.place, ChatInput::Send(post), refusal);
+        }
         match self.plan(&post, *change, cx) {
             Err(refusal) => cx.refuse(&self.place, ChatInput::Send(post), refusal),
             Ok(None) => cx.answer(&self.place, post.origin, None, Outcome::Done),
@@ -104,13 +93,17 @@ impl Chat {
             Ok(Some(plan)) => {
                 let missing: BTreeSet<Arc<str>> =
                     plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
+                // Who comes by a link comes by herself.
+                let by = Some(&post.sender).filter(|by| !missing.contains(*by) || plan.create);
+                let by = by.filter(|_| post.origin.call().is_none());
                 for user in &missing {
                     let (place, since) = (Arc::clone(&self.place), cx.now());
-                    let begin = ToUser::Begin { place, user: Arc::clone(user), since };
+                    let (user_, by) = (Arc::clone(user), by.cloned());
+                    let begin = ToUser::Begin { place, user: user_, by, since };
                     cx.tell_user(user, begin);
                 }
-                let devices = BTreeMap::new();
-                let joining = Joining { post, plan, missing, devices };
+                let begun = BTreeMap::new();
+                let joining = Joining { post, plan, missing, begun };
                 self.blocked = Some(Blocked::Joining(Box::new(joining)));
             }
         }
@@ -136,29 +129,31 @@ impl Chat {
     pub(super) fn joining_begun(
         &mut self,
         user: &str,
-        taken: bool,
+        taken: Taken,
+        stance: Stance,
         devices: Vec<DeviceOf>,
         cx: &mut Cx<'_>,
     ) {
         let Some(Blocked::Joining(joining)) = &mut self.blocked else { return };
         let Some(user) = joining.missing.take(user) else { return };
-        let refused = (!taken).then(|| format!("{user} has too many chats"));
-        joining.devices.insert(user, devices);
+        let sender = Arc::clone(&joining.post.sender);
+        let refused = (taken != Taken::Yes).then(|| (Arc::clone(&user), taken));
+        joining.begun.insert(user, (stance, devices));
         if refused.is_none() && !joining.missing.is_empty() {
             return;
         }
         let Some(Blocked::Joining(joining)) = self.blocked.take() else { return };
-        let Joining { post, plan, devices, .. } = *joining;
-        if let Some(text) = refused {
+        let Joining { post, plan, begun, .. } = *joining;
+        if let Some((unwilling, taken)) = refused {
             for (user, _) in plan.joins {
                 if self.members.present(&user).is_none() {
                     self.forget_index(&user, cx);
                 }
             }
-            let refusal = Refusal::new(Code::Limit, &text);
+            let refusal = self.not_taken(&unwilling, taken, &sender);
             cx.refuse(&self.place, ChatInput::Send(post), refusal);
         } else {
-            self.apply(&post, plan, devices, cx);
+            self.apply(&post, plan, begun, cx);
         }
         for parked in std::mem::take(&mut self.parked) {
             self.handle(parked, cx);
@@ -171,7 +166,7 @@ impl Chat {
         &mut self,
         post: &Post,
         plan: Plan,
-        mut devices: BTreeMap<Arc<str>, Vec<DeviceOf>>,
+        mut begun: BTreeMap<Arc<str>, (Stance, Vec<DeviceOf>)>,
         cx: &mut Cx<'_>,
     ) {
         let (next, time) = self.log.next(cx.now());
@@ -185,7 +180,12 @@ impl Chat {
             ops.push(Op::Put { key: group_key(self.id()), value: self.group.to_bytes() });
         }
         for (user, role) in &plan.joins {
-            self.seat(user, *role, time, next, devices.remove(user).unwrap_or_default());
+            let (stance, devices) = begun.remove(user).unwrap_or_default();
+            self.seat(user, *role, time, next, devices);
+            if let Some(member) = self.members.get_mut(user) {
+                member.stance = stance;
+            }
+            ops.extend(self.stance_op(user).filter(|_| stance != Stance::default()));
         }
         for user in &plan.parts {
             self.members.change(user, |member| {

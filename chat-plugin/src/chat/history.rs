@@ -119,11 +119,11 @@ impl Chat {
 
     /// Says where the chat is.
     pub(super) fn summarise(&self, user: &str, shard: ShardId, sync: SyncId, cx: &mut Cx<'_>) {
-        let summary = self.summary(user);
+        let summary = self.summary(user, cx);
         cx.tell_shard(shard, ToUser::Summary { place: Arc::clone(&self.place), sync, summary });
     }
 
-    fn summary(&self, user: &str) -> Option<Summary> {
+    fn summary(&self, user: &str, cx: &Cx<'_>) -> Option<Summary> {
         let member = self.members.get(user)?;
         self.created?;
         let last = member.until.map_or(self.log.visible, |until| until.min(self.log.visible));
@@ -145,7 +145,8 @@ impl Chat {
         let mut others = Vec::new();
         let writes = member.writes || self.place.is_group() && member.may_write();
         if writes && self.members.count() <= OTHERS_MAX {
-            let known = self.members.page(None).filter(|(name, _)| ***name != *user);
+            let told = |name: &str| *name != *user && self.hears_ticks(user, name, cx);
+            let known = self.members.page(None).filter(|(name, _)| told(name));
             others.extend(known.map(|(name, it)| (Arc::clone(name), tick(it.safe))));
         }
         Some(Summary {
@@ -153,6 +154,7 @@ impl Chat {
             time: self.log.last_time,
             read,
             unread: self.authors_of.unread(user, begun, last).saturating_sub(hidden),
+            stranger: self.is_request_to(user, cx),
             others,
         })
     }

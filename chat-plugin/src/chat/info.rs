@@ -86,6 +86,7 @@ impl Chat {
             role: role(own),
             seq: self.log.visible,
             count: self.members.count(),
+            stranger: self.is_request_to(user, cx),
             members: members.collect(),
             links,
             next,
@@ -107,10 +108,15 @@ impl Chat {
             let refusal = Refusal::new(Code::Forbidden, "only who wrote an entry hears who has it");
             return cx.answer(&self.place, question.origin, None, Outcome::Refused(refusal));
         }
+        if self.hides(user) {
+            let refusal = Refusal::new(Code::Forbidden, "you hide your receipts, and so see none");
+            return cx.answer(&self.place, question.origin, None, Outcome::Refused(refusal));
+        }
         let limit = of.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
         let page = self.members.page(of.after.as_deref());
-        let mut page =
-            page.filter(|(name, member)| ***name != *author && member.sees(seq)).peekable();
+        let shown = |name: &str| *name != *author && self.hears_ticks(author, name, cx);
+        let page = page.filter(|(name, member)| shown(name) && member.sees(seq));
+        let mut page = page.peekable();
         let shown: Vec<_> = page.by_ref().take(limit).collect();
         let next = page.peek().and_then(|_| shown.last()).map(|(name, _)| &***name);
         let who = shown.iter().map(|(name, member)| view::InfoWho {
@@ -121,7 +127,7 @@ impl Chat {
         // Of a channel only how many: who reads it is nobody's business.
         let who = if self.place.is_channel() { Vec::new() } else { who.collect() };
         let next = next.filter(|_| !who.is_empty());
-        let (counts, request) = (self.counts(seq, author), question.request.as_ref());
+        let (counts, request) = (self.counts(seq, author, cx), question.request.as_ref());
         let body = view::body(&view::InfoSeq { counts, who, next, request });
         self.inform(question, body, cx);
     }

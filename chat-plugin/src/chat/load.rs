@@ -27,7 +27,9 @@ use crate::peer::{ChatInput, Refusal};
 use crate::rows::{
     AuthorsRow, ChatRow, CursorRow, GroupRow, HeadPart, HeadRow, HiddenRow, KeyRow, MemberRow,
     RowValue, SeatRow, SettingsRow, chat_range, chat_rows, front_range, log_range, split_chat_key,
+    stance_of,
 };
+use crate::ties::Stance;
 use crate::topics::Place;
 
 /// A chat that is being read, and what came for it meanwhile.
@@ -185,6 +187,12 @@ impl Loading {
         match kind {
             ChatRow::Head => self.take_head(HeadPart::of(rest)?, row)?,
             ChatRow::Group => self.group = GroupRow::from_bytes(&row.value).ok()?,
+            ChatRow::Member if stance_of(rest).is_some() => {
+                // Of a group it may be somebody long gone.
+                if let Some(member) = self.members.get_mut(stance_of(rest)?) {
+                    member.stance = Stance::from_bytes(&row.value).ok()?;
+                }
+            }
             ChatRow::Member => {
                 let user = std::str::from_utf8(rest).ok()?;
                 if self.place.is_group() {
@@ -255,6 +263,8 @@ impl Loading {
         };
         let usable = (0..self.entries.len()).take_while(contiguous).count();
         let skip = self.entries.len() - usable;
+        let bytes = self.entries.iter().map(|entry| entry.size() as u64).sum();
+        log.count_kept(self.entries.len() as u64, bytes);
         for entry in self.entries.drain(..).skip(skip) {
             log.remember(entry);
         }

@@ -21,6 +21,8 @@ pub(crate) struct Log {
     pub(crate) visible: u64,
     /// Every entry below it is gone.
     pub(crate) floor: u64,
+    /// What the kept entries have, about.
+    kept_bytes: u64,
     tail: VecDeque<Arc<Entry>>,
     tail_bytes: usize,
     /// From here on entries are nowhere but here.
@@ -34,6 +36,7 @@ impl Log {
             last_time,
             visible: last_seq,
             floor,
+            kept_bytes: 0,
             tail: VecDeque::new(),
             tail_bytes: 0,
             memory_from: None,
@@ -49,7 +52,34 @@ impl Log {
     pub(crate) fn push(&mut self, entry: Arc<Entry>) {
         self.last_seq = entry.seq;
         self.last_time = entry.time;
+        self.kept_bytes = self.kept_bytes.saturating_add(entry.size() as u64);
         self.remember(entry);
+    }
+
+    /// How many entries are kept, at the most.
+    pub(crate) fn kept(&self) -> u64 {
+        (self.last_seq + 1).saturating_sub(self.floor)
+    }
+
+    /// What they have in bytes, about.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
+    /// The log has been read, or its newest `count` entries with so many bytes: the rest is taken
+    /// to be like them.
+    pub(crate) fn count_kept(&mut self, count: u64, bytes: u64) {
+        let whole = u128::from(bytes) * u128::from(self.kept()) / u128::from(count.max(1));
+        self.kept_bytes = u64::try_from(whole).unwrap_or(u64::MAX);
+    }
+
+    /// Everything below `floor` goes.
+    pub(crate) fn raise_floor(&mut self, floor: u64) {
+        let kept = self.kept();
+        let left = (self.last_seq + 1).saturating_sub(floor);
+        let bytes = u128::from(self.kept_bytes) * u128::from(left) / u128::from(kept.max(1));
+        self.kept_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.floor = floor;
     }
 
     /// Keeps an entry in memory that is newer than all that are there.

@@ -15,6 +15,7 @@ mod hidden;
 mod history;
 mod ids;
 mod info;
+mod judge;
 mod keys;
 mod load;
 mod log;
@@ -27,6 +28,7 @@ mod retry;
 mod room;
 mod seats;
 mod settings;
+mod stance;
 mod ticks;
 mod told;
 mod volatile;
@@ -41,6 +43,7 @@ use tidings_core::time::Time;
 
 use crate::event::Listener;
 use crate::map::{Map, map};
+use crate::moderate::Moderate;
 use crate::options::{ChatOptions, Secret};
 use crate::peer::{ChatInput, Refusal, ToChat};
 use crate::rows::due_range;
@@ -70,8 +73,10 @@ impl ChatSide {
         options: Arc<ChatOptions>,
         secret: Option<Secret>,
         vault: Option<Arc<dyn Vault>>,
+        moderator: Option<Arc<dyn Moderate>>,
     ) -> Self {
-        let shared = Shared::new(options, secret, vault);
+        let mut shared = Shared::new(options, secret, vault);
+        shared.moderator = moderator;
         Self { chats: map(), ring: VecDeque::new(), shared }
     }
 
@@ -135,6 +140,7 @@ impl ChatSide {
             Waiting::Entry => chat.entry_stored(cx),
             Waiting::Flush { members, readers } => chat.flush_stored(&members, readers, cx),
             Waiting::Silent { effect, seq } => chat.silent_stored(effect, seq, cx),
+            Waiting::Stance { shard, telling } => chat.stance_stored(shard, telling, cx),
         });
     }
 

@@ -20,10 +20,10 @@ use super::keys::Keys;
 use super::log::Log;
 use super::members::Members;
 use super::retry::{LookUp, ReadingIds};
-use crate::code::Code;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::peer::{ChatInput, DeviceOf, Ends, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{GroupRow, HeadRow, IdHash, RowValue, SettingsRow, hash_id, head_key};
+use crate::ties::{Stance, Taken};
 use crate::topics::{ChatId, Place, user_slot};
 
 /// A chat in memory.
@@ -117,6 +117,7 @@ impl Chat {
         for (at, user) in place.members().iter().enumerate() {
             if let Some(member) = members.get_mut(user) {
                 member.writes = authors & (1 << at) != 0;
+                member.acquainted = member.writes;
             }
         }
         Self {
@@ -196,7 +197,8 @@ impl Chat {
             ChatInput::Read { user, device, seq, origin } => {
                 self.read(&user, &device, seq, origin, cx);
             }
-            ChatInput::Attach { device, feed, since, sole, resumed } => {
+            ChatInput::Attach { device, stance, feed, since, sole, resumed } => {
+                self.set_stance(&device.user, stance, cx);
                 self.attach(&device, feed, since, sole, resumed, cx);
             }
             ChatInput::Fetch { user, shard, session, feed, from } => {
@@ -208,7 +210,10 @@ impl Chat {
             ChatInput::Ahead { device, seqs } => self.progress_ahead(&device, &seqs, cx),
             ChatInput::Failed { user, seq } => self.failed(&user, seq, cx),
             ChatInput::Detach { device } => self.detach(&device, cx),
-            ChatInput::Begun { user, taken, devices } => self.begun(&user, taken, devices, cx),
+            ChatInput::Begun { user, taken, stance, devices } => {
+                self.begun(&user, taken, stance, devices, cx);
+            }
+            ChatInput::Stance { user, stance, telling } => self.stance(&user, stance, telling, cx),
             ChatInput::Rest { device } => self.rest(&device, cx),
             ChatInput::Listen { user } => self.listen(&user, cx),
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
@@ -270,32 +275,43 @@ impl Chat {
     /// Asks every member's side to put the chat into her index.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.blocked = Some(Blocked::Begin((1 << self.place.members().len()) - 1));
+        let post = self.waiting.front().filter(|post| post.origin.call().is_none());
+        let by = post.map(|post| Arc::clone(&post.sender));
         for user in self.place.members() {
             let begin = ToUser::Begin {
                 place: Arc::clone(&self.place),
                 user: Arc::clone(user),
+                by: by.clone(),
                 since: cx.now(),
             };
             cx.tell_user(user, begin);
         }
     }
 
-    fn begun(&mut self, user: &str, taken: bool, devices: Vec<DeviceOf>, cx: &mut Cx<'_>) {
+    fn begun(
+        &mut self,
+        user: &str,
+        taken: Taken,
+        stance: Stance,
+        devices: Vec<DeviceOf>,
+        cx: &mut Cx<'_>,
+    ) {
         if self.place.is_group() {
-            return self.joining_begun(user, taken, devices, cx);
+            return self.joining_begun(user, taken, stance, devices, cx);
         }
         let Some(Blocked::Begin(missing)) = &mut self.blocked else { return };
         let Some(at) = self.place.members().iter().position(|name| **name == *user) else { return };
-        if !taken {
+        if taken != Taken::Yes {
             self.blocked = None;
             for post in std::mem::take(&mut self.waiting) {
-                let refusal = Refusal::new(Code::Limit, "one of you has too many chats");
+                let refusal = self.not_taken(user, taken, &post.sender);
                 cx.refuse(&self.place, ChatInput::Send(post), refusal);
             }
             return;
         }
         *missing &= !(1 << at);
         let all = *missing == 0;
+        self.set_stance(&Arc::from(user), stance, cx);
         if let Some(member) = self.members.get_mut(user) {
             for device in devices {
                 if member.device(&device.client_id).is_none() {
@@ -344,7 +360,10 @@ impl Chat {
         if entry.refers > 0 {
             self.about_ops(&entry, &mut ops, cx);
         }
-        self.begin_ops(&entry.from, &mut ops);
+        if !matches!(entry.kind, Kind::Delete | Kind::Hide) {
+            // Who only deletes has not answered.
+            self.begin_ops(&entry.from, &mut ops);
+        }
         self.due_ops(&entry, &mut ops, cx);
         let waiters = vec![post.origin];
         let first = self.pending.is_empty();
@@ -384,6 +403,7 @@ impl Chat {
             let outcome = Outcome::Sent { seq: entry.seq, time: entry.time };
             cx.answer(&self.place, origin, Some((entry.id.clone(), made)), outcome);
         }
+        self.acquaint(&entry.from, cx);
         self.before(effect.as_deref(), cx);
         for shard in self.members.shards() {
             let (place, entry) = (Arc::clone(&self.place), Arc::clone(&entry));

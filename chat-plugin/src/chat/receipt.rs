@@ -183,8 +183,8 @@ impl Chat {
     /// Tells how far a member is. Returns whether there was news.
     fn tell(&mut self, user: &Arc<str>, cx: &mut Cx<'_>) -> bool {
         let other = self.place.members().iter().find(|other| *other != user);
-        let author =
-            other.filter(|other| self.members.get(other).is_some_and(|other| other.writes));
+        let writes = |other: &str| self.members.get(other).is_some_and(|other| other.writes);
+        let author = other.filter(|other| writes(other) && self.hears_ticks(other, user, cx));
         let Some(member) = self.members.get_mut(user) else { return false };
         if let Some(author) = author {
             let (told, safe) = (member.told, member.safe);

@@ -78,7 +78,7 @@ impl Chat {
     pub(super) fn delete_below(&mut self, floor: u64, ops: &mut Vec<Op>) {
         self.ids.page(floor.saturating_sub(1), self.id(), ops);
         ops.extend((self.log.floor..floor).map(|seq| self.delete_op(seq)));
-        self.log.floor = floor;
+        self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(floor.saturating_sub(1), ops);

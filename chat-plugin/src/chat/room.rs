@@ -302,6 +302,7 @@ impl Cx<'_> {
                     head: 0,
                     time: Time::default(),
                     own_read: 0,
+                    knows: false,
                     member: false,
                     peer: None,
                 };
@@ -349,7 +350,7 @@ impl Chat {
         }
         self.ids.forget_below(floor);
         self.ids.expire(Time::NEVER, floor, id, &mut ops);
-        self.log.floor = floor;
+        self.log.raise_floor(floor);
         self.log.trim();
         ops.push(self.head_op());
         self.authors_op(self.log.floor.saturating_sub(1), &mut ops);

@@ -14,7 +14,8 @@ use super::cx::{Cx, Timer};
 use super::group::Effect;
 use super::one::Chat;
 use crate::peer::{DeviceOf, Outcome, ToUser};
-use crate::rows::{cursor_key, member_key};
+use crate::rows::{cursor_key, member_key, stance_key};
+use crate::ties::Stance;
 
 impl Chat {
     /// A group has come into memory: its members hear what comes.
@@ -131,6 +132,9 @@ impl Chat {
             }
             let Some(member) = self.members.remove(&user) else { continue };
             ops.push(Op::Delete { key: member_key(self.id(), &user) });
+            if member.stance != Stance::default() {
+                ops.push(Op::Delete { key: stance_key(self.id(), &user) });
+            }
             let rows = member.devices.iter().filter(|device| device.persistent);
             let rows = rows.map(|device| cursor_key(self.id(), &user, &device.client_id));
             ops.extend(rows.map(|key| Op::Delete { key }));

@@ -77,7 +77,8 @@ impl Chat {
             }
         }
         for (author, failed) in authors {
-            if author != user && self.members.present(author).is_some() {
+            let told = self.members.present(author).is_some();
+            if author != user && told && self.hears_ticks(author, user, cx) {
                 let tick = Tick { delivered: Some(safe.delivered), read: Some(safe.read), failed };
                 self.tell_tick(author, user, tick, cx);
             }
@@ -106,7 +107,10 @@ impl Chat {
             if self.members.present(&entry.from).is_none() {
                 continue;
             }
-            let counts = self.counts(entry.seq, &entry.from);
+            if self.hides(&entry.from) {
+                continue;
+            }
+            let counts = self.counts(entry.seq, &entry.from, cx);
             let now = (counts.delivered, counts.read);
             let before = self.told.get(&entry.seq).copied().unwrap_or_default();
             if now == before {
@@ -126,13 +130,15 @@ impl Chat {
     }
 
     /// How many of the others have an entry.
-    pub(super) fn counts(&self, seq: u64, author: &str) -> Counts {
+    pub(super) fn counts(&self, seq: u64, author: &str, cx: &Cx<'_>) -> Counts {
+        let peer = self.place.peer(author);
+        let told = self.place.is_group() || self.hears_ticks(author, peer, cx);
         let mut counts = Counts { seq, delivered: 0, read: 0, members: 0 };
         for (name, member) in self.members.page(None) {
-            if **name != *author && member.sees(seq) {
+            if **name != *author && member.sees(seq) && !member.stance.hides {
                 counts.members += 1;
-                counts.delivered += usize::from(self.has(member, seq));
-                counts.read += usize::from(member.safe.read >= seq);
+                counts.delivered += usize::from(told && self.has(member, seq));
+                counts.read += usize::from(told && member.safe.read >= seq);
             }
         }
         counts
@@ -170,7 +176,7 @@ impl Chat {
             return self.arm_receipts(cx);
         }
         for (about, member) in self.members.page(None) {
-            if about != user && member.safe.delivered > 0 {
+            if about != user && member.safe.delivered > 0 && self.hears_ticks(user, about, cx) {
                 let (delivered, read) = (Some(member.safe.delivered), Some(member.safe.read));
                 self.tell_tick(user, about, Tick { delivered, read, failed: Vec::new() }, cx);
             }

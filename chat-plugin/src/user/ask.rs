@@ -161,13 +161,25 @@ pub(super) fn question<T: DeserializeOwned + Default>(
     payload: &[u8],
     example: &str,
 ) -> Result<T, Refusal> {
+    question_of(payload, example, QUESTION_BYTES_MAX)
+}
+
+/// The same of up to so many bytes.
+///
+/// # Errors
+/// The same.
+pub(super) fn question_of<T: DeserializeOwned + Default>(
+    payload: &[u8],
+    example: &str,
+    bytes_max: usize,
+) -> Result<T, Refusal> {
     if payload.is_empty() {
         return Ok(T::default());
     }
     let bad = |why: String| {
         Refusal::new(Code::Format, &format!("expected a question such as {example}: {why}"))
     };
-    if payload.len() > QUESTION_BYTES_MAX {
+    if payload.len() > bytes_max {
         return Err(bad(format!("it has {} bytes", payload.len())));
     }
     serde_json::from_slice(payload).map_err(|error| bad(error.to_string()))

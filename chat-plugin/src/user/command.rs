@@ -127,7 +127,23 @@ impl UserSide {
                     .map_err(|refusal| (None, refusal))?;
             }
             Command::State => {
-                self.set_state(publish.payload, origin, host).map_err(|refusal| (None, refusal))?;
+                let set = self.set_state(client.user, publish, origin, host);
+                set.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Block => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_block(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Privacy => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_privacy(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Devices => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_devices(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Will => done(&origin, PropertiesBuf::new(), host),
         }

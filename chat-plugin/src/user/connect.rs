@@ -73,6 +73,7 @@ impl UserSide {
                 watching: BTreeSet::new(),
                 in_flight: in_flight.iter().map(|tag| (*tag, None)).collect(),
                 feed: None,
+                away: false,
                 full: false,
                 answers: VecDeque::new(),
             },
@@ -86,6 +87,7 @@ impl UserSide {
         self.tell_progress(host);
         self.tell_ahead(id, host);
         let Some(session) = self.sessions.remove(&id) else { return };
+        self.note_seen(&session.user, &session.client_id, host);
         for sync in &session.syncs {
             self.syncs.remove(sync);
         }
@@ -137,10 +139,10 @@ impl UserSide {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match Listening::parse(filter) {
             Ok(Listening::Presence(user)) => {
-                let user: Arc<str> = user.into();
-                session.watching.insert(Arc::clone(&user));
-                let (shard, to) = (host.shard(), Arc::clone(&user));
-                to_user(&to, ToUser::Watch { user, shard, session: id }, host);
+                let at: Arc<str> = user.into();
+                session.watching.insert(Arc::clone(&at));
+                let name = Arc::clone(&session.user);
+                self.later(&name, Later::Look { session: id, at }, host);
             }
             Ok(Listening::Own) => {
                 session.filters.retain(|(known, _)| known != filter);

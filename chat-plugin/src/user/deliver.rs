@@ -29,6 +29,9 @@ impl UserSide {
         host: &mut dyn Host,
     ) {
         self.deliver_to(name, entry, &mut Shown::new(place, name), host);
+        if entry.seq == 1 && *entry.from != *name && !place.is_room() {
+            self.tell_stranger(name, &entry.from, true, host);
+        }
     }
 
     /// Hands a new entry to the sessions of one user.

@@ -123,6 +123,7 @@ impl UserSide {
             feed.attaching += 1;
             let attach = ChatInput::Attach {
                 device: device.clone(),
+                stance: user.stance(place),
                 feed: feed.id,
                 since: feed.since,
                 sole: feed.sole,

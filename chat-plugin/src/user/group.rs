@@ -120,6 +120,7 @@ impl UserSide {
         if user.chats.remove(&place.id).is_some() {
             let delete = Op::Delete { key: user_chat_key(name, place.id) };
             host.store(Record { ops: vec![delete], urgent: false });
+            self.presence_shown_anew(name, host);
         }
     }
 

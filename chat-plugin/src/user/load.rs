@@ -44,14 +44,18 @@ impl UserSide {
 
     fn now(&mut self, name: &Arc<str>, later: Later, host: &mut dyn Host) {
         match later {
-            Later::Begin { place, since } => self.begin(name, place, since, host),
+            Later::Begin { place, by, since } => self.begin(name, place, by, since, host),
+            Later::Knows { place } => self.has_written(name, &place, host),
+            Later::Setting { setting, ask } => self.setting(name, setting, *ask, host),
             Later::Sync { ask, page } => self.sync(name, *ask, page, host),
             Later::Forget { place } => self.forget_group(&place, name, host),
             Later::Ended { client_id, session } => {
                 self.forget_state(name, &client_id, host);
                 self.end_device(name, &client_id, session, host);
+                self.logged_out(session, host);
             }
-            Later::Watch { shard, session } => self.watch(name, shard, session, host),
+            Later::Watch { by } => self.watch(name, *by, host),
+            Later::Look { session, at } => self.look(name, session, &at, true, host),
             Later::Ahead { device, tags } => self.ahead(&device, &tags, host),
             Later::Send { place, post } => self.send_now(name, &place, post, host),
         }
@@ -104,7 +108,7 @@ impl UserSide {
                 && user.sessions.is_empty()
                 && user.watchers.is_empty()
                 && user.waiting.is_empty()
-                && user.away.is_none()
+                && user.gone.is_none()
         });
         if idle && let Some(user) = self.users.remove(name) {
             self.leave_audiences(name, user.chats.keys().copied());

@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod deliver;
 mod device;
+mod devices;
 mod entries;
 mod feed;
 mod group;
@@ -28,12 +29,15 @@ mod room;
 mod session;
 mod state;
 mod sync;
+mod ties;
 mod typing;
+mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidings_core::hook::{Host, SessionId};
+use tidings_core::rate::Bucket;
 use tidings_core::record::Position;
 use tidings_core::time::Time;
 
@@ -42,12 +46,14 @@ use crate::event::Listeners;
 use crate::map::{Map, map};
 use crate::options::ChatOptions;
 use crate::peer::{Asked, ChatInput, Origin, Outcome, SyncId, ToUser};
+use crate::ties::Telling;
 use crate::topics::{ChatId, Place};
 pub(crate) use connect::Arrival;
 use person::{Later, User};
 use rates::Paces;
 use session::Session;
 use sync::Sync;
+use ties::ToldOf;
 
 /// See the file's own words.
 #[derive(Debug)]
@@ -64,11 +70,22 @@ pub(crate) struct UserSide {
     begins: VecDeque<(Position, Arc<Place>, ChatInput)>,
     /// Commands whose record is to be safe.
     kept: VecDeque<(Position, Origin)>,
+    /// The same, where chats are to keep it as well.
+    settings_kept: VecDeque<(Position, Telling)>,
+    tellings: Map<Telling, ToldOf>,
+    next_telling: u64,
     /// Pages that are being made.
     syncs: Map<SyncId, Sync>,
     next_sync: u64,
     /// Who hears what comes of a group: members with a session here, by the chats' word.
     audiences: Map<ChatId, BTreeSet<Arc<str>>>,
+    /// Until when who was online when the server ended may come back unnoticed.
+    returning_until: Time,
+    /// Users of whose presence nobody has been told, in order.
+    untold: VecDeque<Arc<str>>,
+    told_presence: Bucket,
+    /// Sessions that are being ended, and who asked for it.
+    logouts: Vec<(SessionId, Origin)>,
     /// Lanes whose cursor the chat is to hear of.
     dirty: Vec<(SessionId, ChatId)>,
     /// Calls of the program around the broker that wait for their answer.
@@ -84,6 +101,8 @@ enum Timer {
     Progress,
     /// A user may be offline.
     Grace(Arc<str>),
+    /// Tell of users whose presence has changed.
+    Presence,
     /// A device's cursors have been taken back.
     Left(Arc<str>, Arc<str>),
 }
@@ -101,9 +120,16 @@ impl UserSide {
             timers: Deadlines::new(),
             begins: VecDeque::new(),
             kept: VecDeque::new(),
+            settings_kept: VecDeque::new(),
+            tellings: map(),
+            next_telling: 1,
             syncs: map(),
             next_sync: 1,
             audiences: map(),
+            returning_until: Time::default(),
+            untold: VecDeque::new(),
+            told_presence: Bucket::default(),
+            logouts: Vec::new(),
             dirty: Vec::new(),
             calls: map(),
             next_call: 1,
@@ -119,9 +145,11 @@ impl UserSide {
     /// Takes what a chat, or another user's side, says.
     pub(crate) fn handle(&mut self, input: ToUser, host: &mut dyn Host) {
         match input {
-            ToUser::Begin { place, user, since } => {
-                self.later(&user, Later::Begin { place, since }, host);
+            ToUser::Begin { place, user, by, since } => {
+                self.later(&user, Later::Begin { place, by, since }, host);
             }
+            ToUser::Knows { place, user } => self.later(&user, Later::Knows { place }, host),
+            ToUser::Told { telling, kept } => self.told(telling, kept, host),
             ToUser::Answered { place, origin, id, made, outcome } => {
                 self.answered(&place, &origin, id.as_deref(), made, outcome, host);
             }
@@ -134,12 +162,18 @@ impl UserSide {
                 time,
                 peer,
                 own_read,
+                knows,
                 member,
             } => {
                 if self.is_present(session, feed) {
                     let user = self.sessions.get(&session).map(|session| Arc::clone(&session.user));
-                    if let Some(user) = user.filter(|_| member) {
-                        self.joined(&place, &user);
+                    if let Some(user) = user {
+                        if member {
+                            self.joined(&place, &user);
+                        }
+                        if knows {
+                            self.has_written(&user, &place, host);
+                        }
                     }
                     self.receipts_at_attach(&place, session, peer, own_read, host);
                     self.attached(place.id, session, cursor, head, time, host);
@@ -164,19 +198,8 @@ impl UserSide {
             ToUser::Receipt { place, to, about, tick, except } => {
                 self.receipt(&place, &to, &about, &tick, except.as_deref(), host);
             }
-            ToUser::Watch { user, shard, session } => {
-                self.later(&user, Later::Watch { shard, session }, host);
-            }
-            ToUser::Unwatch { user, shard, session } => {
-                if let Some(watched) = self.users.get_mut(&user) {
-                    watched.watchers.remove(&(shard, session));
-                    watched.waiting.retain(|later| {
-                        !matches!(later, Later::Watch { shard: s, session: id }
-                            if *s == shard && *id == session)
-                    });
-                    self.unload(&user);
-                }
-            }
+            ToUser::Watch { user, by } => self.later(&user, Later::Watch { by }, host),
+            ToUser::Unwatch { user, shard, session } => self.unwatch(&user, shard, session),
             ToUser::Presence { user, state, sessions } => {
                 self.presence_changed(&user, state, &sessions, host);
             }
@@ -212,6 +235,7 @@ impl UserSide {
             match timer {
                 Timer::Progress => self.tell_progress(host),
                 Timer::Grace(user) => self.grace_over(&user, host),
+                Timer::Presence => self.tell_untold(host),
                 Timer::Left(user, client_id) => self.forget_device(&user, &client_id, host),
             }
         }

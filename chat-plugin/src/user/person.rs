@@ -13,12 +13,15 @@ use tidings_core::time::Time;
 
 use super::rates::Pace;
 use super::sync::Page;
+use super::ties::Setting;
+use super::watch::Watcher;
 use crate::map::{Map, map};
 use crate::peer::{DeviceOf, Post, PresenceState, Question};
 use crate::rows::{
-    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserGroupRow, UserRow, is_of_group,
-    split_user_key,
+    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow, UserGroupRow, UserRow,
+    is_of_contact, is_of_group, split_user_key,
 };
+use crate::ties::{PeerRow, Privacy, SeenRow, Watching};
 use crate::topics::{ChatId, OWN_ROOM, Place};
 
 /// A user in memory.
@@ -34,12 +37,21 @@ pub(super) struct User {
     /// Those of them that take several entries in one message.
     pub(super) batching: BTreeSet<Arc<str>>,
     pub(super) chats: BTreeMap<ChatId, Arc<Place>>,
+    /// With whom of them she has written herself.
+    pub(super) contacts: BTreeSet<Arc<str>>,
+    /// Whom she blocks, and whom she has accepted.
+    pub(super) peers: BTreeMap<Arc<str>, PeerRow>,
+    pub(super) privacy: Privacy,
+    /// When her devices were last there.
+    pub(super) seen: BTreeMap<Arc<str>, Time>,
     /// Places by what she calls them: spares the hash.
     pub(super) places: Map<Box<str>, Arc<Place>>,
     pub(super) presence: PresenceState,
-    /// When her last session ended, and whether a will may bring the change forward.
-    pub(super) away: Option<(Time, bool)>,
-    pub(super) watchers: BTreeSet<(ShardId, SessionId)>,
+    /// Her last session has ended, and she is not offline yet.
+    pub(super) gone: Option<Gone>,
+    pub(super) watchers: BTreeMap<(ShardId, SessionId), Watcher>,
+    /// Whether they are still to hear of a change.
+    pub(super) untold: bool,
     /// When she was last heard typing, by chat.
     pub(super) typing: BTreeMap<ChatId, Time>,
     /// How fast she may still send.
@@ -52,13 +64,26 @@ pub(super) struct User {
     pub(super) signals: Bucket,
 }
 
+/// Somebody who has gone without a word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone {
+    pub(super) since: Time,
+    /// When it counts.
+    pub(super) until: Time,
+    /// Whether a will brings that forward.
+    pub(super) by_will: bool,
+}
+
 /// What needs a user's rows.
 #[derive(Debug)]
 pub(super) enum Later {
-    Begin { place: Arc<Place>, since: Time },
+    Begin { place: Arc<Place>, by: Option<Arc<str>>, since: Time },
+    Knows { place: Arc<Place> },
+    Setting { setting: Setting, ask: Box<Question> },
     Forget { place: Arc<Place> },
     Ended { client_id: Arc<str>, session: SessionId },
-    Watch { shard: ShardId, session: SessionId },
+    Watch { by: Box<Watching> },
+    Look { session: SessionId, at: Arc<str> },
     Ahead { device: DeviceOf, tags: Vec<Tag> },
     Send { place: Arc<Place>, post: Box<Post> },
     Sync { ask: Box<Question>, page: Page },
@@ -74,10 +99,15 @@ impl User {
             devices: BTreeMap::new(),
             batching: BTreeSet::new(),
             chats: BTreeMap::new(),
+            contacts: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            privacy: Privacy::default(),
+            seen: BTreeMap::new(),
             places: map(),
             presence: PresenceState::default(),
-            away: None,
-            watchers: BTreeSet::new(),
+            gone: None,
+            watchers: BTreeMap::new(),
+            untold: false,
             typing: BTreeMap::new(),
             pace: Pace::default(),
             waiting: Vec::new(),
@@ -110,6 +140,7 @@ impl User {
                 let row = PresenceRow::from_bytes(&row.value).ok()?;
                 self.presence = PresenceState {
                     online: row.online,
+                    away: false,
                     last_seen: row.last_seen,
                     epoch: row.epoch,
                 };
@@ -123,9 +154,23 @@ impl User {
                     self.batching.insert(std::str::from_utf8(rest).ok()?.into());
                 }
             }
+            UserRow::Peer => {
+                let peer = PeerRow::from_bytes(&row.value).ok()?;
+                self.peers.insert(std::str::from_utf8(rest).ok()?.into(), peer);
+            }
+            UserRow::Privacy => self.privacy = Privacy::from_bytes(&row.value).ok()?,
+            UserRow::Seen => {
+                let seen = SeenRow::from_bytes(&row.value).ok()?.seen;
+                self.seen.insert(std::str::from_utf8(rest).ok()?.into(), seen);
+            }
             UserRow::Chat => {
                 let place = if is_of_group(&row.value) {
                     Place::group(&UserGroupRow::from_bytes(&row.value).ok()?.name)
+                } else if is_of_contact(&row.value) {
+                    let chat = UserContactRow::from_bytes(&row.value).ok()?;
+                    let place = Place::direct(&self.name, &chat.peer);
+                    self.contacts.insert(Arc::clone(place.peer(&self.name)));
+                    place
                 } else {
                     let chat = UserChatRow::from_bytes(&row.value).ok()?;
                     Place::direct(&self.name, &chat.peer)

@@ -39,6 +39,8 @@ pub(super) struct Paces {
     sends: Option<Rate>,
     begins: Option<Rate>,
     questions: Option<Rate>,
+    /// How many are told of somebody's presence; of the whole shard.
+    pub(super) presence: Option<Rate>,
     /// Two halves: when the younger is full the older is forgotten.
     younger: Map<Arc<str>, Pace>,
     older: Map<Arc<str>, Pace>,
@@ -50,6 +52,7 @@ impl Paces {
             sends: Rate::per_second(options.send_rate, options.send_burst),
             begins: Rate::new(options.new_chats_per_minute, MINUTE, options.new_chats_per_minute),
             questions: Rate::per_second(options.question_rate, options.question_burst),
+            presence: Rate::per_second(options.presence_rate, options.presence_rate),
             younger: map(),
             older: map(),
         }

@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub(super) in_flight: BTreeMap<Tag, Option<ReasonCode>>,
     /// Its messages, if it is a device.
     pub(super) feed: Option<Feed>,
+    /// Whether it says that nobody looks at it.
+    pub(super) away: bool,
     /// Whether it takes nothing at present.
     pub(super) full: bool,
     /// Answers that found it full.

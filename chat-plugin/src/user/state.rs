@@ -1,19 +1,21 @@
-//! `me/state`: what a device says of itself.
+//! `me/state`: what a device says of itself, and whom its user accepts.
 //!
+//! Whether somebody looks at it holds until it disconnects.
 //! Whether it takes several entries in one message is kept with its session, so that the first thing
 //! it hears when it comes back comes that way.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tidings_core::codec::PropertiesBuf;
+use tidings_core::codec::{PropertiesBuf, Publish};
 use tidings_core::hook::Host;
 use tidings_core::record::{Op, Record};
 
 use super::UserSide;
-use super::ask::question;
+use super::ask::question_of;
 use super::command::done;
 use super::outgoing::put;
+use super::ties::NAMES_BYTES_MAX;
 use crate::code::Code;
 use crate::peer::{Origin, Refusal};
 use crate::rows::{RowValue, StateRow, state_key};
@@ -22,6 +24,9 @@ use crate::rows::{RowValue, StateRow, state_key};
 #[serde(deny_unknown_fields)]
 struct State {
     batch: Option<bool>,
+    away: Option<bool>,
+    #[serde(default)]
+    accept: Vec<String>,
 }
 
 impl UserSide {
@@ -31,16 +36,49 @@ impl UserSide {
     /// It is not understood.
     pub(super) fn set_state(
         &mut self,
-        payload: &[u8],
+        name: &str,
+        publish: &Publish<'_>,
         origin: Origin,
         host: &mut dyn Host,
     ) -> Result<(), Refusal> {
-        let example = r#"{"batch":true}"#;
-        let State { batch: Some(batch) } = question(payload, example)? else {
-            return Err(Refusal::new(Code::Format, &format!("expected {example}")));
-        };
+        let example = r#"{"batch":true}, {"away":true} or {"accept":["bob"]}"#;
+        let State { batch, away, accept } = question_of(publish.payload, example, NAMES_BYTES_MAX)?;
+        let bad = || Refusal::new(Code::Format, &format!("expected {example}"));
+        match (batch, away, accept.is_empty()) {
+            (None, None, false) => {
+                self.may_ask(name, host)?;
+                self.ask_accept(name, accept, publish, origin, host)
+            }
+            (None, Some(away), true) => {
+                self.set_away(away, origin, host);
+                Ok(())
+            }
+            (Some(batch), away, true) => {
+                if let Some(away) = away {
+                    self.set_away(away, Origin { token: None, ..origin }, host);
+                }
+                self.set_batch(batch, origin, host);
+                Ok(())
+            }
+            _ => Err(bad()),
+        }
+    }
+
+    fn set_away(&mut self, away: bool, origin: Origin, host: &mut dyn Host) {
         let session = origin.session.and_then(|id| self.sessions.get_mut(&id));
-        let Some(session) = session else { return Ok(()) };
+        if let Some(session) = session {
+            session.away = away;
+            let name = Arc::clone(&session.user);
+            if self.users.get(&name).is_some_and(|user| user.loaded) {
+                self.here(&name, host);
+            }
+        }
+        done(&origin, PropertiesBuf::new(), host);
+    }
+
+    fn set_batch(&mut self, batch: bool, origin: Origin, host: &mut dyn Host) {
+        let session = origin.session.and_then(|id| self.sessions.get_mut(&id));
+        let Some(session) = session else { return };
         session.batch = batch;
         let key = state_key(&session.user, &session.client_id);
         let known = self.users.get_mut(&session.user).is_some_and(|user| {
@@ -51,8 +89,7 @@ impl UserSide {
             }
         });
         if !session.persistent || known && batch {
-            done(&origin, PropertiesBuf::new(), host);
-            return Ok(());
+            return done(&origin, PropertiesBuf::new(), host);
         }
         let position = if batch {
             put(key, StateRow { batch }.to_bytes(), true, host)
@@ -60,15 +97,16 @@ impl UserSide {
             host.store(Record { ops: vec![Op::Delete { key }], urgent: true })
         };
         self.kept.push_back((position, origin));
-        Ok(())
     }
 
     /// A session is over, and what its device said with it.
     pub(super) fn forget_state(&mut self, name: &str, client_id: &str, host: &mut dyn Host) {
-        let user = self.users.get_mut(name);
-        if user.is_some_and(|user| user.batching.remove(client_id)) {
-            let delete = Op::Delete { key: state_key(name, client_id) };
-            host.store(Record { ops: vec![delete], urgent: false });
+        let Some(user) = self.users.get_mut(name) else { return };
+        let batching = user.batching.remove(client_id);
+        let mut ops: Vec<Op> = self.forget_seen(name, client_id).into_iter().collect();
+        ops.extend(batching.then(|| Op::Delete { key: state_key(name, client_id) }));
+        if !ops.is_empty() {
+            host.store(Record { ops, urgent: false });
         }
     }
 }

@@ -189,6 +189,7 @@ fn shown<'a>(user: &str, place: &Place, at: &'a Summary) -> SyncChat<'a> {
         time: at.time,
         read: at.read,
         unread: at.unread,
+        stranger: at.stranger,
         others: at.others.iter().map(other).collect(),
     }
 }

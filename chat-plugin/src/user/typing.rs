@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::codec::QoS;
-use tidings_core::hook::Host;
+use tidings_core::hook::{Host, SessionId};
 
 use super::UserSide;
 use super::outgoing::{PerView, message, to_chat, to_user};
+use super::person::User;
 use crate::peer::{ChatInput, ToUser};
-use crate::topics::{Place, in_view};
+use crate::topics::{Place, View, in_view};
 use crate::view;
 
 impl UserSide {
@@ -26,6 +27,10 @@ impl UserSide {
         let Some(user) = self.users.get_mut(name) else { return };
         let place = user.place(chat);
         if !user.chats.contains_key(&place.id) || place.members().len() == 1 {
+            return;
+        }
+        let requests = self.options.requests && !place.is_room();
+        if !place.is_group() && !user.is_heard_typing(place.peer(name), requests) {
             return;
         }
         let last = user.typing.get(&place.id).copied();
@@ -61,8 +66,9 @@ impl UserSide {
         let Some(audience) = self.audiences.get(&place.id) else { return };
         let mut messages = PerView::default();
         for name in audience.iter().filter(|name| ***name != *from) {
-            for id in self.users.get(name).iter().flat_map(|user| &user.sessions) {
-                let view = self.view(*id);
+            let user = self.users.get(name).filter(|user| !user.blocks(from));
+            for id in user.iter().flat_map(|user| &user.sessions) {
+                let Some(view) = self.view_with_room(*id) else { continue };
                 let message = messages.in_view(view, || {
                     let body = view.body(&view::Typing { user: from, state });
                     message(in_view(place.heard("", "typing"), view), body, QoS::AtMostOnce, host)
@@ -80,18 +86,32 @@ impl UserSide {
         state: &'static str,
         host: &mut dyn Host,
     ) {
-        let Some(user) = self.users.get(to).filter(|user| !user.sessions.is_empty()) else {
-            return;
-        };
+        let requests = self.options.requests && !place.is_room();
+        let user = self.users.get(to).filter(|user| user.is_heard_typing(from, requests));
+        let Some(user) = user else { return };
         let mut messages = PerView::default();
         for id in &user.sessions {
-            let Some(view) = self.sessions.get(id).map(|session| session.view) else { continue };
+            let Some(view) = self.view_with_room(*id) else { continue };
             let message = messages.in_view(view, || {
                 let body = view.body(&view::Typing { user: from, state });
                 message(in_view(place.heard(to, "typing"), view), body, QoS::AtMostOnce, host)
             });
             let _ = host.deliver(*id, &message, None);
         }
+    }
+}
+
+impl UserSide {
+    /// In which view a session hears, if it is not full: typing is the first thing to be dropped.
+    fn view_with_room(&self, id: SessionId) -> Option<View> {
+        self.sessions.get(&id).filter(|session| !session.full).map(|session| session.view)
+    }
+}
+
+impl User {
+    /// Whether she and another hear each other typing: only who knows each other does.
+    fn is_heard_typing(&self, peer: &str, requests: bool) -> bool {
+        !self.blocks(peer) && (!requests || self.knows(peer))
     }
 }
 

@@ -77,6 +77,13 @@ struct Ledger {
     read: BTreeMap<(Pair, &'static str), u64>,
     reads_open: BTreeMap<u64, (Pair, &'static str, u64)>,
     reads_done: BTreeMap<(Pair, &'static str), u64>,
+    /// What users last said of others: who, of whom, and whether to block.
+    blocks_open: BTreeMap<u64, (&'static str, &'static str, bool)>,
+    /// Blocks that were acknowledged, and not touched since.
+    blocked: BTreeSet<(&'static str, &'static str)>,
+    /// Sends that were published while one of the two was blocked for certain.
+    barred: BTreeSet<u64>,
+    refused: usize,
     /// The last tick each device heard of another user.
     ticks: BTreeMap<(DeviceId, &'static str), (u64, u64)>,
 }
@@ -84,6 +91,8 @@ struct Ledger {
 struct Sim {
     world: World,
     rng: Rng,
+    /// Whether strangers are told nothing.
+    requests: bool,
     ledger: Ledger,
     /// How many there were: a history without any tests nothing.
     batches: usize,
@@ -99,6 +108,9 @@ impl Sim {
             // Chats come and go from memory.
             options.chats_loaded_max = 1;
         }
+        options.requests = rng.below(2) == 0;
+        options.request_messages_per_day = 0;
+        let requests = options.requests;
         let shards = 1 + rng.below(4) as u16;
         let mut world = if seed.is_multiple_of(2) {
             World::with(shards, options, seed)
@@ -122,7 +134,7 @@ impl Sim {
             }
         }
         world.settle();
-        Self { world, rng, ledger, batches: 0, histories: 0, unread: 0 }
+        Self { world, rng, requests, ledger, batches: 0, histories: 0, unread: 0 }
     }
 
     fn any_device(&mut self) -> DeviceId {
@@ -145,6 +157,7 @@ impl Sim {
             50..=53 => self.connect(),
             54..=56 => self.read(),
             57 => self.ask(),
+            79 => self.block(),
             58..=67 => {
                 let shard = self.rng.below(self.world.shards());
                 let count = self.rng.below(self.world.unsynced(shard) + 1);
@@ -237,7 +250,37 @@ impl Sim {
         let id = [Property::CorrelationData(send.id.as_bytes())];
         let serial = self.world.publish_with(session, &topic, send.payload.as_bytes(), &id);
         self.ledger.open.insert(serial, number);
+        let barred = self.ledger.blocked.contains(&(send.from, send.to))
+            || self.ledger.blocked.contains(&(send.to, send.from));
+        // What was tried before may have been kept, and is answered with its place.
+        let new = !self.ledger.tried.contains_key(&(send.chat, send.id.clone()));
+        // Deleting is for the blocked as well.
+        if barred && new && send.about.is_none() {
+            self.ledger.barred.insert(serial);
+        }
         self.ledger.tried.entry((send.chat, send.id)).or_default().insert(device);
+    }
+
+    /// Somebody blocks another, or takes it back.
+    fn block(&mut self) {
+        let device = self.any_device();
+        let Some(session) = self.connected(device) else { return };
+        let peer = USERS[self.rng.below(USERS.len())];
+        if peer == device.0 {
+            return;
+        }
+        let on = self.rng.below(3) == 0;
+        let word = if on { "block" } else { "unblock" };
+        let body = format!(r#"{{"{word}":["{peer}"]}}"#);
+        let serial = self.world.publish(session, "me/block", body.as_bytes());
+        // Nothing is certain before this is answered, nor if it never is.
+        self.ledger.blocked.remove(&(device.0, peer));
+        self.ledger.blocks_open.retain(|_, open| (open.0, open.1) != (device.0, peer));
+        self.ledger.blocks_open.insert(serial, (device.0, peer, on));
+        if !on {
+            // It may overtake what is on its way.
+            self.ledger.barred.clear();
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -417,6 +460,12 @@ impl Sim {
         for (serial, number) in open {
             let Some(answer) = self.world.answer(serial) else { continue };
             self.ledger.open.remove(&serial);
+            if answer == ReasonCode::NotAuthorized {
+                assert_eq!(self.world.property(serial, "code").as_deref(), Some("forbidden"));
+                self.ledger.refused += 1;
+                continue;
+            }
+            assert!(!self.ledger.barred.contains(&serial), "a message passed a block");
             let send = &self.ledger.sends[number];
             if send.about.is_some() && (answer.is_error() || self.world.seq(serial).is_none()) {
                 // Too late, not hers, or done already.
@@ -433,6 +482,14 @@ impl Sim {
             assert!(known.is_none_or(|known| known == seq), "{} got two places", send.id);
             let entry = (send.from.to_string(), send.id.clone(), send.payload.clone());
             self.ledger.note_entry(send.chat, seq, entry);
+        }
+        let blocks: Vec<u64> = self.ledger.blocks_open.keys().copied().collect();
+        for serial in blocks {
+            let Some(answer) = self.world.answer(serial) else { continue };
+            let (user, peer, on) = self.ledger.blocks_open.remove(&serial).unwrap();
+            if on && answer == ReasonCode::Success {
+                self.ledger.blocked.insert((user, peer));
+            }
         }
         let reads: Vec<u64> = self.ledger.reads_open.keys().copied().collect();
         for serial in reads {
@@ -478,10 +535,17 @@ impl Sim {
             } else if heard.topic.ends_with("/error") {
                 let code = text(&heard.body, "code").unwrap();
                 let about = text(&heard.body, "id").is_some();
-                let expected = about && (code == "late" || code == "forbidden");
+                let expected = code == "forbidden" || about && code == "late";
                 assert!(code == "unknown_chat" || expected, "{heard:?}");
             } else if let Some(peer) = peer_of(&heard.topic, "receipt") {
+                let about = text(&heard.body, "user").unwrap();
+                let chat = pair(id.0, peer);
+                let mut sends = self.ledger.sends.iter();
+                let wrote = about == id.0 || sends.any(|it| it.chat == chat && it.from == about);
+                assert!(wrote || !self.requests, "{} is a stranger to {about}", id.0);
                 self.ledger.note_receipt(id, peer, &heard.body);
+            } else if heard.topic.ends_with("/request") {
+                assert!(self.requests, "{heard:?}");
             } else {
                 panic!("unexpected: {heard:?}");
             }
@@ -703,7 +767,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn promises_are_kept_over_crashes() {
     let (mut entries, mut ticks, mut batches, mut histories, mut unread) = (0, 0, 0, 0, 0);
-    let mut deleted = 0;
+    let (mut deleted, mut refused) = (0, 0);
     for seed in seeds() {
         let result = std::panic::catch_unwind(|| history(seed));
         let Ok(sim) = result else { panic!("replay with SEED={seed}") };
@@ -712,6 +776,7 @@ fn promises_are_kept_over_crashes() {
         batches += sim.batches;
         histories += sim.histories;
         unread += sim.unread;
+        refused += sim.ledger.refused;
         deleted += sim.ledger.deleted_for.len();
     }
     println!(
@@ -719,7 +784,8 @@ fn promises_are_kept_over_crashes() {
          history, {unread} unread, {deleted} deleted"
     );
     assert!(batches > 0 && histories > 0 && unread > 0, "the histories test nothing");
-    assert!(entries > 0 && ticks > 0 && deleted > 0, "the histories test nothing");
+    assert!(entries > 0 && ticks > 0 && refused > 0, "the histories test nothing");
+    assert!(deleted > 0, "the histories test nothing");
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub(crate) struct Outside {
     /// Whether users are held to rates.
     pub(crate) rates_apply: bool,
     pub(crate) counted: Vec<Metric>,
+    /// Sessions that the service wants to be over.
+    ending: Vec<SessionId>,
 }
 
 /// A client's session.
@@ -331,6 +333,12 @@ impl Host for FakeHost<'_> {
         assert!(before.is_none(), "answered twice: {token:?}");
     }
 
+    fn end_session(&mut self, session: SessionId) -> bool {
+        let known = self.outside.sessions.contains_key(&session);
+        self.outside.ending.extend(known.then_some(session));
+        known
+    }
+
     fn rates_apply(&self) -> bool {
         self.outside.rates_apply
     }
@@ -361,16 +369,23 @@ impl Session {
 }
 
 impl World {
+    /// Where everybody knows everybody: what strangers are not told is for tests of their own.
     pub(crate) fn new(shards: u16) -> Self {
-        Self::with(shards, ChatOptions::default(), 0)
+        let mut options = ChatOptions::default();
+        options.requests = false;
+        Self::with(shards, options, 0)
     }
 
     pub(crate) fn with(shards: u16, options: ChatOptions, seed: u64) -> Self {
+        Self::of(shards, Chat::new(options), seed)
+    }
+
+    pub(crate) fn of(shards: u16, chat: Chat, seed: u64) -> Self {
         let mut world = Self {
             now: Time::from_millis(1_700_000_000_000),
             rng: Rng(seed),
             shuffled: seed != 0,
-            chat: Chat::new(options).with_secret([7; 32]),
+            chat: chat.with_secret([7; 32]),
             shards: Vec::new(),
             network: BTreeMap::new(),
             outside: Outside::default(),
@@ -437,6 +452,25 @@ impl World {
 
     pub(crate) fn session(&mut self, id: SessionId) -> &mut Session {
         self.outside.sessions.get_mut(&id).unwrap()
+    }
+
+    /// What everybody has heard, and forgets it.
+    pub(crate) fn take_all_heard(&mut self) -> Vec<String> {
+        let sessions = self.outside.sessions.values_mut();
+        let heard = sessions.flat_map(|session| std::mem::take(&mut session.heard));
+        heard.map(|heard| heard.body).collect()
+    }
+
+    /// Whether a session is there.
+    pub(crate) fn has_session(&self, id: SessionId) -> bool {
+        self.outside.sessions.contains_key(&id)
+    }
+
+    /// The session of a client that is known.
+    pub(crate) fn connected_session(&self, user: &str, client_id: &str) -> SessionId {
+        let mut sessions = self.outside.sessions.iter();
+        let found = sessions.find(|(_, it)| it.user == user && it.client_id == client_id);
+        *found.unwrap().0
     }
 
     /// Connects with MQTT 5 and a session that is kept.
@@ -883,6 +917,15 @@ impl World {
             outside: &mut self.outside,
         };
         service.handle(event, &mut host);
+        for id in std::mem::take(&mut self.outside.ending) {
+            let Some(session) = self.outside.sessions.remove(&id) else { continue };
+            let (user, client_id) = (session.user, session.client_id);
+            if session.connected {
+                let how = Disconnection::Abrupt;
+                self.event(&user, Event::Disconnected { session: id, how });
+            }
+            self.event(&user.clone(), Event::Ended { session: id, user, client_id });
+        }
     }
 
     /// Makes all records safe, and tells.

@@ -116,6 +116,7 @@ fn history_is_the_same_from_memory_and_from_the_store() {
 fn a_chat_is_not_unloaded_while_it_reads() {
     for steps in 0..40 {
         let mut options = ChatOptions::default();
+        options.requests = false;
         options.chats_loaded_max = 1;
         let mut world = World::with(1, options, 0);
         kept(&mut world, 70);

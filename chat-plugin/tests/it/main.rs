@@ -8,12 +8,14 @@
 )]
 
 mod crash;
+mod devices;
 mod direct;
 mod entries;
 mod group_crash;
 mod groups;
 mod harness;
 mod history;
+mod judged;
 mod keeping;
 mod pairing;
 mod presence;
@@ -22,7 +24,9 @@ mod rates;
 mod receipts;
 mod room_sim;
 mod rooms;
+mod safety;
 mod sealing;
 mod sync;
+mod typing;
 mod views;
 mod weeks;

@@ -127,6 +127,8 @@ fn last_seen_and_the_epoch_survive_a_crash() {
     world.crash(true);
     let alice = world.connect("alice", "laptop");
     world.settle();
+    assert_eq!(world.take_heard(alice, "presence/bob"), [&*online], "he may be about to come back");
+    world.advance(Duration::from_secs(70));
     let after = world.take_heard(alice, "presence/bob").pop().unwrap();
     assert_eq!(text(&after, "state").as_deref(), Some("offline"));
     assert!(number(&after, "epoch") > number(&online, "epoch"));
@@ -134,8 +136,30 @@ fn last_seen_and_the_epoch_survive_a_crash() {
 }
 
 #[test]
+fn who_was_there_when_the_server_was_stopped_was_last_seen_then() {
+    let mut world = World::new(2);
+    let bob = world.connect("bob", "phone");
+    world.advance(Duration::from_secs(3_600));
+    // All connections end, and the server behind them.
+    let left = world.now;
+    world.disconnect(bob, Disconnection::Abrupt);
+    world.run();
+    world.sync();
+    world.crash(true);
+    let alice = world.connect("alice", "laptop");
+    world.subscribe(alice, "presence/bob", QoS::AtMostOnce);
+    world.run();
+    assert_eq!(states(&mut world, alice), ["online"], "he may be about to come back");
+    world.advance(Duration::from_secs(70));
+    let offline = world.take_heard(alice, "presence/bob").pop().unwrap();
+    assert_eq!(text(&offline, "state").as_deref(), Some("offline"));
+    assert_eq!(number(&offline, "last_seen"), Some(left.as_millis()));
+}
+
+#[test]
 fn watchers_are_forgotten_when_they_leave_and_bounded() {
     let mut options = ChatOptions::default();
+    options.requests = false;
     options.watchers_max = 1;
     let mut world = World::with(2, options, 0);
     let first = world.connect("alice", "a");
@@ -167,4 +191,67 @@ fn presence_is_for_one_user_at_a_time() {
         assert_eq!(world.allows("alice", filter), Err(ReasonCode::TopicFilterInvalid));
     }
     assert_eq!(world.allows("", "presence/bob"), Err(ReasonCode::NotAuthorized));
+}
+
+/// Everybody watches a few others.
+fn crowd(world: &mut World, count: usize) {
+    for user in 0..count {
+        let session = world.connect(&format!("u{user}"), "phone");
+        for step in [1, 31, 333] {
+            let other = (user + step) % count;
+            world.subscribe(session, &format!("presence/u{other}"), QoS::AtMostOnce);
+        }
+    }
+    world.run();
+}
+
+#[test]
+fn ten_thousand_users_who_come_back_after_a_restart_are_no_storm() {
+    const USERS: usize = 10_000;
+    let mut world = World::new(4);
+    crowd(&mut world, USERS);
+    world.sync();
+    world.advance(Duration::from_secs(60));
+    let before = world.take_all_heard();
+    assert!(before.len() >= 3 * USERS, "{}", before.len());
+    world.sync();
+    world.crash(true);
+    let stored = world.stored_counts();
+    for user in 0..USERS {
+        world.connect(&format!("u{user}"), "phone");
+        world.advance(Duration::from_millis(1));
+    }
+    world.advance(Duration::from_secs(300));
+    let after = world.take_all_heard();
+    assert_eq!(after.len(), 3 * USERS, "one value for each who watches, and no change");
+    assert!(after.iter().all(|body| text(body, "state").as_deref() == Some("online")));
+    assert_eq!(world.stored_counts(), stored, "and nothing is stored");
+}
+
+#[test]
+fn many_changes_at_once_are_told_by_and_by_and_only_the_newest() {
+    const USERS: usize = 500;
+    let mut options = ChatOptions::default();
+    options.requests = false;
+    options.presence_rate = 100;
+    let mut world = World::with(1, options, 0);
+    crowd(&mut world, USERS);
+    world.advance(Duration::from_secs(60));
+    world.take_all_heard();
+    let sessions: Vec<_> =
+        (0..USERS).map(|user| world.connected_session(&format!("u{user}"), "phone")).collect();
+    // Everybody goes away and comes back twice within a moment.
+    for away in [true, false, true, false, true] {
+        for session in &sessions {
+            world.publish(*session, "me/state", format!(r#"{{"away":{away}}}"#).as_bytes());
+        }
+        world.advance(Duration::from_millis(100));
+    }
+    let at_once = world.take_all_heard().len();
+    assert!(at_once <= 160, "{at_once} in half a second, 100 at once and 100 a second");
+    world.advance(Duration::from_secs(60));
+    let rest = world.take_all_heard();
+    assert!(rest.len() <= 3 * USERS, "{}", rest.len());
+    let last = rest.iter().filter(|body| text(body, "state").as_deref() == Some("away"));
+    assert!(last.count() >= 3 * USERS - at_once, "each hears how it is in the end");
 }

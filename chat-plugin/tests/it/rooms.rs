@@ -73,6 +73,36 @@ fn two_seats_talk_as_in_a_direct_chat_and_nothing_of_it_is_stored() {
 }
 
 #[test]
+fn what_is_said_in_a_room_can_be_edited_reacted_to_and_taken_back() {
+    let mut world = World::new(2);
+    let (_, [one, two]) = room(&mut world);
+    let (alice, bob) = (sit(&mut world, &one, "phone"), sit(&mut world, &two, "phone"));
+    for said in ["helo", "taken back"] {
+        world.publish(alice, "chat/~/send", said.as_bytes());
+    }
+    world.settle();
+    let done = [
+        world.publish(alice, "chat/~/edit/1", b"hello"),
+        world.publish(bob, "chat/~/react/1", b"+1"),
+        world.publish(alice, "chat/~/delete/2", b"everyone"),
+    ];
+    let not_there = world.publish(bob, "chat/~/timer", br#"{"seconds":60}"#);
+    world.settle();
+    assert!(done.iter().all(|serial| world.answer(*serial) == Some(ReasonCode::Success)));
+    assert!(world.answer(not_there).unwrap().is_error());
+    let heard = world.take_heard(bob, "message");
+    let kinds: Vec<_> = heard.iter().filter_map(|body| text(body, "kind")).collect();
+    assert_eq!(kinds, ["edit", "delete"], "{heard:?}");
+    assert_eq!(text(&world.take_heard(alice, "message")[0], "kind").as_deref(), Some("reaction"));
+    // Who comes now sees it as it is.
+    let late = sit(&mut world, &two, "tablet");
+    world.settle();
+    let shown = world.take_heard(late, "message");
+    assert!(!shown.iter().any(|body| body.contains("taken back")), "{shown:?}");
+    assert!(world.rows().is_empty());
+}
+
+#[test]
 fn same_link_and_code_show_the_chat_as_it_is_on_any_device() {
     let mut world = World::new(2);
     let (_, [one, two]) = room(&mut world);

@@ -74,6 +74,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
         &[
             "cbor",
             "code",
+            "moderate",
             "deadline",
             "entry",
             "seal",
@@ -83,6 +84,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "options",
             "topics",
             "group",
+            "ties",
             "call",
             "event",
             "view",

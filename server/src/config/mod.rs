@@ -462,6 +462,21 @@ section! {
         question_rate: u64 = 1, Kind::Number(0, 1_000_000);
         /// How many of them at once.
         question_burst: u64 = 10, Kind::Number(1, 1_000_000);
+        /// Whether a stranger's first message is a request: until it is answered or accepted the
+        /// stranger hears no ticks, no typing and no presence, and few messages are taken. Off where all
+        /// users know each other.
+        requests: bool = true, Kind::Flag;
+        /// Messages a day that a stranger may send who is not answered; 0 is no bound. More: `limit`. A
+        /// rate as well.
+        request_messages_per_day: u64 = 20, Kind::Number(0, 1_000_000);
+        /// Strangers whose requests one user holds. More: `limit`.
+        requests_max: u64 = 1000, Kind::Number(1, 10_000);
+        /// Users that one user has blocked or accepted. More: `limit`.
+        peers_max: u64 = 2000, Kind::Number(1, 100_000);
+        /// Entries of one chat that are kept at once, until its members have them. More: `limit`.
+        entries_max: u64 = 100_000, Kind::Number(1, 1_000_000_000);
+        /// Bytes that they have. More: `limit`.
+        bytes_max: u64 = 256 * MIB, Kind::Number(KIB, 1024 * 1024 * MIB);
         /// Members of a group, and those of a channel who may write. More: `limit`.
         group_members_max: u64 = 1024, Kind::Number(1, 100_000);
         /// Members of a channel, readers included. More: `limit`.
@@ -500,6 +515,12 @@ section! {
         pair_again_s: u64 = 3600, Kind::Number(0, 86_400);
         /// Milliseconds a user still counts as online after the last connection broke.
         presence_grace_ms: u64 = 5000, Kind::Number(0, 600_000);
+        /// Milliseconds after a start in which users who were online when the server ended may come
+        /// back, and nobody hears of it.
+        presence_start_grace_ms: u64 = 60_000, Kind::Number(0, 3_600_000);
+        /// Changes of presence that each shard tells in a second, counted for each who hears of one;
+        /// 0 is no bound. The others wait, and the newest of each user is told.
+        presence_rate: u64 = 2000, Kind::Number(0, 1_000_000);
         /// Milliseconds in which receipts are gathered into one.
         receipt_delay_ms: u64 = 100, Kind::Number(0, 10_000);
         /// Days that messages are kept.
@@ -628,12 +649,17 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 11] = [
+    const CHAT_RATES: [&str; 16] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
         "chat.question_rate",
         "chat.question_burst",
+        "chat.request_messages_per_day",
+        "chat.requests_max",
+        "chat.peers_max",
+        "chat.entries_max",
+        "chat.bytes_max",
         "chat.group_members_max",
         "chat.channel_members_max",
         "chat.rooms_max",

@@ -124,7 +124,7 @@ fn command(wire: &mut Wire, topic: &str, payload: &str) -> Vec<Publish> {
 #[test]
 fn message_reaches_both_sides_once_and_its_ticks_come_back() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path(), &[]);
+    let server = Server::start(directory.path(), &["--set", "chat.requests=false"]);
     let mut bob = device(&server, "bob", "phone");
     let mut laptop = device(&server, "alice", "laptop");
     let mut tablet = device(&server, "alice", "tablet");
@@ -207,7 +207,10 @@ fn presence_follows_a_killed_client_within_the_grace() {
     }
     let directory = tempfile::tempdir().unwrap();
     let grace = Duration::from_millis(400);
-    let server = Server::start(directory.path(), &["--set", "chat.presence_grace_ms=400"]);
+    let server = Server::start(
+        directory.path(),
+        &["--set", "chat.requests=false", "--set", "chat.presence_grace_ms=400"],
+    );
     let mut bob = watcher(&server);
     let port = server.address.port();
     let line = format!("mosquitto_sub -p {port} -i phone -u alice -c -q 1 -t 'me/json/#'");
@@ -226,7 +229,10 @@ fn presence_follows_a_killed_client_within_the_grace() {
 fn presence_follows_a_disconnect_at_once() {
     let directory = tempfile::tempdir().unwrap();
     // A grace that the test would not outlast.
-    let server = Server::start(directory.path(), &["--set", "chat.presence_grace_ms=600000"]);
+    let server = Server::start(
+        directory.path(),
+        &["--set", "chat.requests=false", "--set", "chat.presence_grace_ms=600000"],
+    );
     let mut bob = watcher(&server);
     let alice = Wire::connect(server.address, &Connect::new("phone").user("alice"));
     assert_eq!(presence(&mut bob).0, "online");

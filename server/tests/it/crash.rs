@@ -138,13 +138,15 @@ pub(crate) struct Scene {
     publishers: Vec<JoinHandle<BTreeSet<usize>>>,
 }
 
-const ARGS: [&str; 6] = [
+const ARGS: [&str; 8] = [
     "--durability",
     "fsync",
     "--set",
     "limits.session_queue_messages_max=20000",
     "--set",
     "data.checkpoint_bytes=1048576",
+    "--set",
+    "chat.requests=false",
 ];
 
 impl Scene {

@@ -104,6 +104,8 @@ impl Sim {
             // Chats come and go from memory.
             options.chats_loaded_max = 1;
         }
+        // What strangers are not told is for the tests of chat.
+        options.requests = false;
         let limits = Limits {
             takeovers_max: usize::MAX,
             burst_bytes_max: OUTBOUND_SOFT_BYTES,

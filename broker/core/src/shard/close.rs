@@ -339,6 +339,18 @@ impl Shard {
         self.over(id, offline, Some(&who), true, now, out)
     }
 
+    /// Ends a session because a service says so, connected or not.
+    pub(super) fn log_out(&mut self, id: SessionId, now: Time, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            self.end_offline(id, now, out);
+            return;
+        };
+        session.link.ends_session = true;
+        let connection = session.link.connection;
+        let cause = CloseCause::Refused(ReasonCode::AdministrativeAction);
+        self.refuse(connection, cause, now, out);
+    }
+
     /// Takes every trace of a session out of the shard and has its rows deleted. `who`: whose it
     /// was, if services know of it.
     fn over(

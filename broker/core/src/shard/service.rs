@@ -42,11 +42,22 @@ struct Place {
 /// An event that borrows nothing, for later.
 #[derive(Debug)]
 pub(super) enum ToService {
-    Acknowledged { session: SessionId, tag: Tag, reason: ReasonCode },
-    Room { session: SessionId },
+    Acknowledged {
+        session: SessionId,
+        tag: Tag,
+        reason: ReasonCode,
+    },
+    Room {
+        session: SessionId,
+    },
     Stored(Position),
-    Peer { from: ShardId, message: Box<dyn Any + Send> },
+    Peer {
+        from: ShardId,
+        message: Box<dyn Any + Send>,
+    },
     TimedOut,
+    /// Not for it: what it asked for.
+    EndSession(SessionId),
 }
 
 impl Services {
@@ -164,6 +175,10 @@ impl Shard {
                 ToService::Stored(position) => ServiceEvent::Stored(position),
                 ToService::Peer { from, message } => ServiceEvent::Peer { from, message },
                 ToService::TimedOut => ServiceEvent::TimedOut,
+                ToService::EndSession(session) => {
+                    self.log_out(session, now, out);
+                    continue;
+                }
             };
             self.call(service, event, now, out);
         }
@@ -201,6 +216,15 @@ impl Host for HostOf<'_> {
 
     fn message_id(&mut self) -> MessageId {
         MessageId(self.shard.ledger.number(self.out))
+    }
+
+    fn end_session(&mut self, session: SessionId) -> bool {
+        let shard = &*self.shard;
+        let known = shard.sessions.contains_key(&session) || shard.offline.contains_key(&session);
+        if known {
+            self.shard.services.push(self.service, ToService::EndSession(session));
+        }
+        known
     }
 
     fn rates_apply(&self) -> bool {

@@ -80,6 +80,12 @@ fn perform(book: &mut Book, command: &str, host: &mut dyn Host) {
             let message = Message::new(id, topic, payload, QoS::AtLeastOnce, host.now());
             host.publish(Arc::new(message));
         }
+        // end <place of the session>
+        ["end", session] => {
+            let (_, session) = book.sessions[session.parse::<usize>().unwrap()];
+            let known = host.end_session(session);
+            book.told.push(format!("ends {known}"));
+        }
         _ => panic!("{command}"),
     }
 }
@@ -296,6 +302,33 @@ fn resumed_session_tells_what_is_in_flight_and_its_subscriptions() {
         assert_eq!(stage.told(), ["acknowledged 1 00"]);
         // What was queued and not sent is forgotten: the service delivers it again.
         assert!(stage.broker.received(bob).is_empty());
+    }
+}
+
+#[test]
+fn session_that_a_service_ends_is_closed_and_gone_connected_or_not() {
+    for connected in [true, false] {
+        let mut stage = Stage::new(1);
+        let bob = stage.broker.join(&lasting("bob", 100));
+        let alice = stage.broker.join(&lasting("alice", 100));
+        stage.broker.listen(bob, "svc/#", 1);
+        if !connected {
+            stage.broker.lose(bob);
+        }
+        stage.broker.received(bob);
+        stage.told();
+        stage.command(alice, "end 0");
+        let told = stage.told();
+        assert!(told.contains(&"ends true".to_owned()), "{told:?}");
+        assert!(told.iter().any(|line| line.starts_with("ended bob")), "{told:?}");
+        if connected {
+            assert_eq!(stage.broker.received(bob), ["DISCONNECT 98"]);
+        }
+        stage.command(alice, "end 0");
+        assert_eq!(stage.told(), ["ends false"]);
+        stage.broker.crash();
+        stage.broker.join(&lasting("bob", 100));
+        assert_eq!(stage.told(), ["connected bob true false []"], "it is a new one");
     }
 }
 
