@@ -147,6 +147,34 @@ fn mqtt_3_hears_an_ack_and_errors_as_messages() {
 }
 
 #[test]
+fn mqtt_5_hears_an_ack_when_it_asked_for_it() {
+    let mut world = World::new(2);
+    let alice = world.device("alice", "laptop");
+    let acks = |world: &mut World, at: u64| {
+        let sent = world.publish(alice, &format!("chat/@bob/send/m{at}"), b"x");
+        world.settle();
+        assert_eq!(world.seq(sent), Some(at), "in PUBACK in any case");
+        world
+            .take_heard(alice, "ack")
+            .iter()
+            .filter_map(|ack| number(ack, "seq"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(acks(&mut world, 1), [0; 0]);
+    let asked = world.publish(alice, "me/state", br#"{"ack":true}"#);
+    assert_eq!(acks(&mut world, 2), [2]);
+    assert_eq!(world.answer(asked), Some(ReasonCode::Success));
+    // It holds for this connection; the next one may say so in CONNECT.
+    for asks in [false, true] {
+        world.disconnect(alice, Disconnection::Clean);
+        world.session(alice).ack = asks;
+        world.connect("alice", "laptop");
+        let at = 3 + u64::from(asks);
+        assert_eq!(acks(&mut world, at), if asks { vec![at] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_refusal_that_passes_says_in_the_puback_too_when_to_try_again() {
     let mut options = ChatOptions::default();
     options.chat_waiting_max = 1;

@@ -122,6 +122,8 @@ pub(crate) struct Session {
     persistent: bool,
     /// Whether its client says with CONNECT that it takes batches.
     pub(crate) batch: bool,
+    /// Whether it says that it hears `ack`.
+    pub(crate) ack: bool,
     pub(crate) connected: bool,
     filters: Vec<(TopicFilter, QoS)>,
     pub(crate) window: usize,
@@ -512,6 +514,7 @@ impl World {
                 version,
                 persistent,
                 batch: false,
+                ack: false,
                 connected: true,
                 filters: Vec::new(),
                 window: 64,
@@ -838,6 +841,9 @@ impl World {
                 let mut properties = PropertiesBuf::new();
                 if self.session(session).batch {
                     properties.push(Property::UserProperty("batch", "1"));
+                }
+                if self.session(session).ack {
+                    properties.push(Property::UserProperty("ack", "1"));
                 }
                 let user_properties = properties.as_properties();
                 self.handle(
