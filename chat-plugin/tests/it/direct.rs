@@ -706,3 +706,44 @@ fn a_device_that_is_away_costs_no_write_however_much_is_sent() {
     assert_eq!((records - before.0, urgent - before.1), (100, 100));
     assert!(puts - before.2 <= 120, "{} rows", puts - before.2);
 }
+
+#[test]
+fn a_noisy_chat_costs_another_none_of_its_messages() {
+    let mut options = ChatOptions::default();
+    options.requests = false;
+    options.chat_entries_max = 300;
+    let mut world = World::with(2, options, 0);
+    let bob = world.device("bob", "phone");
+    let (alice, eve) = (world.device("alice", "laptop"), world.device("eve", "bot"));
+    world.settle();
+    world.session(bob).window = 1;
+    world.session(bob).queue_max = 1;
+    world.disconnect(bob, Disconnection::Abrupt);
+    let mut noise = Vec::new();
+    for n in 0..500 {
+        noise.push(world.publish(eve, "chat/@bob/send", b"buy"));
+        if n % 50 == 0 {
+            world.publish(alice, "chat/@bob/send", b"hello");
+            world.settle();
+        }
+    }
+    world.settle();
+    let taken = noise.iter().filter(|sent| world.seq(**sent).is_some()).count() as u64;
+    assert_eq!(taken, 300, "the noisy chat alone is full");
+    world.connect("bob", "phone");
+    for n in 500..600 {
+        world.publish(eve, &format!("chat/@bob/send/n{n}"), b"buy");
+    }
+    world.publish(alice, "chat/@bob/send/last", b"hello");
+    world.settle();
+    world.settle();
+    let heard = std::mem::take(&mut world.session(bob).heard);
+    let of = |peer: &str| -> Vec<u64> {
+        let topic = format!("me/json/@{peer}/message");
+        let of = heard.iter().filter(|heard| heard.topic == topic);
+        of.map(|heard| number(&heard.body, "seq").unwrap()).collect()
+    };
+    assert_eq!(of("alice"), (1..=11).collect::<Vec<_>>());
+    let noise = of("eve");
+    assert!(noise.len() >= 300 && noise.is_sorted_by(|one, next| one + 1 == *next));
+}

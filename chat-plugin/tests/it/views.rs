@@ -1,7 +1,7 @@
 //! The compact view, batches, and coming back to many chats.
 
 use serde_json::json;
-use tidings_core::codec::{QoS, ReasonCode, Version};
+use tidings_core::codec::{Property, QoS, ReasonCode, Version};
 use tidings_core::hook::{Disconnection, SessionId};
 
 use crate::harness::{World, number, text};
@@ -327,4 +327,38 @@ fn each_kind_comes_with_its_qos() {
         of(QoS::AtLeastOnce),
         ["ack", "batch", "ended", "error", "history", "info", "invite", "message", "sync"]
     );
+}
+
+#[test]
+fn every_question_may_say_where_it_is_answered() {
+    let mut world = World::new(2);
+    let alice = world.device("alice", "laptop");
+    world.subscribe_plain(alice, "answers/alice");
+    world.publish(alice, "chat/@bob/send", b"hello");
+    world.publish(alice, "chat/climbing/create", b"{}");
+    world.settle();
+    for topic in [
+        "chat/@bob/history",
+        "chat/@bob/info",
+        "chat/climbing/info",
+        "me/sync",
+        "me/block",
+        "me/privacy",
+        "me/devices",
+    ] {
+        let to = [Property::ResponseTopic("answers/alice"), Property::CorrelationData(b"7")];
+        world.session(alice).heard.clear();
+        world.publish_with(alice, topic, b"{}", &to);
+        world.settle();
+        let heard = world.session(alice).heard.pop().unwrap();
+        assert_eq!((&*heard.topic, heard.qos), ("answers/alice", QoS::AtLeastOnce), "{topic}");
+        assert_eq!(heard.correlation.as_deref(), Some(&b"7"[..]), "{topic}");
+        // Who cannot say so has a word that comes back.
+        world.publish(alice, topic, br#"{"request":"r7"}"#);
+        world.settle();
+        let heard = world.session(alice).heard.pop().unwrap();
+        let kind = topic.rsplit('/').next().unwrap();
+        assert!(heard.topic.ends_with(kind), "{}", heard.topic);
+        assert_eq!(text(&heard.body, "request").as_deref(), Some("r7"), "{topic}");
+    }
 }
