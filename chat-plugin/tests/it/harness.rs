@@ -180,6 +180,9 @@ pub(crate) struct Store {
     rows: BTreeMap<Bytes, Bytes>,
     synced: BTreeMap<Bytes, Bytes>,
     unsynced: VecDeque<Record>,
+    /// How often each row was put: one that was put twice is not forgotten, but deleted.
+    times: BTreeMap<Bytes, usize>,
+    synced_times: BTreeMap<Bytes, usize>,
     position: u64,
     /// How many records there were, urgent ones among them, and how many rows they put.
     pub(crate) records: usize,
@@ -205,10 +208,25 @@ fn apply(rows: &mut BTreeMap<Bytes, Bytes>, record: &Record) {
     }
 }
 
+fn note_times(times: &mut BTreeMap<Bytes, usize>, record: &Record) {
+    for op in &record.ops {
+        match op {
+            Op::Put { key, .. } => *times.entry(key.clone()).or_default() += 1,
+            Op::PutAll { .. } => {}
+            Op::Delete { key } => drop(times.remove(key)),
+            Op::Forget { key } => {
+                let count = times.remove(key).unwrap_or_default();
+                assert!(count <= 1, "put {count} times and then forgotten: {key:?}");
+            }
+        }
+    }
+}
+
 impl Store {
     fn sync_some(&mut self, count: usize) -> Position {
         for record in self.unsynced.drain(..count) {
             apply(&mut self.synced, &record);
+            note_times(&mut self.synced_times, &record);
         }
         Position(self.position - self.unsynced.len() as u64)
     }
@@ -283,6 +301,7 @@ impl Host for FakeHost<'_> {
         self.store.urgent += usize::from(record.urgent);
         self.store.puts += record.ops.iter().filter(|op| matches!(op, Op::Put { .. })).count();
         apply(&mut self.store.rows, &record);
+        note_times(&mut self.store.times, &record);
         self.store.unsynced.push_back(record);
         self.store.position += 1;
         Position(self.store.position)
@@ -1002,6 +1021,7 @@ impl World {
             shard.reads.clear();
             let store = &mut shard.store;
             store.rows = store.synced.clone();
+            store.times = store.synced_times.clone();
             store.unsynced.clear();
             store.position = 0;
         }

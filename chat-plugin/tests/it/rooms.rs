@@ -318,6 +318,8 @@ fn nobody_else_is_in_a_room_and_a_seat_is_nowhere_else() {
 fn room_that_is_full_drops_its_oldest_entries_and_says_what_is_gone() {
     let mut options = ChatOptions::default();
     options.room_bytes_max = 64 * 1024;
+    // That is for chats that keep what somebody has not got.
+    options.chat_entries_max = 10;
     let mut world = World::with(1, options, 0);
     let (_, [one, two]) = room(&mut world);
     let alice = sit(&mut world, &one, "phone");

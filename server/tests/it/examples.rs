@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tidings_broker::{Broker, Builder};
-use tidings_chat::{Chat, ChatHandle, ChatRef};
+use tidings_chat::{Chat, ChatEvent, ChatHandle, ChatRef};
 
 use crate::support::text;
 use crate::wire::{Connect, PUBACK, Packet, Publish, Wire};
@@ -20,11 +20,17 @@ use crate::wire::{Connect, PUBACK, Packet, Publish, Wire};
 #[path = "../../examples/bot.rs"]
 mod bot;
 #[allow(dead_code, unreachable_pub, clippy::print_stdout, reason = "as it is")]
+#[path = "../../examples/moderation_filter.rs"]
+mod moderation_filter;
+#[allow(dead_code, unreachable_pub, clippy::print_stdout, reason = "as it is")]
 #[path = "../../examples/push_notifier.rs"]
 mod push_notifier;
 
 fn start() -> (Broker, ChatHandle, SocketAddr) {
-    let chat = Chat::default();
+    start_with(Chat::default())
+}
+
+fn start_with(chat: Chat) -> (Broker, ChatHandle, SocketAddr) {
     let handle = chat.handle();
     let listen = "127.0.0.1:0".parse().unwrap();
     let broker = Builder::new().shards(2).listen(listen).service(Arc::new(chat)).start().unwrap();
@@ -116,7 +122,16 @@ fn push_notifier_tells_once_of_who_is_away_until_she_has_it() {
     for _ in 0..2 {
         message_from(&mut bob, "alice");
     }
-    while !alice.message().text().contains(r#""delivered":2"#) {}
+    // Who answers tells a stranger of her ticks.
+    done(&mut bob, "chat/@alice/send/m1", "I am");
+    loop {
+        match alice.next() {
+            Packet::Publish(Publish { qos: 1, id, .. }) => alice.queue_ack(PUBACK, id),
+            Packet::Publish(receipt) if receipt.text().contains(r#""delivered":"#) => break,
+            Packet::Publish(_) => {}
+            other => panic!("expected PUBLISH, found {other:?}"),
+        }
+    }
     bob.disconnect();
     // The broker may notice a moment later that she has gone: then the next one tells.
     let mut sent = 2;
@@ -131,4 +146,39 @@ fn push_notifier_tells_once_of_who_is_away_until_she_has_it() {
     assert_eq!((pushed.0, pushed.1), ("bob".into(), direct));
     broker.stop().unwrap();
     notifier.join().unwrap();
+}
+
+#[test]
+fn moderation_filter_refuses_what_it_must_and_mutes_who_does_not_stop() {
+    let filter = Arc::new(moderation_filter::Filter::new(&["buy now"]));
+    let moderator = Arc::clone(&filter);
+    let (broker, chat, address) = start_with(Chat::default().with_moderator(moderator));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut events = chat.events(64).unwrap();
+    let mut alice = client(address, "alice");
+    let mut send = |id: &str, payload: &str| {
+        let id = alice.queue_publish(&format!("chat/@bob/send/{id}"), payload.as_bytes());
+        alice.flush().unwrap();
+        loop {
+            match alice.next() {
+                Packet::Ack(PUBACK, acked, code) if acked == id => return code,
+                Packet::Publish(Publish { qos: 1, id, .. }) => alice.queue_ack(PUBACK, id),
+                Packet::Publish(_) => {}
+                other => panic!("expected PUBACK {id}, found {other:?}"),
+            }
+        }
+    };
+    assert_eq!(send("m1", "hello"), 0);
+    assert_eq!(send("m2", "BUY NOW while it lasts"), 0x87);
+    // What is retried is refused again, and what was kept is not looked at a second time.
+    assert_eq!((send("m2", "BUY NOW while it lasts"), send("m1", "hello")), (0x87, 0));
+    // The slow way: somebody has looked at what was delivered, and mutes her from now on.
+    let stored = loop {
+        if let ChatEvent::Stored(entry) = runtime.block_on(events.next()).unwrap() {
+            break entry;
+        }
+    };
+    filter.mute(&stored.from);
+    assert_eq!(send("m3", "hello again"), 0x87);
+    broker.stop().unwrap();
 }
