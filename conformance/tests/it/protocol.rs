@@ -154,17 +154,39 @@ fn every_code_of_an_error_is_explained() {
 }
 
 #[test]
-fn every_key_the_protocol_names_is_one_of_the_limits() {
-    let limits = read("docs/limits.md").unwrap();
+fn every_key_the_protocol_names_is_in_the_configuration() {
+    let config = read("server/src/config/mod.rs").unwrap();
+    let of_chat =
+        config.split("Chat, \"chat.\" {").nth(1).unwrap().split("section!").next().unwrap();
     let page = page();
-    let keys = page.lines().flat_map(codes).filter(|code| {
-        let name = code.strip_prefix("chat.");
-        name.is_some_and(|name| name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_'))
-    });
-    let keys: BTreeSet<&str> = keys.collect();
-    assert!(keys.len() > 10, "{keys:?}");
-    for key in keys {
-        assert!(limits.contains(&format!("`{key}`")), "docs/limits.md does not have `{key}`");
+    let names: BTreeSet<&str> =
+        page.lines().flat_map(codes).filter_map(|code| code.strip_prefix("chat.")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let key = format!("\n        {name}: ");
+        assert!(of_chat.contains(&key), "there is no key `chat.{name}`");
+    }
+}
+
+/// What a heading is linked by.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+    kept.map(|it| if it == ' ' { '-' } else { it.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn links_into_the_protocol_lead_to_its_headings() {
+    let page = page();
+    let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+    let anchors: BTreeSet<String> =
+        headings.map(|line| anchor(line.trim_start_matches('#').trim_start())).collect();
+    for path in ["docs/protocol.md", "CHANGELOG.md", "README.md", "ARCHITECTURE.md"] {
+        let text = read(path).unwrap();
+        let prefix = if path == "docs/protocol.md" { "](#" } else { "](docs/protocol.md#" };
+        for (at, found) in text.match_indices(prefix) {
+            let link = text[at + found.len()..].split(')').next().unwrap();
+            assert!(anchors.contains(link), "{path}: no heading is #{link}");
+        }
     }
 }
 
