@@ -600,7 +600,7 @@ fn neither_packet_identifier_nor_dup_makes_a_retry() {
     world.settle();
     world.dup = true;
     let third = world.publish(alice, "chat/@bob/send", b"hello");
-    let fourth = world.publish(alice, "chat/@bob/send/m4", b"hello");
+    let fourth = world.publish(alice, "chat/@bob/send", b"hello");
     let again = world.publish(alice, "chat/@bob/send/m2", b"hello");
     world.settle();
     let seqs = [first, second, third, fourth, again].map(|sent| world.seq(sent));
