@@ -49,6 +49,11 @@ impl Sim {
             world.session(id).window = 1 + rng.below(5);
             world.session(id).queue_max = 1 + rng.below(5);
         }
+        if rng.below(2) == 0 {
+            // So that what everybody has is there to come back.
+            let id = world.device("alice", "phone");
+            world.publish(id, "chat/@bob/retention", br#"{"keep":"forever"}"#);
+        }
         world.settle();
         Self { world, keys, rng, sent: Vec::new(), deleted: 0, crashes: 0, heard: 0 }
     }
@@ -173,11 +178,19 @@ impl Sim {
             for _ in 0..80 {
                 self.act();
             }
-            // What is on its way arrives, or is lost.
-            self.check();
+            // What is on its way to the chat arrives, or is lost; to devices that are away it is not.
+            self.world.settle();
+            if self.rng.below(2) == 0 {
+                self.check();
+            }
             let both = if self.rng.below(2) == 0 { ["alice", "bob"] } else { ["bob", "alice"] };
             both.into_iter().for_each(|user| self.end(user));
             self.deleted = self.sent.len();
+            for (user, device) in DEVICES {
+                // Until now it could be heard.
+                let id = self.world.connected_session(user, device);
+                self.world.session(id).heard.clear();
+            }
             let left = self.keys.left();
             assert!(
                 left <= self.crashes,
