@@ -10,6 +10,7 @@
 mod crash;
 mod devices;
 mod direct;
+mod ended_sim;
 mod entries;
 mod group_crash;
 mod groups;
