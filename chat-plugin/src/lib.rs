@@ -175,11 +175,14 @@ impl Service for ChatShard {
                 in_flight,
                 user_properties,
             } => {
+                let says =
+                    |name| user_properties.user_property(name).is_some_and(|value| value == "1");
                 let arrival = Arrival {
                     persistent,
                     resumed,
                     in_flight,
-                    batch: user_properties.user_property("batch").is_some_and(|value| value == "1"),
+                    batch: says("batch"),
+                    acks: says("ack"),
                 };
                 self.users.connected(session, &client, &arrival, host);
             }

@@ -65,6 +65,16 @@ impl Authors {
         self.bound();
     }
 
+    /// What is told next is of `seq` and behind it: of what lies before that, and is not known,
+    /// nothing will be.
+    pub(super) fn begin(&mut self, seq: u64) {
+        let before = seq.saturating_sub(1);
+        if before > self.end {
+            self.runs.clear();
+            (self.base, self.end) = (before, before);
+        }
+    }
+
     /// The places up to `seq` are of what has gone: nobody is to read it.
     pub(super) fn pass(&mut self, seq: u64) {
         let count = seq.saturating_sub(self.end);

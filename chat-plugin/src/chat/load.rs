@@ -141,6 +141,7 @@ impl Loading {
         }
         match self.gap() {
             Some((from, to)) => {
+                self.authors.begin(from);
                 self.read_between(from, to, cx);
                 Load::Reading
             }
@@ -173,12 +174,15 @@ impl Loading {
         let keys = Keys::read(self.key, cx);
         for row in rows {
             let Some(entry) = keys.entry(row) else { return Load::Failed(unreadable()) };
+            // What is missing here has been deleted.
+            self.authors.pass(entry.seq - 1);
             self.authors.push(&entry);
         }
         if more && !rows.is_empty() {
             self.read_between(self.authors.end() + 1, to, cx);
             return Load::Reading;
         }
+        self.authors.pass(to);
         self.finish(cx)
     }
 
@@ -265,11 +269,12 @@ impl Loading {
         let skip = self.entries.len() - usable;
         let bytes = self.entries.iter().map(|entry| entry.size() as u64).sum();
         log.count_kept(self.entries.len() as u64, bytes);
+        // They may be more than memory holds.
+        let mut authors = std::mem::take(&mut self.authors);
         for entry in self.entries.drain(..).skip(skip) {
+            authors.push(&entry);
             log.remember(entry);
         }
-        let mut authors = std::mem::take(&mut self.authors);
-        log.tail().for_each(|entry| authors.push(entry));
         let mut members = std::mem::take(&mut self.members);
         for (user, hidden) in self.hidden.drain(..) {
             if let Some(member) = members.get_mut(&user) {

@@ -206,7 +206,8 @@ impl UserSide {
                     self.sessions.get(id).is_some_and(|session| !session.filters.is_empty())
                 };
                 let Some(session) = origin.session.filter(hears) else { return };
-                if version == Version::V311 || origin.token.is_none() {
+                let asked = self.sessions.get(&session).is_some_and(|session| session.acks);
+                if version == Version::V311 || origin.token.is_none() || asked {
                     let ack = view::Ack { id: id.unwrap_or_default(), seq, time };
                     let view = self.view(session);
                     let topic = in_view(topic("ack"), view);

@@ -29,6 +29,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) in_flight: &'a [Tag],
     /// Whether it takes several entries in one message.
     pub(crate) batch: bool,
+    /// Whether it hears `ack` though a PUBACK says the same.
+    pub(crate) acks: bool,
 }
 
 impl UserSide {
@@ -40,7 +42,7 @@ impl UserSide {
         arrival: &Arrival<'_>,
         host: &mut dyn Host,
     ) {
-        let Arrival { persistent, resumed, in_flight, batch } = *arrival;
+        let Arrival { persistent, resumed, in_flight, batch, acks } = *arrival;
         // The broker keeps no session of such a user either.
         let persistent = persistent && !is_temporary(client.user);
         if !is_user(client.user) {
@@ -68,6 +70,7 @@ impl UserSide {
                 filters: Vec::new(),
                 view: View::default(),
                 batch,
+                acks,
                 syncs: Vec::new(),
                 kept: false,
                 watching: BTreeSet::new(),

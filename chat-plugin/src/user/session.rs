@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) view: View,
     /// Whether it asked for several entries in one message.
     pub(super) batch: bool,
+    /// Whether it hears `ack` though a PUBACK says the same.
+    pub(super) acks: bool,
     /// What it asked for and has not got yet.
     pub(super) syncs: Vec<SyncId>,
     /// Whether a subscription that hears messages was there before this connection.

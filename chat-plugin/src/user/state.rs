@@ -1,6 +1,6 @@
 //! `me/state`: what a device says of itself, and whom its user accepts.
 //!
-//! Whether somebody looks at it holds until it disconnects.
+//! Whether somebody looks at it, and whether it hears `ack` beside PUBACK, hold until it disconnects.
 //! Whether it takes several entries in one message is kept with its session, so that the first thing
 //! it hears when it comes back comes that way.
 
@@ -24,6 +24,7 @@ use crate::rows::{RowValue, StateRow, state_key};
 #[serde(deny_unknown_fields)]
 struct State {
     batch: Option<bool>,
+    ack: Option<bool>,
     away: Option<bool>,
     #[serde(default)]
     accept: Vec<String>,
@@ -41,39 +42,39 @@ impl UserSide {
         origin: Origin,
         host: &mut dyn Host,
     ) -> Result<(), Refusal> {
-        let example = r#"{"batch":true}, {"away":true} or {"accept":["bob"]}"#;
-        let State { batch, away, accept } = question_of(publish.payload, example, NAMES_BYTES_MAX)?;
-        let bad = || Refusal::new(Code::Format, &format!("expected {example}"));
-        match (batch, away, accept.is_empty()) {
-            (None, None, false) => {
-                self.may_ask(name, host)?;
-                self.ask_accept(name, accept, publish, origin, host)
-            }
-            (None, Some(away), true) => {
-                self.set_away(away, origin, host);
-                Ok(())
-            }
-            (Some(batch), away, true) => {
-                if let Some(away) = away {
-                    self.set_away(away, Origin { token: None, ..origin }, host);
-                }
-                self.set_batch(batch, origin, host);
-                Ok(())
-            }
-            _ => Err(bad()),
+        let example = r#"{"batch":true}, {"ack":true}, {"away":true} or {"accept":["bob"]}"#;
+        let State { batch, ack, away, accept } =
+            question_of(publish.payload, example, NAMES_BYTES_MAX)?;
+        let of_device = batch.is_some() || ack.is_some() || away.is_some();
+        if of_device != accept.is_empty() {
+            return Err(Refusal::new(Code::Format, &format!("expected {example}")));
         }
+        if !of_device {
+            self.may_ask(name, host)?;
+            return self.ask_accept(name, accept, publish, origin, host);
+        }
+        let session = origin.session.and_then(|id| self.sessions.get_mut(&id));
+        if let Some((session, ack)) = session.zip(ack) {
+            session.acks = ack;
+        }
+        if let Some(away) = away {
+            self.set_away(away, &origin, host);
+        }
+        match batch {
+            Some(batch) => self.set_batch(batch, origin, host),
+            None => done(&origin, PropertiesBuf::new(), host),
+        }
+        Ok(())
     }
 
-    fn set_away(&mut self, away: bool, origin: Origin, host: &mut dyn Host) {
+    fn set_away(&mut self, away: bool, origin: &Origin, host: &mut dyn Host) {
         let session = origin.session.and_then(|id| self.sessions.get_mut(&id));
-        if let Some(session) = session {
-            session.away = away;
-            let name = Arc::clone(&session.user);
-            if self.users.get(&name).is_some_and(|user| user.loaded) {
-                self.here(&name, host);
-            }
+        let Some(session) = session else { return };
+        session.away = away;
+        let name = Arc::clone(&session.user);
+        if self.users.get(&name).is_some_and(|user| user.loaded) {
+            self.here(&name, host);
         }
-        done(&origin, PropertiesBuf::new(), host);
     }
 
     fn set_batch(&mut self, batch: bool, origin: Origin, host: &mut dyn Host) {

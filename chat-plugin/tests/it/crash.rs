@@ -97,6 +97,7 @@ struct Sim {
     /// How many there were: a history without any tests nothing.
     batches: usize,
     histories: usize,
+    floods: usize,
     unread: u64,
 }
 
@@ -134,7 +135,7 @@ impl Sim {
             }
         }
         world.settle();
-        Self { world, rng, requests, ledger, batches: 0, histories: 0, unread: 0 }
+        Self { world, rng, requests, ledger, batches: 0, histories: 0, floods: 0, unread: 0 }
     }
 
     fn any_device(&mut self) -> DeviceId {
@@ -183,13 +184,19 @@ impl Sim {
         let device = self.any_device();
         let Some(session) = self.connected(device) else { return };
         let to = USERS[self.rng.below(USERS.len())];
-        let number = self.ledger.sends.len();
-        let chat = pair(device.0, to);
-        let id = format!("m{number}");
-        let payload = format!("payload {number}");
-        let send = Send { chat, from: device.0, to, id, payload, about: None };
-        self.ledger.sends.push(send);
-        self.post(number, device, session);
+        // Now and then one chat is noisy: more than any window and queue holds, and no other may
+        // lose anything by it.
+        let noisy = self.rng.below(50) == 0;
+        self.floods += usize::from(noisy);
+        for _ in 0..if noisy { 40 } else { 1 } {
+            let number = self.ledger.sends.len();
+            let chat = pair(device.0, to);
+            let id = format!("m{number}");
+            let payload = format!("payload {number}");
+            let send = Send { chat, from: device.0, to, id, payload, about: None };
+            self.ledger.sends.push(send);
+            self.post(number, device, session);
+        }
     }
 
     /// Edits, reacts to, or deletes an entry that somebody has seen.

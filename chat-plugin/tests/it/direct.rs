@@ -147,6 +147,34 @@ fn mqtt_3_hears_an_ack_and_errors_as_messages() {
 }
 
 #[test]
+fn mqtt_5_hears_an_ack_when_it_asked_for_it() {
+    let mut world = World::new(2);
+    let alice = world.device("alice", "laptop");
+    let acks = |world: &mut World, at: u64| {
+        let sent = world.publish(alice, &format!("chat/@bob/send/m{at}"), b"x");
+        world.settle();
+        assert_eq!(world.seq(sent), Some(at), "in PUBACK in any case");
+        world
+            .take_heard(alice, "ack")
+            .iter()
+            .filter_map(|ack| number(ack, "seq"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(acks(&mut world, 1), [0; 0]);
+    let asked = world.publish(alice, "me/state", br#"{"ack":true}"#);
+    assert_eq!(acks(&mut world, 2), [2]);
+    assert_eq!(world.answer(asked), Some(ReasonCode::Success));
+    // It holds for this connection; the next one may say so in CONNECT.
+    for asks in [false, true] {
+        world.disconnect(alice, Disconnection::Clean);
+        world.session(alice).ack = asks;
+        world.connect("alice", "laptop");
+        let at = 3 + u64::from(asks);
+        assert_eq!(acks(&mut world, at), if asks { vec![at] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_refusal_that_passes_says_in_the_puback_too_when_to_try_again() {
     let mut options = ChatOptions::default();
     options.chat_waiting_max = 1;
@@ -558,4 +586,164 @@ fn a_retry_is_known_in_a_chat_with_more_ids_than_one_read_holds() {
         assert_eq!(seqs, few.iter().map(|n| Some(*n)).collect::<Vec<_>>());
         assert_eq!(world.seq(new), Some(1_501));
     }
+}
+
+#[test]
+fn neither_packet_identifier_nor_dup_makes_a_retry() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    let alice = world.device("alice", "laptop");
+    world.settle();
+    // All with one Packet Identifier.
+    let first = world.publish(alice, "chat/@bob/send", b"hello");
+    let second = world.publish(alice, "chat/@bob/send/m2", b"hello");
+    world.settle();
+    world.dup = true;
+    let third = world.publish(alice, "chat/@bob/send", b"hello");
+    let fourth = world.publish(alice, "chat/@bob/send", b"hello");
+    let again = world.publish(alice, "chat/@bob/send/m2", b"hello");
+    world.settle();
+    let seqs = [first, second, third, fourth, again].map(|sent| world.seq(sent));
+    assert_eq!(seqs, [Some(1), Some(2), Some(3), Some(4), Some(2)]);
+    assert_eq!(world.take_seqs(bob), [1, 2, 3, 4]);
+}
+
+#[test]
+fn signals_take_no_place_and_no_row() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    let alice = world.device("alice", "laptop");
+    world.publish(alice, "chat/@bob/send/m1", b"x");
+    world.publish(bob, "chat/@alice/send/m1", b"x");
+    world.settle();
+    world.subscribe(alice, "presence/bob", QoS::AtLeastOnce);
+    world.settle();
+    let before = world.stored_counts();
+    world.publish_qos0(alice, "chat/@bob/typing", b"typing");
+    world.publish_qos0(bob, "chat/@alice/typing", b"recording");
+    world.settle();
+    assert_eq!(world.stored_counts(), before);
+    world.publish(bob, "chat/@alice/read", b"1");
+    world.settle();
+    assert_eq!(world.take_heard(bob, "typing").len(), 1);
+    assert!(!world.take_heard(alice, "presence/bob").is_empty());
+    assert!(!world.take_heard(alice, "receipt").is_empty());
+    let next = world.publish(alice, "chat/@bob/send/m2", b"x");
+    world.settle();
+    assert_eq!(world.seq(next), Some(3));
+    assert_eq!(world.take_seqs(bob), [1, 3]);
+}
+
+#[test]
+fn time_never_goes_back_in_a_chat_though_the_clock_does() {
+    for kept in [false, true] {
+        let mut world = World::new(2);
+        let alice = world.device("alice", "laptop");
+        if !kept {
+            world.device("bob", "phone");
+        }
+        world.settle();
+        let first = world.publish(alice, "chat/@bob/send", b"x");
+        world.settle();
+        let first: u64 = world.property(first, "time").unwrap().parse().unwrap();
+        world.crash(true);
+        // The server is started with a clock that is a day behind.
+        world.now = tidings_core::time::Time::from_millis(first - 24 * 3_600_000);
+        let alice = world.device("alice", "laptop");
+        world.settle();
+        let next = world.publish(alice, "chat/@bob/send", b"x");
+        world.settle();
+        let next: u64 = world.property(next, "time").unwrap().parse().unwrap();
+        assert!(next >= first, "{next} behind {first}, kept: {kept}");
+    }
+}
+
+#[test]
+fn a_retry_is_known_for_a_day_after_everybody_has_it() {
+    for crash in [false, true] {
+        let mut world = World::new(2);
+        let bob = world.device("bob", "phone");
+        let alice = world.device("alice", "laptop");
+        world.settle();
+        world.publish(alice, "chat/@bob/send/m1", b"hello");
+        world.settle();
+        assert_eq!(world.take_seqs(bob), [1]);
+        for _ in 0..143 {
+            world.advance(std::time::Duration::from_secs(600));
+            world.sync();
+        }
+        if crash {
+            world.crash(true);
+        }
+        let alice = world.device("alice", "laptop");
+        let again = world.publish(alice, "chat/@bob/send/m1", b"hello");
+        let other = world.publish(alice, "chat/@bob/send/m1", b"hallo");
+        world.settle();
+        assert_eq!(world.seq(again), Some(1), "crash: {crash}");
+        assert_eq!(world.property(other, "code").as_deref(), Some("conflict"));
+    }
+}
+
+#[test]
+fn a_device_that_is_away_costs_no_write_however_much_is_sent() {
+    let mut world = World::new(2);
+    let phones = ["phone", "tablet", "watch"].map(|name| world.device("bob", name));
+    let alice = world.device("alice", "laptop");
+    world.publish(alice, "chat/@bob/send", b"x");
+    world.settle();
+    for phone in phones {
+        world.disconnect(phone, Disconnection::Clean);
+    }
+    world.settle();
+    let before = world.stored_counts();
+    for _ in 0..100 {
+        world.publish(alice, "chat/@bob/send", b"x");
+        world.run();
+        world.sync();
+    }
+    let (records, urgent, puts) = world.stored_counts();
+    // Alice's own cursor is a row now and then; of Bob's three devices there is none.
+    assert_eq!((records - before.0, urgent - before.1), (100, 100));
+    assert!(puts - before.2 <= 120, "{} rows", puts - before.2);
+}
+
+#[test]
+fn a_noisy_chat_costs_another_none_of_its_messages() {
+    let mut options = ChatOptions::default();
+    options.requests = false;
+    options.chat_entries_max = 300;
+    let mut world = World::with(2, options, 0);
+    let bob = world.device("bob", "phone");
+    let (alice, eve) = (world.device("alice", "laptop"), world.device("eve", "bot"));
+    world.settle();
+    world.session(bob).window = 1;
+    world.session(bob).queue_max = 1;
+    world.disconnect(bob, Disconnection::Abrupt);
+    let mut noise = Vec::new();
+    for n in 0..500 {
+        noise.push(world.publish(eve, "chat/@bob/send", b"buy"));
+        if n % 50 == 0 {
+            world.publish(alice, "chat/@bob/send", b"hello");
+            world.settle();
+        }
+    }
+    world.settle();
+    let taken = noise.iter().filter(|sent| world.seq(**sent).is_some()).count() as u64;
+    assert_eq!(taken, 300, "the noisy chat alone is full");
+    world.connect("bob", "phone");
+    for n in 500..600 {
+        world.publish(eve, &format!("chat/@bob/send/n{n}"), b"buy");
+    }
+    world.publish(alice, "chat/@bob/send/last", b"hello");
+    world.settle();
+    world.settle();
+    let heard = std::mem::take(&mut world.session(bob).heard);
+    let of = |peer: &str| -> Vec<u64> {
+        let topic = format!("me/json/@{peer}/message");
+        let of = heard.iter().filter(|heard| heard.topic == topic);
+        of.map(|heard| number(&heard.body, "seq").unwrap()).collect()
+    };
+    assert_eq!(of("alice"), (1..=11).collect::<Vec<_>>());
+    let noise = of("eve");
+    assert!(noise.len() >= 300 && noise.is_sorted_by(|one, next| one + 1 == *next));
 }

@@ -791,3 +791,54 @@ fn a_channel_of_thousands_of_readers_is_written_once_for_each_message() {
     done(&mut world, alice, "chat/!news/info", r#"{"limit":1}"#);
     assert_eq!(number(&world.take_heard(alice, "info")[0], "count"), Some(readers + 1));
 }
+
+#[test]
+fn more_than_256_are_told_nothing_unless_they_ask() {
+    let mut world = World::new(2);
+    let (alice, ids) = crowd(&mut world, 256);
+    let sent = world.publish(alice, "chat/climbing/send", b"hello");
+    world.settle();
+    world.publish_qos0(ids[0], "chat/climbing/typing", b"typing");
+    world.settle();
+    world.advance(Duration::from_secs(10));
+    world.settle();
+    assert_eq!(world.take_heard(alice, "receipt"), Vec::<String>::new());
+    assert_eq!(world.take_heard(alice, "typing"), Vec::<String>::new());
+    let seq = world.seq(sent).unwrap();
+    done(&mut world, alice, "chat/climbing/info", &format!(r#"{{"seq":{seq},"limit":1}}"#));
+    let told = world.take_answer(alice, "info");
+    assert_eq!((&told["delivered"], &told["members"]), (&256.into(), &256.into()));
+    // One fewer, and it tells by itself.
+    done(&mut world, alice, "chat/climbing/remove", &users(&["user0009"]));
+    world.publish(alice, "chat/climbing/send", b"hello");
+    world.settle();
+    world.advance(Duration::from_secs(5));
+    assert!(!world.take_heard(alice, "receipt").is_empty());
+}
+
+#[test]
+fn ticks_wait_for_others_one_second_in_a_small_group_and_two_in_a_larger_one() {
+    for (count, millis) in [(31, 1_000), (32, 2_000)] {
+        let mut world = World::new(1);
+        let (alice, ids) = crowd(&mut world, count);
+        world.publish(alice, "chat/climbing/send", b"hello");
+        world.run();
+        world.sync();
+        while world.acknowledge_all() {
+            world.run();
+        }
+        // How far each device is is stored within this time.
+        let early = millis - 100;
+        for _ in 0..early / 50 {
+            world.advance(Duration::from_millis(50));
+            world.sync();
+        }
+        assert_eq!(world.take_heard(alice, "receipt"), Vec::<String>::new(), "{count}");
+        for _ in 0..8 {
+            world.advance(Duration::from_millis(50));
+            world.sync();
+        }
+        let told = world.take_heard(alice, "receipt");
+        assert_eq!(told.len(), if count == 31 { ids.len() } else { 1 }, "{told:?}");
+    }
+}

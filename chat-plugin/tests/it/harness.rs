@@ -70,6 +70,8 @@ pub(crate) struct World {
     shards: Vec<Shard>,
     network: BTreeMap<(u16, u16), VecDeque<Box<dyn Any + Send>>>,
     pub(crate) outside: Outside,
+    /// Whether what is published says that it was sent before.
+    pub(crate) dup: bool,
     next_session: u64,
     next_serial: u64,
     from_outside: Arc<FromOutside>,
@@ -120,6 +122,8 @@ pub(crate) struct Session {
     persistent: bool,
     /// Whether its client says with CONNECT that it takes batches.
     pub(crate) batch: bool,
+    /// Whether it says that it hears `ack`.
+    pub(crate) ack: bool,
     pub(crate) connected: bool,
     filters: Vec<(TopicFilter, QoS)>,
     pub(crate) window: usize,
@@ -140,6 +144,7 @@ pub(crate) struct Heard {
     pub(crate) body: String,
     /// As it came.
     pub(crate) bytes: Bytes,
+    pub(crate) qos: QoS,
     /// The Correlation Data.
     pub(crate) correlation: Option<Vec<u8>>,
     pub(crate) again: bool,
@@ -374,6 +379,7 @@ impl Session {
             topic: message.topic.to_string(),
             body: as_json(message),
             bytes: message.payload.clone(),
+            qos: message.qos,
             correlation: Properties::parse(&message.properties, PacketKind::Publish)
                 .unwrap()
                 .correlation_data()
@@ -404,6 +410,7 @@ impl World {
             shards: Vec::new(),
             network: BTreeMap::new(),
             outside: Outside::default(),
+            dup: false,
             next_session: 1,
             next_serial: 1,
             from_outside: Arc::new(FromOutside { shards, sent: Mutex::default() }),
@@ -526,6 +533,7 @@ impl World {
                 version,
                 persistent,
                 batch: false,
+                ack: false,
                 connected: true,
                 filters: Vec::new(),
                 window: 64,
@@ -853,6 +861,9 @@ impl World {
                 if self.session(session).batch {
                     properties.push(Property::UserProperty("batch", "1"));
                 }
+                if self.session(session).ack {
+                    properties.push(Property::UserProperty("ack", "1"));
+                }
                 let user_properties = properties.as_properties();
                 self.handle(
                     shard,
@@ -885,7 +896,7 @@ impl World {
             }
             Event::Published(published) => {
                 let publish = Publish {
-                    dup: false,
+                    dup: self.dup,
                     qos: QoS::AtLeastOnce,
                     retain: false,
                     topic: &published.topic,

@@ -284,3 +284,19 @@ fn a_member_of_a_group_sees_what_was_written_while_she_was_in_it() {
     world.settle();
     assert_eq!(world.property(refused, "code").as_deref(), Some("forbidden"));
 }
+
+#[test]
+fn an_answer_holds_100_entries_and_200_if_that_is_asked_for() {
+    let mut world = World::new(1);
+    let alice = kept(&mut world, 210);
+    for (what, count) in [
+        (json!({}), 100),
+        (json!({"from": 1}), 100),
+        (json!({"from": 1, "limit": 200}), 200),
+        (json!({"from": 1, "limit": 1_000}), 200),
+        (json!({"limit": 7}), 7),
+    ] {
+        let answer = ask(&mut world, alice, "@bob", &what);
+        assert_eq!(seqs(&answer).len(), count, "{what}");
+    }
+}

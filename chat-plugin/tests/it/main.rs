@@ -11,6 +11,7 @@ mod attack_sim;
 mod crash;
 mod devices;
 mod direct;
+mod ended_sim;
 mod entries;
 mod group_crash;
 mod groups;

@@ -255,3 +255,24 @@ fn many_changes_at_once_are_told_by_and_by_and_only_the_newest() {
     let last = rest.iter().filter(|body| text(body, "state").as_deref() == Some("away"));
     assert!(last.count() >= 3 * USERS - at_once, "each hears how it is in the end");
 }
+
+#[test]
+fn what_changed_meanwhile_is_not_told_one_by_one_to_who_comes_back() {
+    let mut world = World::new(2);
+    let alice = world.connect("alice", "laptop");
+    world.subscribe(alice, "presence/bob", QoS::AtLeastOnce);
+    world.run();
+    world.disconnect(alice, Disconnection::Clean);
+    for _ in 0..3 {
+        let bob = world.connect("bob", "phone");
+        world.advance(Duration::from_secs(60));
+        world.disconnect(bob, Disconnection::Clean);
+        world.advance(Duration::from_secs(60));
+    }
+    world.connect("bob", "phone");
+    world.settle();
+    states(&mut world, alice);
+    world.connect("alice", "laptop");
+    world.settle();
+    assert_eq!(states(&mut world, alice), ["online"]);
+}

@@ -238,3 +238,26 @@ fn what_a_device_acknowledged_is_with_the_store_within_35_ms_however_much_follow
     let again = world.take_seqs(bob);
     assert!(again.iter().all(|seq| *seq > surely), "{again:?} again, {surely} was acknowledged");
 }
+
+#[test]
+fn ticks_of_a_direct_chat_wait_a_tenth_of_a_second_for_others() {
+    let mut world = World::new(1);
+    let (alice, bob) = pair(&mut world);
+    send(&mut world, alice, "bob", 1);
+    world.run();
+    world.sync();
+    world.run();
+    world.sync();
+    world.acknowledge_all();
+    assert_eq!(world.take_seqs(bob), [1]);
+    for _ in 0..9 {
+        world.advance(Duration::from_millis(10));
+        world.sync();
+    }
+    assert_eq!(world.take_heard(alice, "receipt"), [""; 0]);
+    for _ in 0..5 {
+        world.advance(Duration::from_millis(10));
+        world.sync();
+    }
+    assert_eq!(world.take_heard(alice, "receipt"), [r#"{"user":"bob","delivered":1,"read":0}"#]);
+}

@@ -398,3 +398,23 @@ fn signals_reach_the_other_at_once_or_never() {
     world.settle();
     assert_eq!(world.take_answer(bob, "history")["last"], 0, "{}", room.name);
 }
+
+#[test]
+fn no_link_code_or_name_of_a_room_says_anything_of_another() {
+    let mut world = World::new(2);
+    let chat = world.handle_of_chat();
+    let mut words = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let room = world.call(chat.make_room()).unwrap();
+        let [one, two] = &room.seats;
+        for long in [&room.name, &one.link, &two.link] {
+            // 12 random bytes, so that nobody finds one by trying.
+            assert_eq!(long.len(), 17, "{long}");
+            assert!(long.starts_with('~'));
+        }
+        for word in [&room.name, &one.link, &two.link, &one.code, &two.code] {
+            assert!(words.insert(word[..word.len().min(9)].to_owned()), "{word} is like another");
+        }
+        assert_eq!((one.code.len(), two.code.len()), (8, 8));
+    }
+}

@@ -188,3 +188,53 @@ fn what_changes_a_group_is_never_unread() {
     let of_bob = others.iter().find(|other| other["user"] == "bob").unwrap();
     assert_eq!((&of_bob["delivered"], &of_bob["read"]), (&json!(7), &json!(7)));
 }
+
+#[test]
+fn what_is_unread_is_right_after_a_crash_whatever_memory_holds_of_it() {
+    for count in [1, 63, 64, 65, 75, 128, 129, 200, 300, 700] {
+        let mut world = World::new(2);
+        let alice = world.device("alice", "laptop");
+        // One that is away, so that all of it is kept.
+        let phone = world.device("alice", "phone");
+        world.settle();
+        world.disconnect(phone, Disconnection::Clean);
+        for at in 0..count {
+            world.publish(alice, "chat/@alice/send", b"note");
+            // Half of them are Alice's own.
+            world.publish(alice, "chat/@bob/send", b"hello");
+            if at % 50 == 49 {
+                world.settle();
+            }
+        }
+        let bob = world.connect("bob", "tool");
+        for _ in 0..count {
+            world.publish(bob, "chat/@alice/send", b"hello");
+        }
+        world.settle();
+        world.crash(true);
+        let (alice, bob) = (world.device("alice", "laptop"), world.device("bob", "tool"));
+        world.settle();
+        for (id, chat, expected) in
+            [(alice, "@alice", 0), (alice, "@bob", count), (bob, "@alice", count)]
+        {
+            assert_eq!(unread(&mut world, id, chat), expected, "{chat} of {count}");
+        }
+    }
+}
+
+#[test]
+fn what_was_in_memory_only_takes_nothing_from_what_is_unread() {
+    let mut world = World::new(2);
+    let alice = world.device("alice", "laptop");
+    send(&mut world, alice, "bob", 3);
+    world.publish(alice, "chat/@bob/retention", br#"{"keep":"memory"}"#);
+    world.settle();
+    send(&mut world, alice, "bob", 3);
+    world.publish(alice, "chat/@bob/retention", br#"{"keep":"forever"}"#);
+    world.settle();
+    send(&mut world, alice, "bob", 70);
+    world.crash(true);
+    let (alice, bob) = (world.device("alice", "laptop"), world.device("bob", "phone"));
+    world.settle();
+    assert_eq!((unread(&mut world, alice, "@bob"), unread(&mut world, bob, "@alice")), (0, 73));
+}

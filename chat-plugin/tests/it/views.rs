@@ -1,7 +1,7 @@
 //! The compact view, batches, and coming back to many chats.
 
 use serde_json::json;
-use tidings_core::codec::{QoS, ReasonCode};
+use tidings_core::codec::{Property, QoS, ReasonCode, Version};
 use tidings_core::hook::{Disconnection, SessionId};
 
 use crate::harness::{World, number, text};
@@ -273,4 +273,92 @@ fn all_that_a_group_says_is_heard_in_the_compact_view_too() {
     assert_eq!(world.take_heard(bob, "ended").len(), 1);
     let heard = world.take_heard(bob, "message");
     assert_eq!(text(&heard[0], "kind").as_deref(), Some("system"));
+}
+
+#[test]
+fn each_kind_comes_with_its_qos() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    takes_batches(&mut world, bob);
+    let old = world.connect_as("bob", "old", Version::V311, true);
+    world.subscribe(old, "me/json/#", QoS::AtLeastOnce);
+    let alice = world.device("alice", "laptop");
+    world.subscribe(alice, "presence/bob", QoS::AtLeastOnce);
+    world.settle();
+    for (id, topic, payload) in [
+        (old, "chat/@alice/send/m0", "hello"),
+        (alice, "chat/@bob/send/m1", "hello"),
+        (bob, "chat/@alice/read", "2"),
+        (bob, "chat/@alice/typing", "typing"),
+        (alice, "chat/@bob/sned", ""),
+        (alice, "chat/@bob/history", ""),
+        (alice, "chat/@bob/info", ""),
+        (alice, "me/sync", ""),
+        (alice, "chat/climbing/create", r#"{"users":["bob"]}"#),
+        (alice, "chat/climbing/invite", "{}"),
+        (alice, "chat/climbing/remove", r#"{"users":["bob"]}"#),
+    ] {
+        world.publish(id, topic, payload.as_bytes());
+        world.settle();
+    }
+    world.disconnect(bob, Disconnection::Clean);
+    world.publish(alice, "chat/@bob/send/m2", b"again");
+    world.publish(alice, "chat/@bob/send/m3", b"again");
+    world.settle();
+    world.connect("bob", "phone");
+    world.settle();
+    let mut kinds = std::collections::BTreeMap::new();
+    for id in [alice, bob, old] {
+        for heard in &world.session(id).heard {
+            let kind = match heard.topic.strip_prefix("presence/") {
+                Some(_) => "presence",
+                None => heard.topic.rsplit('/').next().unwrap(),
+            };
+            let before = kinds.insert(kind.to_owned(), heard.qos);
+            assert!(before.is_none_or(|qos| qos == heard.qos), "{}", heard.topic);
+        }
+    }
+    let of = |qos: QoS| -> Vec<&str> {
+        let found = kinds.iter().filter(|(_, it)| **it == qos);
+        found.map(|(kind, _)| &**kind).collect()
+    };
+    assert_eq!(of(QoS::AtMostOnce), ["presence", "receipt", "typing"]);
+    assert_eq!(
+        of(QoS::AtLeastOnce),
+        ["ack", "batch", "ended", "error", "history", "info", "invite", "message", "sync"]
+    );
+}
+
+#[test]
+fn every_question_may_say_where_it_is_answered() {
+    let mut world = World::new(2);
+    let alice = world.device("alice", "laptop");
+    world.subscribe_plain(alice, "answers/alice");
+    world.publish(alice, "chat/@bob/send", b"hello");
+    world.publish(alice, "chat/climbing/create", b"{}");
+    world.settle();
+    for topic in [
+        "chat/@bob/history",
+        "chat/@bob/info",
+        "chat/climbing/info",
+        "me/sync",
+        "me/block",
+        "me/privacy",
+        "me/devices",
+    ] {
+        let to = [Property::ResponseTopic("answers/alice"), Property::CorrelationData(b"7")];
+        world.session(alice).heard.clear();
+        world.publish_with(alice, topic, b"{}", &to);
+        world.settle();
+        let heard = world.session(alice).heard.pop().unwrap();
+        assert_eq!((&*heard.topic, heard.qos), ("answers/alice", QoS::AtLeastOnce), "{topic}");
+        assert_eq!(heard.correlation.as_deref(), Some(&b"7"[..]), "{topic}");
+        // Who cannot say so has a word that comes back.
+        world.publish(alice, topic, br#"{"request":"r7"}"#);
+        world.settle();
+        let heard = world.session(alice).heard.pop().unwrap();
+        let kind = topic.rsplit('/').next().unwrap();
+        assert!(heard.topic.ends_with(kind), "{}", heard.topic);
+        assert_eq!(text(&heard.body, "request").as_deref(), Some("r7"), "{topic}");
+    }
 }

@@ -6,7 +6,7 @@
 //! a node with ten thousand children and one with a single child cost the same lookup, and no node
 //! owns a table.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -150,7 +150,7 @@ struct Node<K, V> {
 struct Edge {
     parent: NodeId,
     child: NodeId,
-    level: Box<str>,
+    level: Box<[u8]>,
 }
 
 const ROOT: NodeId = 0;
@@ -194,20 +194,24 @@ impl<K: Ord, V> Levels<K, V> {
     fn matching<'t>(&'t self, topic: &str, found: &mut impl FnMut(&'t K, &'t V)) {
         let mut pending = Pending::new();
         let mut at = ROOT;
-        let mut offset = 0;
+        let mut offset: u32 = 0;
+        // As bytes: where a level ends is where a character does.
+        let topic = topic.as_bytes();
         // [MQTT-4.7.2-1]: at the root only; what is pending is always below it.
-        let mut reserved = topic.starts_with('$');
+        let mut reserved = topic.starts_with(b"$");
         loop {
             if let Some(node) = self.nodes.get(at) {
                 if !reserved {
                     node.below.iter().for_each(|(key, value)| found(key, value));
                 }
                 // An offset past the end means that no level is left; at the end, an empty one.
-                match topic.get(offset..) {
+                match topic.get(offset as usize..) {
                     None => node.here.iter().for_each(|(key, value)| found(key, value)),
                     Some(rest) => {
                         let level = first_level(rest);
-                        offset += level.len() + 1;
+                        // A topic has at most 65,535 bytes: no more is ever passed.
+                        let passed = u32::try_from(level.len()).unwrap_or(u32::MAX);
+                        offset = offset.saturating_add(passed).saturating_add(1);
                         let plus = if reserved { ROOT } else { node.plus };
                         reserved = false;
                         let child = if node.edges > 0 { self.edge(at, level) } else { None };
@@ -239,28 +243,28 @@ impl<K: Ord, V> Levels<K, V> {
         levels(path).try_fold(ROOT, |at, level| self.child(at, level))
     }
 
-    fn child(&self, parent: NodeId, level: &str) -> Option<NodeId> {
-        if level == "+" {
+    fn child(&self, parent: NodeId, level: &[u8]) -> Option<NodeId> {
+        if level == b"+" {
             let plus = self.nodes.get(parent)?.plus;
             return (plus != ROOT).then_some(plus);
         }
         self.edge(parent, level)
     }
 
-    fn edge(&self, parent: NodeId, level: &str) -> Option<NodeId> {
-        let hash = self.hasher.hash_one((parent, level));
+    fn edge(&self, parent: NodeId, level: &[u8]) -> Option<NodeId> {
+        let hash = hash(&self.hasher, parent, level);
         let edge = self.edges.find(hash, |edge| edge.is(parent, level))?;
         Some(edge.child)
     }
 
-    fn add_child(&mut self, parent: NodeId, level: &str) -> NodeId {
+    fn add_child(&mut self, parent: NodeId, level: &[u8]) -> NodeId {
         let child = self.nodes.insert(Node::new(parent));
         let Some(node) = self.nodes.get_mut(parent) else { return child };
-        if level == "+" {
+        if level == b"+" {
             node.plus = child;
         } else {
             node.edges += 1;
-            let hash = self.hasher.hash_one((parent, level));
+            let hash = hash(&self.hasher, parent, level);
             let edge = Edge { parent, child, level: level.into() };
             self.edges.insert_unique(hash, edge, |edge| edge.hash(&self.hasher));
         }
@@ -269,18 +273,19 @@ impl<K: Ord, V> Levels<K, V> {
 
     /// Removes the node and those above it that no filter needs any more.
     fn prune(&mut self, mut at: NodeId, path: Option<&str>) {
-        for level in path.into_iter().flat_map(|path| path.rsplit('/')) {
+        for level in path.into_iter().flat_map(|path| path.as_bytes().rsplit(|byte| *byte == b'/'))
+        {
             if !self.nodes.get(at).is_some_and(Node::is_unused) {
                 break;
             }
             let Some(node) = self.nodes.remove(at) else { break };
             let parent = node.parent;
             if let Some(above) = self.nodes.get_mut(parent) {
-                if level == "+" {
+                if level == b"+" {
                     above.plus = ROOT;
                 } else {
                     above.edges -= 1;
-                    let hash = self.hasher.hash_one((parent, level));
+                    let hash = hash(&self.hasher, parent, level);
                     if let Ok(edge) = self.edges.find_entry(hash, |edge| edge.is(parent, level)) {
                         edge.remove();
                     }
@@ -313,20 +318,20 @@ impl<K: Ord, V> Node<K, V> {
 }
 
 impl Edge {
-    fn is(&self, parent: NodeId, level: &str) -> bool {
+    fn is(&self, parent: NodeId, level: &[u8]) -> bool {
         self.parent == parent && *self.level == *level
     }
 
     fn hash(&self, hasher: &FixedState) -> u64 {
-        hasher.hash_one((self.parent, &*self.level))
+        hash(hasher, self.parent, &self.level)
     }
 }
 
 /// Places to go on from: a stack that lies on the thread's stack up to the usual depth.
 struct Pending {
-    near: [(NodeId, usize); PENDING_NEAR],
+    near: [(NodeId, u32); PENDING_NEAR],
     near_len: usize,
-    far: Vec<(NodeId, usize)>,
+    far: Vec<(NodeId, u32)>,
 }
 
 /// One place per level can be pending, and 32 levels are the default bound of a topic.
@@ -337,7 +342,7 @@ impl Pending {
         Self { near: [(ROOT, 0); PENDING_NEAR], near_len: 0, far: Vec::new() }
     }
 
-    fn push(&mut self, next: (NodeId, usize)) {
+    fn push(&mut self, next: (NodeId, u32)) {
         match self.near.get_mut(self.near_len) {
             Some(place) => {
                 *place = next;
@@ -347,7 +352,7 @@ impl Pending {
         }
     }
 
-    fn pop(&mut self) -> Option<(NodeId, usize)> {
+    fn pop(&mut self) -> Option<(NodeId, u32)> {
         if let Some(next) = self.far.pop() {
             return Some(next);
         }
@@ -364,13 +369,21 @@ fn split_multi(pattern: &str) -> (Option<&str>, bool) {
     }
 }
 
-fn levels(path: Option<&str>) -> impl Iterator<Item = &str> {
-    path.into_iter().flat_map(|path| path.split('/'))
+fn levels(path: Option<&str>) -> impl Iterator<Item = &[u8]> {
+    path.into_iter().flat_map(|path| path.as_bytes().split(|byte| *byte == b'/'))
+}
+
+/// Where an edge is in the table. The text's length need not count: edges are compared.
+fn hash(hasher: &FixedState, parent: NodeId, level: &[u8]) -> u64 {
+    let mut hash = hasher.build_hasher();
+    hash.write_u32(parent);
+    hash.write(level);
+    hash.finish()
 }
 
 /// Everything before the first separator.
-fn first_level(rest: &str) -> &str {
-    rest.bytes().position(|byte| byte == b'/').and_then(|end| rest.get(..end)).unwrap_or(rest)
+fn first_level(rest: &[u8]) -> &[u8] {
+    rest.iter().position(|byte| *byte == b'/').and_then(|end| rest.get(..end)).unwrap_or(rest)
 }
 
 /// The capacity to go down to, once a table is nearly empty. Twice what it holds, so that it does

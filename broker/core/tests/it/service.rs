@@ -433,3 +433,14 @@ fn service_publishes_plain_messages_but_none_to_services() {
     stage.broker.publish(bob, &message("svc/in", "not routed", 1, 1));
     assert!(stage.broker.received(bob).is_empty());
 }
+
+#[test]
+fn service_is_asked_by_an_alias_as_by_the_topic() {
+    let mut stage = Stage::new(2);
+    let alice = stage.broker.join(&v5("alice"));
+    stage.told();
+    let alias = Property::TopicAlias(1);
+    stage.broker.publish(alice, &message("svc/in", "1", 1, 1).with(alias));
+    stage.broker.publish(alice, &message("", "2", 1, 2).with(alias));
+    assert_eq!(stage.told(), ["published alice 1", "published alice 2"]);
+}
