@@ -116,6 +116,15 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
     let mut chat = Chat::new(chat_options(config));
     if config.data.durability != config::Durability::Memory {
         let data = &config.data.dir;
+        if data.join("store/VERSION").exists() && !data.join(vault::NAME).exists() {
+            let file = data.join(vault::NAME);
+            let message = format_args!(
+                "{} is missing, and what chats keep cannot be read without it: put it back, or make \
+                 an empty file of this name to go on without what was sealed",
+                file.display()
+            );
+            return Err(Failure::new(Exit::Data, message));
+        }
         let vault = FileVault::open(data);
         let vault = vault.map_err(|error| {
             let file = data.join(vault::NAME);

@@ -53,6 +53,19 @@ fn store_is_copied_while_it_serves_restored_and_checked() {
 }
 
 #[test]
+fn store_without_the_keys_of_its_chats_is_not_served() {
+    let directory = tempfile::tempdir().unwrap();
+    Server::start(directory.path(), &[]).stop();
+    let keys = directory.path().join("tidings-data/chat-keys");
+    fs::remove_file(&keys).unwrap();
+    let refused = run(directory.path(), &["--listen", "127.0.0.1:0"]).failed(65);
+    assert!(refused.contains("chat-keys is missing"), "{refused}");
+    assert!(!keys.exists(), "left as it was");
+    fs::write(&keys, b"").unwrap();
+    Server::start(directory.path(), &[]).stop();
+}
+
+#[test]
 fn damage_is_named_and_ends_with_65() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);
