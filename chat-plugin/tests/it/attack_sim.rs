@@ -37,6 +37,9 @@ const NUMBERS: [&str; 12] = [
     "18446744073709551615",
 ];
 
+/// From which place to which one somebody was in a group.
+type Stays = Vec<(u64, Option<u64>)>;
+
 struct Sim {
     world: World,
     rng: Rng,
@@ -51,7 +54,7 @@ struct Sim {
     /// of it away.
     events: Option<Events>,
     /// From which place to which one somebody was in a group, as its log says.
-    stays: BTreeMap<(String, String), Vec<(u64, Option<u64>)>>,
+    stays: BTreeMap<(String, String), Stays>,
     /// Where in a group something was said.
     said_at: BTreeMap<usize, (String, u64)>,
     /// Who has heard that she is in a group no more.
