@@ -77,7 +77,8 @@ impl Chat {
             }
         }
         for (author, failed) in authors {
-            let told = self.members.present(author).is_some();
+            // Who is being added hears nothing before it is safe that she is.
+            let told = self.members.present(author).is_some_and(|author| author.hears);
             if author != user && told && self.hears_ticks(author, user, cx) {
                 let tick = Tick { delivered: Some(safe.delivered), read: Some(safe.read), failed };
                 self.tell_tick(author, user, tick, cx);
@@ -104,7 +105,7 @@ impl Chat {
         let mut more = false;
         let entries: Vec<_> = self.log.tail().rev().cloned().collect();
         for entry in entries.iter().filter(|entry| entry.kind == Kind::Message) {
-            if self.members.present(&entry.from).is_none() {
+            if self.members.present(&entry.from).is_none_or(|author| !author.hears) {
                 continue;
             }
             if self.hides(&entry.from) {
