@@ -74,6 +74,9 @@ pub struct ChatOptions {
     /// How many sessions may watch one user's presence. Those beyond hear the value at once, and
     /// no changes.
     pub watchers_max: usize,
+    /// What all chats of a shard that are only in memory hold there, in bytes. Beyond it each keeps its
+    /// newest 16 KiB, and beyond twice as much what is sent there is refused: `limit`.
+    pub memory_bytes_max: usize,
     /// How long a room lasts without a message or a connection.
     pub room_idle: Duration,
     /// How long it lasts at the most.
@@ -144,6 +147,7 @@ impl Default for ChatOptions {
             room_idle: Duration::from_secs(30 * 60),
             room_lifetime: Duration::from_secs(DAY_SECONDS),
             room_warning: Duration::from_secs(60),
+            memory_bytes_max: 256 * 1024 * 1024,
             rooms_max: 4_096,
             room_bytes_max: 1024 * 1024,
             seat_guesses: 5,

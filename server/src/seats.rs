@@ -16,6 +16,7 @@ pub(crate) fn bound(config: &Config, options: &mut ChatOptions) {
     options.room_idle = Duration::from_secs(chat.room_idle_s);
     options.room_lifetime = Duration::from_secs(chat.room_lifetime_s);
     options.room_warning = Duration::from_secs(chat.room_warning_s);
+    options.memory_bytes_max = size(chat.memory_bytes_max);
     options.rooms_max = size(chat.rooms_max);
     options.room_bytes_max = size(chat.room_bytes_max);
     options.seat_guesses = count(chat.seat_guesses);

@@ -195,6 +195,7 @@ metrics! {
         LimitChatBytes "chat.bytes_max";
         LimitGroupMembers "chat.group_members_max";
         LimitChannelMembers "chat.channel_members_max";
+        LimitMemoryBytes "chat.memory_bytes_max";
         LimitRooms "chat.rooms_max";
         LimitSignals "chat.signal_rate";
         LimitPairing "chat.pair_waiting_max";

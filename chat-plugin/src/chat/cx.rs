@@ -47,6 +47,8 @@ pub(super) struct Shared {
     secret: Option<Secret>,
     /// What the entries in memory take, of all chats.
     pub(super) tail_bytes: usize,
+    /// What those entries take that are nowhere else.
+    pub(super) memory_bytes: usize,
     /// The rows of chats that are in memory only.
     pub(super) volatile: Volatile,
     pub(super) rooms: Rooms,
@@ -71,6 +73,7 @@ impl Shared {
             stored: VecDeque::new(),
             due: map(),
             tail_bytes: 0,
+            memory_bytes: 0,
             volatile: Volatile::new(),
             rooms: Rooms::new(),
             listeners: Listeners::default(),

@@ -59,9 +59,19 @@ impl Chat {
     }
 
     fn has_room(&self, post: &Post, cx: &mut Cx<'_>) -> Result<(), Refusal> {
-        if self.place.is_room() || self.log.is_in_memory() {
-            // Their oldest entries make room: `room.rs` and `log.rs`.
+        if self.place.is_room() {
+            // Its oldest entries make room: `room.rs`.
             return Ok(());
+        }
+        if self.log.is_in_memory() {
+            // Here too, but there may be many such chats.
+            let held = cx.shared.memory_bytes + post.payload.len();
+            if held / 2 <= cx.options().memory_bytes_max {
+                return Ok(());
+            }
+            cx.host.count(Metric::LimitMemoryBytes);
+            let text = "the server keeps no more in memory only: wait until others have got theirs";
+            return Err(Refusal::new(Code::Limit, text));
         }
         let options = cx.options();
         let (entries, bytes) = (options.chat_entries_max, options.chat_bytes_max);

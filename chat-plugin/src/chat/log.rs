@@ -169,6 +169,13 @@ impl Log {
         self.tail_bytes = 0;
     }
 
+    /// Drops the oldest from memory, until the rest takes no more than so many bytes or is the newest.
+    pub(crate) fn forget_oldest(&mut self, bytes: usize) {
+        while self.tail.len() > 1 && self.tail_bytes > bytes {
+            self.forget_first();
+        }
+    }
+
     fn forget_first(&mut self) {
         if let Some(entry) = self.tail.pop_front() {
             self.tail_bytes -= entry.size();

@@ -185,6 +185,7 @@ impl ChatSide {
                 }
                 Load::Loaded(chat, queue) => {
                     self.shared.tail_bytes += chat.tail_bytes();
+                    self.shared.memory_bytes += chat.memory_bytes();
                     self.chats.insert(id, State::Ready(chat));
                     self.with(id, host, |chat, cx| {
                         chat.loaded(cx);
@@ -262,10 +263,11 @@ impl ChatSide {
 
     fn with(&mut self, id: ChatId, host: &mut dyn Host, act: impl FnOnce(&mut Chat, &mut Cx<'_>)) {
         let Some(State::Ready(chat)) = self.chats.get_mut(&id) else { return };
-        let before = chat.tail_bytes();
+        let (before, held) = (chat.tail_bytes(), chat.memory_bytes());
         chat.touched = true;
         act(chat, &mut Cx { host, shared: &mut self.shared });
         self.shared.tail_bytes = self.shared.tail_bytes + chat.tail_bytes() - before;
+        self.shared.memory_bytes = self.shared.memory_bytes + chat.memory_bytes() - held;
         if self.shared.tail_bytes > TAILS_BYTES_MAX {
             self.shrink();
         }
@@ -287,6 +289,7 @@ impl ChatSide {
                 self.ring.push_back(id);
             } else if let Some(State::Ready(chat)) = self.chats.remove(&id) {
                 self.shared.tail_bytes -= chat.tail_bytes();
+                self.shared.memory_bytes -= chat.memory_bytes();
             }
         }
     }

@@ -159,8 +159,15 @@ impl Chat {
         self.place.id
     }
 
+    /// The memory of what can be read again, in bytes.
     pub(super) fn tail_bytes(&self) -> usize {
-        self.log.tail_bytes() + self.ids.bytes()
+        let log = if self.log.is_in_memory() { 0 } else { self.log.tail_bytes() };
+        log + self.ids.bytes()
+    }
+
+    /// And of what is nowhere else.
+    pub(super) fn memory_bytes(&self) -> usize {
+        if self.log.is_in_memory() { self.log.tail_bytes() } else { 0 }
     }
 
     pub(super) fn forget_tail(&mut self) {

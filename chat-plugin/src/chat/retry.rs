@@ -186,6 +186,9 @@ impl Chat {
     /// Entries that stay: when they are many, their ids go into pages, and their authors into the row.
     pub(super) fn page_many(&mut self, cx: &mut Cx<'_>) {
         if self.log.is_in_memory() {
+            if cx.shared.memory_bytes > cx.options().memory_bytes_max {
+                self.log.forget_oldest(SCARCE_BYTES);
+            }
             // What became of those that are only in memory is nobody's to know later.
             return self.ids.forget_below(self.log.oldest_in_memory());
         }
@@ -202,6 +205,9 @@ impl Chat {
         }
     }
 }
+
+/// What a chat keeps that is only in memory, in bytes, where all such chats keep too much.
+const SCARCE_BYTES: usize = 16 * 1024;
 
 /// How many retries of one send may wait for it to be stored.
 const WAITERS_MAX: usize = 64;

@@ -257,6 +257,7 @@ impl ChatSide {
             Some(State::Ready(chat)) => {
                 seq = chat.log.visible;
                 self.shared.tail_bytes -= chat.tail_bytes();
+                self.shared.memory_bytes -= chat.memory_bytes();
                 chat.room_over(&mut Cx { host, shared: &mut self.shared });
             }
             Some(State::Loading(loading)) => {

@@ -93,6 +93,53 @@ fn a_chat_in_memory_is_never_full() {
 }
 
 #[test]
+fn many_chats_in_memory_hold_no_more_than_they_may() {
+    let mut options = ChatOptions::default();
+    options.requests = false;
+    options.memory_bytes_max = 64 * 1024;
+    let mut world = World::with(1, options, 0);
+    let alice = world.device("alice", "laptop");
+    world.settle();
+    let say = |world: &mut World, chat: usize| {
+        let sent = world.publish(alice, &format!("chat/@u{chat}/send"), &[b'x'; 4_000]);
+        world.settle();
+        (world.seq(sent).is_some(), code(world, sent))
+    };
+    let kept = |world: &mut World, chat: usize| {
+        let topic = format!("chat/@u{chat}/history");
+        world.publish(alice, &topic, br#"{"limit":200}"#);
+        world.settle();
+        let answer = world.take_answer(alice, "history");
+        answer["entries"].as_array().unwrap().len()
+    };
+    for chat in 0..12 {
+        world.publish(alice, &format!("chat/@u{chat}/send"), b"x");
+        world.settle();
+        world.publish(alice, &format!("chat/@u{chat}/retention"), br#"{"keep":"memory"}"#);
+        world.settle();
+    }
+    for number in 0..12 {
+        assert_eq!(say(&mut world, 0), (true, None), "{number}");
+    }
+    // Alone it may have as much as it likes; with others that come it keeps its newest.
+    assert_eq!(kept(&mut world, 0), 12);
+    let mut refused = 0;
+    for chat in 0..12 {
+        for _ in 0..6 {
+            let (stored, code) = say(&mut world, chat);
+            refused += usize::from(!stored);
+            assert_eq!(code.as_deref().unwrap_or("limit"), "limit");
+        }
+    }
+    assert!((10..60).contains(&refused), "{refused} of 72");
+    assert!((2..7).contains(&kept(&mut world, 0)));
+    // What is on disk is another matter.
+    world.publish(alice, "chat/@u0/retention", br#"{"keep":"forever"}"#);
+    world.settle();
+    assert_eq!(say(&mut world, 0), (true, None));
+}
+
+#[test]
 fn personal_answers_are_of_no_group() {
     let mut world = World::new(1);
     let eve = world.device("eve", "laptop");

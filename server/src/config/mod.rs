@@ -481,6 +481,9 @@ section! {
         group_members_max: u64 = 1024, Kind::Number(1, 100_000);
         /// Members of a channel, readers included. More: `limit`.
         channel_members_max: u64 = 100_000, Kind::Number(1, 1_000_000);
+        /// Bytes that chats which are only in memory hold on a shard, all of them. Beyond it each keeps its
+        /// newest 16 KiB, and beyond twice as much what is sent there is refused.
+        memory_bytes_max: u64 = 256 * MIB, Kind::Number(MIB, 1024 * GIB);
         /// Seconds that a room lasts without a message or a connection.
         room_idle_s: u64 = 1800, Kind::Number(1, 31_536_000);
         /// Seconds that it lasts at the most.
@@ -649,7 +652,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 16] = [
+    const CHAT_RATES: [&str; 17] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
@@ -662,6 +665,7 @@ mod tests {
         "chat.bytes_max",
         "chat.group_members_max",
         "chat.channel_members_max",
+        "chat.memory_bytes_max",
         "chat.rooms_max",
         "chat.signal_rate",
         "chat.signal_burst",
