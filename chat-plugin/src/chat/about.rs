@@ -16,7 +16,7 @@ use super::one::{Blocked, Chat};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
-use crate::peer::{ALL, ChatInput, EVERYTHING, Outcome, Refusal};
+use crate::peer::{ALL, ChatInput, EVERYTHING, Outcome, Post, Refusal};
 use crate::rows::{
     ChatRow, IdHash, IdPage, Mark, RowValue, hash_id, hidden_key, ids_key, is_by, log_key, only,
     settings_key, split_chat_key,
@@ -263,6 +263,18 @@ impl Chat {
     /// What is set, as a row.
     pub(super) fn settings_op(&self) -> Op {
         Op::Put { key: settings_key(self.id()), value: self.settings.to_bytes() }
+    }
+
+    /// What is about an entry begins no chat in somebody's list. Returns whether the foremost send is
+    /// refused.
+    pub(super) fn refuse_without_chat(&mut self, cx: &mut Cx<'_>) -> bool {
+        let about = |post: &Post| post.change.is_none() && post.kind != Kind::Message;
+        let refused = self.waiting.front().is_some_and(|post| about(post));
+        if refused {
+            let text = "nothing was ever sent in this chat";
+            self.refuse_first(Refusal::new(Code::UnknownChat, text), cx);
+        }
+        refused
     }
 
     fn refuse_first(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {

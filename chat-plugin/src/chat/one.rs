@@ -248,6 +248,9 @@ impl Chat {
         while self.blocked.is_none() {
             let Some(post) = self.waiting.front() else { return };
             if self.created.is_none() && !self.place.is_group() {
+                if self.refuse_without_chat(cx) {
+                    continue;
+                }
                 return self.begin(cx);
             }
             if self.pending.len() >= PENDING_MAX {

@@ -140,6 +140,35 @@ fn many_chats_in_memory_hold_no_more_than_they_may() {
 }
 
 #[test]
+fn what_is_about_an_entry_begins_no_chat() {
+    let mut world = World::new(2);
+    let bob = world.device("bob", "phone");
+    let eve = world.device("eve", "laptop");
+    world.settle();
+    let before = world.rows().len();
+    for (verb, payload) in [
+        ("react/1", &b"x"[..]),
+        ("edit/1", b"x"),
+        ("delete/1", b"everyone"),
+        ("delete/1", b"me"),
+        ("end", b""),
+    ] {
+        let sent = world.publish(eve, &format!("chat/@bob/{verb}"), payload);
+        world.settle();
+        assert_eq!(code(&world, sent).as_deref(), Some("unknown_chat"), "{verb}");
+    }
+    assert_eq!(world.rows().len(), before);
+    world.publish(bob, "me/sync", b"{}");
+    world.settle();
+    assert_eq!(world.take_answer(bob, "sync")["chats"], serde_json::json!([]));
+    // A message and what is about it may come in one breath.
+    world.publish(eve, "chat/@bob/send/m1", b"hello");
+    let about = world.publish(eve, "chat/@bob/react/1", b"x");
+    world.settle();
+    assert_eq!(world.seq(about), Some(2));
+}
+
+#[test]
 fn personal_answers_are_of_no_group() {
     let mut world = World::new(1);
     let eve = world.device("eve", "laptop");
