@@ -123,6 +123,8 @@ async function chatWithTicks(version) {
   const [alice, bob] = ["alice", "bob"].map((name) => `${name}-${crypto.randomUUID().slice(0, 8)}`);
   const phone = await Client.open(version, { username: bob });
   await phone.subscribe("me/json/#", 1);
+  // Strangers hear no ticks.
+  await phone.publish("me/state", JSON.stringify({ accept: [alice] }));
   const laptop = await Client.open(version, { username: alice });
   await laptop.subscribe("me/json/#", 1);
   await laptop.publish(`chat/@${bob}/send/m1`, "hello");

@@ -141,6 +141,8 @@ def chat_with_ticks(version):
     alice, bob = f"alice-{uuid.uuid4().hex[:8]}", f"bob-{uuid.uuid4().hex[:8]}"
     phone = Client(version, user=bob)
     phone.subscribe("me/json/#", 1)
+    # Strangers hear no ticks.
+    phone.publish("me/state", json.dumps({"accept": [alice]}))
     laptop = Client(version, user=alice)
     laptop.subscribe("me/json/#", 1)
     laptop.publish(f"chat/@{bob}/send/m1", "hello")
