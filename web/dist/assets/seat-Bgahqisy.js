@@ -1,0 +1,1 @@
+function s(t,e){try{sessionStorage.setItem(`seat:${t}`,JSON.stringify(e))}catch{}}function a(t){try{return JSON.parse(sessionStorage.getItem(`seat:${t}`)??"null")??void 0}catch{return}}function r(t){try{sessionStorage.removeItem(`seat:${t}`)}catch{}}export{a,r as f,s as k};
