@@ -126,8 +126,12 @@ export class Chat extends Watched {
       if ((said.get(entry.from)?.seq ?? 0) < seq) said.set(entry.from, entry);
       this.#reactions.set(ref, said);
     } else if (ref !== undefined && kind === "delete") {
-      if (entry.text === "all") this.#deletedTo = Math.max(this.#deletedTo, ref);
-      else this.#deleted.set(ref, entry.text === "me" ? "me" : "everyone");
+      if (entry.text === "all") {
+        this.#deletedTo = Math.max(this.#deletedTo, ref);
+        this.#items.clear();
+      } else {
+        this.#deleted.set(ref, entry.text === "me" ? "me" : "everyone");
+      }
     } else if (kind === undefined) {
       this.ending = undefined;
       this.#quiet(entry.from);
