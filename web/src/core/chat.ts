@@ -68,8 +68,11 @@ export class Chat extends Watched {
   /** The newest number there is. */
   last = 0;
   read = 0;
-  unread = 0;
+  /** What the server counted as unread up to `counted`; what came later is counted here. */
+  counted = { unread: 0, last: 0 };
   title = "";
+  /** The newest that says something, where the entries themselves are not in memory. */
+  preview: { text: string; time: number; mine: boolean; from: string } | undefined;
   role: string | undefined;
   members: { user: string; role: string }[] | undefined;
   stranger = false;
@@ -113,6 +116,14 @@ export class Chat extends Watched {
     return fresh;
   }
 
+  /** What this device kept: known already, and not in memory. */
+  restore(entries: readonly Entry[]): void {
+    const read = this.read;
+    for (const entry of entries) if (!this.entries.has(entry.seq)) this.#insert(entry);
+    this.read = read;
+    this.#refresh();
+  }
+
   #insert(entry: Entry): void {
     const { seq, ref, kind } = entry;
     this.known.add(seq, seq);
@@ -135,8 +146,8 @@ export class Chat extends Watched {
     } else if (kind === undefined) {
       this.ending = undefined;
       this.#quiet(entry.from);
+      if (this.group) this.ended = undefined;
       if (this.isMine(entry.from)) this.#behind(entry);
-      else if (seq > this.read) this.unread += 1;
     } else if (kind === "system") this.#system(entry);
     if (ref !== undefined) this.#items.delete(ref);
   }
@@ -201,12 +212,21 @@ export class Chat extends Watched {
   setRead(seq: number): boolean {
     if (seq <= this.read) return false;
     this.read = seq;
-    const behind = [...this.entries.values()].filter(
-      (one) => one.seq > seq && one.kind === undefined && !this.isMine(one.from),
-    );
-    this.unread = Math.min(this.unread, behind.length);
+    if (seq >= this.counted.last) this.counted = { unread: 0, last: seq };
     this.changed();
     return true;
+  }
+
+  /** How many messages of others lie behind what was read. */
+  get unread(): number {
+    const from = this.read + 1;
+    const all = this.low <= from && this.known.missing(from, this.last).length === 0;
+    const after = all ? this.read : Math.max(this.read, this.counted.last);
+    let count = all ? 0 : this.counted.unread;
+    for (const { seq, kind, from: who } of this.entries.values()) {
+      if (seq > after && kind === undefined && !this.isMine(who)) count += 1;
+    }
+    return count;
   }
 
   tick(item: Item): Tick {

@@ -58,6 +58,7 @@ export class Session extends Watched {
   connection: Connection = { state: "stopped" };
   readonly #options: SessionOptions;
   readonly #store: Store;
+  #login: Login;
   readonly #backoff: Backoff;
   #line: Line | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
@@ -71,6 +72,7 @@ export class Session extends Watched {
   constructor(options: SessionOptions) {
     super();
     this.#options = options;
+    this.#login = options.login;
     this.#store = options.store ?? new NoStore();
     this.#backoff = options.backoff ?? new Backoff();
     this.me = options.me;
@@ -89,10 +91,22 @@ export class Session extends Watched {
 
   /** Reads what was waiting when the page went, and connects. */
   async start(): Promise<void> {
+    await this.takePending();
+    this.#connect();
+  }
+
+  /** What another page left unsent is this one's to send. */
+  async takePending(): Promise<void> {
     for (const pending of await this.#store.loadPending()) {
       this.outbox.take(this.chat(pending.chat), pending);
     }
-    this.#connect();
+  }
+
+  /** Goes on as another device. */
+  become(login: Login): void {
+    this.#login = login;
+    if (this.connection.state === "stopped") this.#connect();
+    else this.reconnect();
   }
 
   stop(): void {
@@ -172,7 +186,6 @@ export class Session extends Watched {
   markRead(chat: Chat): void {
     const newest = this.newestOfOthers(chat);
     if (newest === 0 || !chat.setRead(newest)) return;
-    chat.unread = 0;
     this.#unsaid.add(chat);
     this.#sayRead();
     this.changed();
@@ -276,7 +289,7 @@ export class Session extends Watched {
     this.#set({ state: "connecting" });
     // What a connection says after its end is nothing to the next one.
     const current = (): boolean => this.#line === line;
-    const line: Line = this.#options.dial(this.#options.login, {
+    const line: Line = this.#options.dial(this.#login, {
       up: (present) => {
         if (current()) void this.#up(line, present);
       },
@@ -469,6 +482,8 @@ export class Session extends Watched {
 
 
 export function saved(chat: Chat): SavedChat {
-  const { name, known, last, read, unread, title, others } = chat;
-  return { name, known: known.toJSON(), last, read, unread, title, others: [...others] };
+  const { name, known, last, read, title, others, stranger, newest } = chat;
+  const { text = "", time = 0, mine = false, from = "" } = newest ?? chat.preview ?? {};
+  const preview = { text: text.slice(0, 200), time, mine, from };
+  return { name, known: known.toJSON(), last, read, title, others: [...others], stranger, preview };
 }

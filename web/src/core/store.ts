@@ -9,7 +9,8 @@ export interface SavedChat {
   readonly known: readonly Range[];
   readonly last: number;
   readonly read: number;
-  readonly unread: number;
+  readonly stranger: boolean;
+  readonly preview: { text: string; time: number; mine: boolean; from: string };
   readonly title: string;
   readonly others: readonly (readonly [string, { delivered: number; read: number }])[];
 }
