@@ -1,6 +1,7 @@
 // What the end-to-end tests share: a browser, people in contexts of their own, pictures.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -69,3 +70,30 @@ export const line = (page, text) => page.locator(".line", { hasText: text });
 
 /** The message with this text has this tick. */
 export const ticked = (page, text, tick) => line(page, text).locator(`.tick.${tick}`).waitFor();
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What a page must be wherever one looks: accessible in both colour schemes, and no wider than a small phone. */
+export async function fit(page, where) {
+  await page.evaluate(axe);
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    const findings = await page.evaluate(async () => {
+      const { violations } = await window.axe.run(document, {
+        runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+      });
+      return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
+    });
+    equal(findings, [], `axe on ${where}, ${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: null });
+  const size = page.viewportSize();
+  await page.setViewportSize({ width: 320, height: 640 });
+  const wide = await page.evaluate(() =>
+    [...document.querySelectorAll("body *")]
+      .filter((element) => !element.closest(".hidden") && element.getBoundingClientRect().right > innerWidth + 1)
+      .map((element) => element.outerHTML.slice(0, 120)),
+  );
+  equal(wide, [], `what is wider than 320 px on ${where}`);
+  await page.setViewportSize(size);
+}

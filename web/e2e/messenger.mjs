@@ -1,7 +1,7 @@
 // The messenger: direct chats with ticks, edits, reactions, deleting, replies; groups; several tabs;
 // a server that is killed while two write.
 
-import { assert, equal, line, person, say, shot, ticked, until } from "./harness.mjs";
+import { assert, equal, fit, line, person, say, shot, ticked, until } from "./harness.mjs";
 
 let runs = 0;
 /** Names of their own for each test: one server has them all. */
@@ -43,6 +43,7 @@ export default [
       await a.goto("/chats");
       await a.getByLabel("Name").waitFor();
       await shot(a, "messenger-login");
+      await fit(a, "login");
       await enter(a, alice);
       await begin(a, bob);
       await say(a, "hello");
@@ -51,6 +52,7 @@ export default [
       await enter(b, bob);
       await b.locator(".badge").waitFor();
       await shot(b, "messenger-list");
+      await fit(b, "list of chats");
       await openChat(b, alice);
       await line(b, "hello").waitFor();
       await b.getByText("is not one of your contacts").waitFor();
@@ -76,6 +78,14 @@ export default [
       await say(a, "see https://example.org/x.");
       equal(await line(b, "see").locator("a").getAttribute("href"), "https://example.org/x", "the link");
       await shot(a, "messenger");
+      await fit(a, "messenger");
+      await line(a, "hello").hover();
+      await line(a, "hello").getByRole("button", { name: "More about this message" }).click();
+      await fit(a, "menu of a message");
+      await a.keyboard.press("Escape");
+      await a.getByRole("button", { name: "New group" }).click();
+      await fit(a, "dialog of a new group");
+      await a.keyboard.press("Escape");
       await shot(b, "messenger-phone");
       await b.close();
       await a.getByText("last seen at").waitFor();
@@ -140,6 +150,9 @@ export default [
       await line(a, "me too").locator(".who", { hasText: carol }).waitFor();
       await shot(a, "messenger-group");
       await a.getByRole("button", { name: "Group", exact: true }).click();
+      await a.getByRole("button", { name: `Remove ${carol}` }).waitFor();
+      await shot(a, "messenger-members");
+      await fit(a, "members of a group");
       await a.getByRole("button", { name: `Remove ${carol}` }).click();
       await c.getByText("You are not in this group any more.").waitFor();
       await a.getByRole("button", { name: "Close" }).click();
@@ -168,6 +181,7 @@ export default [
       }
       await a.getByText(/No connection|Connecting/).first().waitFor();
       await shot(a, "messenger-offline");
+      await fit(b, "chat without a connection");
       await a.reload({ waitUntil: "commit" });
       await line(a, "a10;").waitFor();
       await broker.start(broker.ports);

@@ -3,11 +3,12 @@
 
 import { launch, shot, assert } from "./harness.mjs";
 import { Broker, serveApp } from "./server.mjs";
+import budget from "./budget.mjs";
 import messenger from "./messenger.mjs";
 import strangers from "./strangers.mjs";
 
 const [wanted = ""] = process.argv.slice(2);
-const tests = [...strangers, ...messenger].filter(([name]) => name.includes(wanted));
+const tests = [...budget, ...strangers, ...messenger].filter(([name]) => name.includes(wanted));
 const broker = new Broker();
 await broker.start();
 const app = await serveApp(broker);

@@ -1,6 +1,6 @@
 // Strangers: interests, a match, text both ways, next, end; and pictures both ways.
 
-import { line, person, say, shot, until } from "./harness.mjs";
+import { fit, line, person, say, shot, until } from "./harness.mjs";
 
 async function look(page, interests, pool = "Text") {
   await page.goto("/strangers");
@@ -17,9 +17,11 @@ export default [
       await ann.goto("/strangers");
       await ann.getByRole("heading", { name: "Meet a stranger" }).waitFor();
       await shot(ann, "strangers");
+      await fit(ann, "strangers");
       await look(ann, "Jazz, climbing");
       await ann.getByText("climbing").waitFor();
       await shot(ann, "strangers-waiting");
+      await fit(ann, "strangers, waiting");
       const ben = await person(browser, url);
       await look(ben, "climbing");
       await ann.getByText("You both like climbing").waitFor();
@@ -29,11 +31,13 @@ export default [
       await line(ann, "where do you climb").waitFor();
       await line(ben, "where do you climb").locator(".tick.read").waitFor();
       await shot(ann, "strangers-chat");
+      await fit(ann, "strangers, talking");
       const cid = await person(browser, url);
       await look(cid, "jazz");
       await cid.getByText("jazz").waitFor();
       await ann.getByRole("button", { name: "Next" }).click();
       await ben.getByText("went on to somebody else").waitFor();
+      await fit(ben, "strangers, over");
       await ann.getByText("You both like jazz").waitFor();
       await say(cid, "take five");
       await line(ann, "take five").waitFor();
@@ -61,6 +65,7 @@ export default [
       await say(people[0], "I can see you");
       await line(people[1], "I can see you").waitFor();
       await shot(people[0], "strangers-video");
+      await fit(people[0], "strangers, video");
       await people[0].getByRole("button", { name: "End", exact: true }).click();
       await people[1].getByText("The stranger ended the chat.").waitFor();
       return people;

@@ -237,6 +237,11 @@ export class Session extends Watched {
     this.command("me/state", { away: this.#away }).catch(() => undefined);
   }
 
+  /** How somebody is; without a connection nobody knows. */
+  presenceOf(user: string): Presence | undefined {
+    return this.connection.state === "online" ? this.presence.get(user) : undefined;
+  }
+
   /** Hears of somebody's presence from now on. */
   watchPresence(user: string): void {
     if (this.#watching.has(user)) return;

@@ -221,20 +221,21 @@ export class Messenger {
     this.session.changed();
   }
 
-  /** A page of what is before the first that is in memory. */
-  async earlier(chat: Chat): Promise<void> {
-    if (!Number.isFinite(chat.low) || chat.low <= 1) return;
+  /** A page of what is before the first that is in memory; whether there was one. */
+  async earlier(chat: Chat): Promise<boolean> {
     const below = chat.low;
-    const unknown = chat.known.missing(Math.max(1, below - PAGE), below - 1);
-    if (unknown.length === 0) {
-      chat.restore(await this.store.loadEntries(chat.name, below, PAGE));
-      chat.low = Math.min(chat.low, Math.max(1, below - PAGE));
-    } else {
-      const answer = await this.session.history(chat, { to: below - 1, limit: PAGE }).catch(() => undefined);
-      if (isCount(answer?.from)) chat.low = Math.max(1, Math.min(chat.low, answer.from));
-      // What was asked for may be here in part.
-      chat.restore(await this.store.loadEntries(chat.name, below, PAGE));
-    }
-    chat.changed();
+    if (!Number.isFinite(below) || below <= 1) return false;
+    const from = Math.max(1, below - PAGE);
+    if (chat.known.missing(from, below - 1).length > 0) {
+      try {
+        const answer = await this.session.history(chat, { to: below - 1, limit: PAGE });
+        chat.low = Math.max(1, Math.min(chat.low, isCount(answer.from) ? answer.from : from));
+      } catch {
+        return false;
+      }
+    } else chat.low = from;
+    // What was asked for may be here in part.
+    chat.restore(await this.store.loadEntries(chat.name, below, PAGE));
+    return true;
   }
 }

@@ -83,36 +83,37 @@ export class Desk extends Part {
     }
     const unread = [...session.chats.values()].reduce((sum, chat) => sum + (chat.unread > 0 ? 1 : 0), 0);
     document.title = `${unread > 0 ? `(${unread}) ` : ""}${open ? `${titleOf(open)} – ` : ""}Tidings`;
-    return html`<div class="desk ${open ? "opened" : ""}">
+    return html`<main class="desk ${open ? "opened" : ""}">
+      <h1 class="hidden">Messenger</h1>
+      <t-connection .session=${session}></t-connection>
       ${this.#list()}
-      ${open ? this.#chat(open) : html`<main class="nothing"><p>Choose a chat, or begin one.</p></main>`}
+      ${open ? this.#chat(open) : html`<p class="nothing">Choose a chat, or begin one.</p>`}
       <div role="alert" class="notice">${this.notice ? html`<p>${this.notice}</p>` : nothing}</div>
-    </div>`;
+    </main>`;
   }
 
   #list(): TemplateResult {
-    const { session, account } = this.messenger;
+    const { account, session } = this.messenger;
     const when = (chat: Chat) => chat.newest?.time ?? chat.preview?.time ?? 0;
     const chats = [...session.chats.values()]
       .filter((chat) => when(chat) > 0 || chat.counted.last > 0 || chat === this.open)
       .sort((a, b) => when(b) - when(a));
-    return html`<aside class="side">
-      <header class="top">
-        <div class="names"><h1>Chats</h1><p class="state">${account.user}</p></div>
+    return html`<section class="side" aria-label="All chats">
+      <div class="top">
+        <div class="names"><h2>Chats</h2><p class="state">${account.user}</p></div>
         <div class="actions">
           <button class="round plain" aria-label="New group" title="New group" @click=${() => void this.#group()}>${icons.people}</button>
           <button class="round" aria-label="New chat" title="New chat" @click=${() => void this.#begin()}>${icons.add}</button>
         </div>
-      </header>
-      <t-connection .session=${session}></t-connection>
+      </div>
       ${chats.length === 0 ? html`<p class="hint pad">Nothing yet. Begin with somebody’s name.</p>` : nothing}
       <nav aria-label="Chats">
         <ul class="chats">
           ${repeat(chats, ({ name }) => name, (chat) => this.#entry(chat, when(chat)))}
         </ul>
       </nav>
-      <footer class="pad"><button class="link" @click=${() => void this.#logout()}>Log out</button></footer>
-    </aside>`;
+      <p class="pad"><button class="link" @click=${() => void this.#logout()}>Log out</button></p>
+    </section>`;
   }
 
   #entry(chat: Chat, time: number): TemplateResult {
@@ -154,8 +155,8 @@ export class Desk extends Part {
     const title = titleOf(chat);
     const nameOf = (user: string) => user;
     const reader = chat.role === "reader";
-    return html`<main class="screen pane" aria-label=${`Chat with ${title}`}>
-      <header class="top">
+    return html`<section class="screen pane" aria-label=${`Chat with ${title}`}>
+      <div class="top">
         <a class="round plain back" href="#" aria-label="Back to the chats">${icons.back}</a>
         <span class="face" aria-hidden="true" data-hue=${Math.round(hue(chat.name) / 60) % 6}>${initial(title)}</span>
         <div class="names">
@@ -167,7 +168,7 @@ export class Desk extends Part {
             ? html`<button @click=${() => void showGroup(this.messenger, chat, (action) => this.#try(action))}>Group</button>`
             : html`<button @click=${() => void this.#delete(chat)}>Delete</button>`}
         </div>
-      </header>
+      </div>
       ${chat.stranger ? this.#stranger(chat) : nothing}
       <div class="talk">
         <t-messages
@@ -184,7 +185,7 @@ export class Desk extends Part {
             ? html`<p class="bar">Here you read only.</p>`
             : html`<t-composer .session=${session} .chat=${chat} .nameOf=${nameOf}></t-composer>`}
       </div>
-    </main>`;
+    </section>`;
   }
 
   #state(chat: Chat): TemplateResult | string {
@@ -194,7 +195,7 @@ export class Desk extends Part {
       return html`<span class="typing">${names}typing<i></i><i></i><i></i></span>`;
     }
     if (chat.group) return chat.members ? chat.members.map(({ user }) => user).join(", ") : "";
-    return chat.peer === chat.me ? "" : presence(this.messenger.session.presence.get(chat.peer ?? ""));
+    return chat.peer === chat.me ? "" : presence(this.messenger.session.presenceOf(chat.peer ?? ""));
   }
 
   #stranger(chat: Chat): TemplateResult {

@@ -6,17 +6,15 @@ import { customElement, state } from "lit/decorators.js";
 import { mqttUrl, takeSeat, type Seat } from "../api.js";
 import type { Chat } from "../core/chat.js";
 import { ChatError, randomId } from "../core/entry.js";
-import { dial } from "../core/mqtt.js";
 import { Session } from "../core/session.js";
 import { TabStore } from "../core/store.js";
-import { keepDraft } from "../ui/composer.js";
+import { keepDraft } from "../ui/draft.js";
 import { confirm } from "../ui/confirm.js";
 import { countdown, tidyCode } from "../ui/format.js";
 import { icons, mark } from "../ui/icons.js";
 import { Part } from "../ui/page.js";
 import { forgetSeat, keepSeat, keptSeat } from "../ui/seat.js";
-import "../ui/talk.js";
-import { whyEnded } from "../ui/talk.js";
+import { whyEnded } from "../ui/why.js";
 
 export const open = (): HTMLElement => document.createElement("t-room");
 
@@ -35,7 +33,9 @@ export class RoomPage extends Part {
   override connectedCallback(): void {
     super.connectedCallback();
     const kept = keptSeat(this.#link);
-    if (kept) this.#enter(kept);
+    if (kept) void this.#enter(kept);
+    // The door is drawn first, and what is behind it is there when the code is typed.
+    else setTimeout(() => void behind(), 200);
   }
 
   override disconnectedCallback(): void {
@@ -102,7 +102,7 @@ export class RoomPage extends Part {
     try {
       const seat = await takeSeat(this.#link, field?.value ?? "");
       keepSeat(this.#link, seat);
-      this.#enter(seat);
+      await this.#enter(seat);
     } catch (error) {
       const { code, message, retryAfter } = error as ChatError;
       this.error =
@@ -117,7 +117,8 @@ export class RoomPage extends Part {
     this.busy = false;
   }
 
-  #enter(seat: Seat): void {
+  async #enter(seat: Seat): Promise<void> {
+    const [{ dial }] = await behind();
     const session = new Session({
       login: { url: mqttUrl(), user: this.#link, password: seat.token, device: `web-${randomId()}`, keep: false },
       me: seat.user,
@@ -136,7 +137,7 @@ export class RoomPage extends Part {
       }
     });
     [this.seat, this.session, this.chat] = [seat, session, chat];
-    void session.start();
+    await session.start();
   }
 
   async #end(): Promise<void> {
@@ -183,6 +184,9 @@ export class RoomPage extends Part {
     if (this.ended !== undefined && document.activeElement === document.body) this.querySelector("h1")?.focus();
   }
 }
+
+/** What a chat needs, and a door does not. */
+const behind = () => Promise.all([import("../core/mqtt.js"), import("../ui/talk.js")]);
 
 function nameInAddress(): string {
   try {

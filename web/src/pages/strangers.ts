@@ -7,13 +7,11 @@ import { config, mqttUrl } from "../api.js";
 import { Call } from "../core/call.js";
 import type { Chat } from "../core/chat.js";
 import { ChatError, randomId, type Json } from "../core/entry.js";
-import { dial } from "../core/mqtt.js";
 import { Session } from "../core/session.js";
 import { countdown } from "../ui/format.js";
 import { icons, mark } from "../ui/icons.js";
 import { Part } from "../ui/page.js";
-import "../ui/talk.js";
-import { whyEnded } from "../ui/talk.js";
+import { whyEnded } from "../ui/why.js";
 
 export const open = (): HTMLElement => document.createElement("t-strangers");
 
@@ -46,6 +44,11 @@ export class StrangersPage extends Part {
   #call: Call | undefined;
   #local: MediaStream | undefined;
   #ice: RTCIceServer[] = [];
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    setTimeout(() => void behind(), 200);
+  }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
@@ -121,6 +124,7 @@ export class StrangersPage extends Part {
       this.error = (error as Error).message;
       return;
     }
+    const [{ dial }] = await behind();
     this.#wait();
     const session = new Session({
       // Whoever has this password is the same guest again: it lives as long as the page.
@@ -319,6 +323,9 @@ export class StrangersPage extends Part {
     </main>`;
   }
 }
+
+/** What a talk needs, and the first look at the page does not. */
+const behind = () => Promise.all([import("../core/mqtt.js"), import("../ui/talk.js")]);
 
 async function camera(): Promise<MediaStream> {
   if (!navigator.mediaDevices) throw new Error("Video needs a page on https, or on this machine itself.");

@@ -4,6 +4,7 @@ import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, query, state } from "lit/decorators.js";
 import type { Chat, Item } from "../core/chat.js";
 import type { Session } from "../core/session.js";
+import { draft, keepDraft } from "./draft.js";
 import { icons } from "./icons.js";
 import { Part } from "./page.js";
 
@@ -159,22 +160,5 @@ export class Composer extends Part {
     if (!this.attach || files.length === 0) return;
     event.preventDefault();
     this.attach(files);
-  }
-}
-
-function draft(chat: string): string {
-  try {
-    return sessionStorage.getItem(`draft:${chat}`) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-export function keepDraft(chat: string, text: string): void {
-  try {
-    if (text) sessionStorage.setItem(`draft:${chat}`, text);
-    else sessionStorage.removeItem(`draft:${chat}`);
-  } catch {
-    // Without a storage a draft lasts as long as the page.
   }
 }

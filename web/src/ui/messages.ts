@@ -25,8 +25,8 @@ export class Messages extends Part {
   @property({ attribute: false }) nameOf: (user: string) => string = (user) => user;
   @property({ attribute: false }) reply: (item: Item) => void = () => undefined;
   @property({ attribute: false }) edit: (item: Item) => void = () => undefined;
-  /** Asks for what is before the first that is known. */
-  @property({ attribute: false }) earlier: (() => Promise<void>) | undefined;
+  /** Asks for what is before the first that is known; says whether something came. */
+  @property({ attribute: false }) earlier: (() => Promise<boolean>) | undefined;
   /** How content of a type is shown that is no plain text. */
   @property({ attribute: false }) show: ((item: Item) => TemplateResult | undefined) | undefined;
 
@@ -119,13 +119,20 @@ export class Messages extends Part {
       this.#markRead();
     }
     if (log.scrollTop > NEAR || this.#asking || log.scrollHeight <= log.clientHeight) return;
-    if (this.shown < this.chat.items().length || this.earlier) {
-      this.#asking = true;
-      if (this.shown + WINDOW > this.chat.items().length) await this.earlier?.();
-      this.shown += WINDOW;
-      await this.updateComplete;
-      this.#asking = false;
-    }
+    this.#asking = true;
+    const more = await this.#more();
+    await this.updateComplete;
+    this.#asking = false;
+    // Who scrolled on while it came is at the top again, and no event tells of it.
+    if (more) void this.#scrolled();
+  }
+
+  /** Draws more of what is there, and asks for more where that is not enough. */
+  async #more(): Promise<boolean> {
+    const hidden = this.chat.items().length - this.shown;
+    const came = hidden < WINDOW && this.earlier !== undefined && (await this.earlier());
+    this.shown += WINDOW;
+    return came || hidden > 0;
   }
 
   override render(): TemplateResult {

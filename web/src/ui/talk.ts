@@ -79,7 +79,7 @@ export class Talk extends Part {
     const { session, chat } = this;
     if (chat.typing.length > 0) return html`<span class="typing">typing<i></i><i></i><i></i></span>`;
     if (this.about) return this.about;
-    return chat.peer === undefined ? "" : presence(session.presence.get(chat.peer));
+    return chat.peer === undefined ? "" : presence(session.presenceOf(chat.peer));
   }
 
   #ending(): TemplateResult | typeof nothing {
@@ -106,24 +106,5 @@ export class Talk extends Part {
           </button>`
         : nothing}
     </div>`;
-  }
-}
-
-/** Why it is over, and for whom. */
-export function whyEnded(why: string, mine: boolean, name: string): string {
-  if (mine) return "You ended the chat.";
-  switch (why) {
-    case "end":
-      return `${name} ended the chat.`;
-    case "next":
-      return `${name} went on to somebody else.`;
-    case "gone":
-      return `${name} has gone.`;
-    case "idle":
-      return "Nobody had written for a while.";
-    case "timeout":
-      return "The time of this chat was over.";
-    default:
-      return "It was ended, or its time was over.";
   }
 }
