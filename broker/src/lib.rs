@@ -36,6 +36,7 @@ mod memory;
 mod metrics;
 mod observer;
 mod pressure;
+mod remote;
 pub mod rights;
 mod runtime;
 mod start;
@@ -51,6 +52,7 @@ pub use engine::Durability;
 pub use health::Fatal;
 pub use limits::{ConnectionLimits, Rates};
 pub use memory::Allocator;
+pub use remote::Remote;
 pub use start::{Broker, StopError};
 pub use tidings_core as core;
 

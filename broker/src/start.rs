@@ -23,6 +23,7 @@ use crate::listener::{Bound, Door, Endpoint, Listener};
 use crate::mail::{Mail, MailBox, Post, ServiceLine};
 use crate::metrics::Metrics;
 use crate::observer::Observers;
+use crate::remote::Remote;
 use crate::runtime::{Runtime, RuntimeParts};
 use crate::store::{Store, StoreFailure};
 use crate::teller::Teller;
@@ -80,6 +81,11 @@ impl Broker {
         self.metrics.snapshot()
     }
 
+    /// A way to ask for [`metrics`](Self::metrics) and the like that may be given away.
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.metrics), self.posts.clone())
+    }
+
     /// Where connections are handed in that another server accepted.
     pub fn door(&self) -> Door {
         self.door.clone()
@@ -113,10 +119,7 @@ impl Broker {
     /// The user may not be here any more: connections of theirs end with 0x87. Sessions stay until
     /// they expire. Say it after the login has ceased to work, or they come back at once.
     pub fn revoke(&self, user: &str) {
-        let user: Arc<str> = user.into();
-        for post in &self.posts {
-            post.send(Mail::Revoked(Some(Arc::clone(&user))));
-        }
+        self.remote().revoke(user);
     }
 
     /// Ends all connections with 0x87, so that everybody has to log in again.

@@ -117,6 +117,16 @@ pub struct Room {
     pub seats: [SeatKey; 2],
 }
 
+/// What the two in a room are called, where whoever had it made has said so.
+pub(crate) type SeatNames = Arc<[Box<str>; 2]>;
+
+/// The seats of a room that begins: no links where two were paired.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    pub(crate) links: Vec<Box<str>>,
+    pub(crate) names: Option<SeatNames>,
+}
+
 /// How somebody takes a seat of a room: user name and password of a CONNECT.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SeatKey {
@@ -139,6 +149,12 @@ pub struct Opened {
     pub user: String,
     /// What the room is called.
     pub room: String,
+    /// What whoever sits there is called, if the room was made with names.
+    pub name: Option<String>,
+    /// The user of the other seat.
+    pub other: String,
+    /// What that one is called.
+    pub other_name: Option<String>,
     /// What opens the seat as the code does, and cannot be locked out by wrong codes.
     pub token: String,
 }

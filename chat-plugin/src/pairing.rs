@@ -13,6 +13,7 @@ use tidings_core::hook::Host;
 use tidings_core::metric::Metric;
 use tidings_core::time::Time;
 
+use crate::call::Seats;
 use crate::code::Code;
 use crate::map::{Map, map};
 use crate::options::{ChatOptions, Secret};
@@ -246,7 +247,7 @@ impl PairSide {
         let word = secret.word("room", &[random, time, one.as_bytes()], ROOM_BYTES);
         let place = Place::room(&["~", &word].concat(), one, other);
         let paired = Some(Paired { pool: Arc::clone(pool), interest });
-        let make = ToRoom::Make { links: Vec::new(), paired, reply: None };
+        let make = ToRoom::Make { seats: Seats::default(), paired, reply: None };
         let what = ChatInput::Room(Box::new(make));
         let shard = place.shard(host.shards());
         host.send(shard, Box::new(Peer::Chat(ToChat { place, what })));

@@ -14,7 +14,7 @@ use tidings_core::hook::{AnswerToken, SessionId};
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::call::{CallError, Opened, Reply, Sent, Survey, Why};
+use crate::call::{CallError, Opened, Reply, SeatNames, Seats, Sent, Survey, Why};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::event::Listener;
@@ -231,8 +231,8 @@ pub(crate) enum ChatInput {
 /// What only rooms are told.
 #[derive(Debug)]
 pub(crate) enum ToRoom {
-    /// It begins, with these links to its seats or for two who were paired.
-    Make { links: Vec<Box<str>>, paired: Option<Paired>, reply: Option<Reply<()>> },
+    /// It begins, with links to its seats or for two who were paired.
+    Make { seats: Seats, paired: Option<Paired>, reply: Option<Reply<()>> },
     /// A member ends it, or (none) the program around the broker.
     End { user: Option<Arc<str>>, why: Why, origin: Option<Origin>, reply: Option<Reply<()>> },
     /// A member says something to the other's devices that is not kept.
@@ -274,6 +274,7 @@ pub(crate) enum ToSeat {
 pub(crate) struct Seat {
     pub(crate) room: Arc<str>,
     pub(crate) number: u8,
+    pub(crate) names: Option<SeatNames>,
     pub(crate) salt: [u8; 16],
     pub(crate) code: [u8; 32],
 }

@@ -81,7 +81,19 @@ impl SeatSide {
             kept.wrong = 0;
         }
         let room = kept.seat.room.to_string();
-        Ok(Opened { user: seat(&room, kept.seat.number), room, token })
+        let (own, others) = if kept.seat.number == 1 { (1, 2) } else { (2, 1) };
+        let name = |number: u8| {
+            let names = kept.seat.names.as_ref()?;
+            names.get(usize::from(number) - 1).map(ToString::to_string)
+        };
+        Ok(Opened {
+            user: seat(&room, own),
+            name: name(own),
+            other: seat(&room, others),
+            other_name: name(others),
+            room,
+            token,
+        })
     }
 }
 

@@ -373,6 +373,9 @@ pub(crate) struct Info<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct InfoMember<'a> {
     pub(crate) user: &'a str,
+    /// What a person in a room is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<Role>,
     #[serde(skip_serializing_if = "Option::is_none")]

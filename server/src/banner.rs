@@ -15,6 +15,10 @@ use crate::config::{Durability, Otherwise};
 pub(crate) struct Banner<'a> {
     /// Where it listens, with the real ports.
     pub(crate) endpoints: &'a [Endpoint],
+    /// Where HTTP is served.
+    pub(crate) web: &'a [SocketAddr],
+    /// The default address of that, if another process has it.
+    pub(crate) web_taken: Option<SocketAddr>,
     /// The file of the authority that Clients are to believe.
     pub(crate) authority: &'a str,
     /// Whether nobody comes in over TLS without a certificate.
@@ -61,6 +65,15 @@ impl Banner<'_> {
         let lines = [urls(true), urls(false)];
         for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
             row(if at == 0 { "listen" } else { "" }, line);
+        }
+        let pages: Vec<_> = self.web.iter().map(|address| page(*address)).collect();
+        if !pages.is_empty() {
+            row("web", &pages.join("  "));
+        }
+        if let Some(address) = self.web_taken {
+            let port = address.port();
+            row("web", &paint("33", &format!("none, because another program has port {port}")));
+            row("", &paint("2", "give another one with --http ADDR:PORT, or --http off"));
         }
         let proxied = self.proxied_in_use().join(", ");
         if !proxied.is_empty() {
@@ -216,6 +229,12 @@ impl Banner<'_> {
     }
 }
 
+/// What a browser opens, on this machine where that can be.
+fn page(address: SocketAddr) -> String {
+    let host = if address.ip().is_unspecified() { near_host(address) } else { address.ip() };
+    format!("http://{}/", SocketAddr::new(host, address.port()))
+}
+
 /// An endpoint in the words of `proxy.listeners`.
 fn kind(endpoint: &Endpoint) -> &'static str {
     match (endpoint.transport, &endpoint.place) {
@@ -318,6 +337,8 @@ mod tests {
     fn banner(endpoints: &[Endpoint], users: usize, colours: bool) -> Banner<'_> {
         Banner {
             endpoints,
+            web: &[],
+            web_taken: None,
             authority: "my keys/cert.pem",
             asks_for_certificates: false,
             proxied: &[],
@@ -422,6 +443,22 @@ mod tests {
             text.contains("--cafile 'my keys/cert.pem' --cert CLIENT.pem --key CLIENT.key"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn page_to_open_is_shown_or_why_there_is_none() {
+        let mqtt = [Endpoint {
+            transport: Transport::Mqtt,
+            place: Place::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))),
+        }];
+        let web = ["127.0.0.1:8080".parse().unwrap(), "0.0.0.0:80".parse().unwrap()];
+        let text = Banner { web: &web, ..banner(&mqtt, 0, false) }.render();
+        assert!(
+            text.contains("  web     http://127.0.0.1:8080/  http://127.0.0.1:80/\n"),
+            "{text}"
+        );
+        let text = Banner { web_taken: Some(web[0]), ..banner(&mqtt, 0, false) }.render();
+        assert!(text.contains("none, because another program has port 8080"), "{text}");
     }
 
     #[test]

@@ -49,6 +49,12 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:1883")
 }
 
+fn address_or_off(text: &str) -> Result<Option<SocketAddr>, &'static str> {
+    let address = text.parse().map(Some);
+    let wrong = "expected an IP address and a port, such as 127.0.0.1:8080, or `off`";
+    if text == "off" { Ok(None) } else { address.map_err(|_| wrong) }
+}
+
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigArgs {
@@ -58,6 +64,9 @@ pub(crate) struct ConfigArgs {
     /// Listen here instead, for example 0.0.0.0:1883; may be repeated.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Serve HTTP here instead of on 127.0.0.1:8080; `off` is nowhere; may be repeated.
+    #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
+    pub(crate) http: Vec<Option<SocketAddr>>,
     /// Keep the data in this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
@@ -76,6 +85,10 @@ impl ConfigArgs {
         if !self.listen.is_empty() {
             let addresses = self.listen.iter().map(ToString::to_string);
             options.push(NamedOption::list("--listen", "listen", addresses));
+        }
+        if !self.http.is_empty() {
+            let addresses = self.http.iter().flatten().map(ToString::to_string);
+            options.push(NamedOption::list("--http", "http", addresses));
         }
         if let Some(dir) = &self.data {
             options.push(NamedOption::text("--data", "data.dir", dir));

@@ -52,9 +52,9 @@ impl Listeners {
             let mode = u32::from_str_radix(&top.unix_mode, 8).unwrap_or(0o600);
             add("unix", Listener::unix(&top.listen_unix).mode(mode));
         }
-        if all.is_empty() {
+        if all.is_empty() && top.http.is_empty() {
             return Err(wrong(
-                "listen: expected at least one address here or in another listen_ key",
+                "listen: expected at least one address here, in another listen_ key, or in http",
             ));
         }
         Ok(Self { all, tls })
@@ -69,13 +69,15 @@ pub(crate) fn off_loopback(config: &Config) -> Option<(&'static str, SocketAddr)
         ("listen_tls", &top.listen_tls),
         ("listen_ws", &top.listen_ws),
         ("listen_wss", &top.listen_wss),
+        ("http", &top.http),
     ]
     .into_iter()
     .flat_map(|(key, addresses)| addresses.iter().map(move |address| (key, *address)))
     .find(|(_, address)| !address.ip().to_canonical().is_loopback())
 }
 
-fn networks(config: &Config) -> Vec<Network> {
+/// Proxies that are believed.
+pub(crate) fn networks(config: &Config) -> Vec<Network> {
     // Each was read once already, when the configuration was checked.
     config.proxy.trusted.iter().filter_map(|network| network.parse().ok()).collect()
 }

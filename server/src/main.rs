@@ -6,11 +6,13 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod banner;
+mod bounds;
 mod check;
 mod cli;
 mod config;
 mod copies;
 mod exit;
+mod http;
 mod listeners;
 mod logins;
 mod progress;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tidings_broker::auth::{Authenticate, Credentials, Decision, Refusal, TemporaryUsers};
 use tidings_chat::{CallError, ChatHandle, ChatOptions};
 
-use crate::config::Config;
+use crate::config::{Config, Pairing};
+use crate::listeners::off_loopback;
 
 /// The bounds of rooms and pools.
 pub(crate) fn bound(config: &Config, options: &mut ChatOptions) {
@@ -25,11 +26,23 @@ pub(crate) fn bound(config: &Config, options: &mut ChatOptions) {
     options.signal_bytes_max = size(chat.signal_bytes_max);
     options.signal_rate = count(chat.signal_rate);
     options.signal_burst = count(chat.signal_burst);
-    options.pairing = chat.pairing;
+    options.pairing = is_pairing_on(config);
     options.pair_wait = Duration::from_secs(chat.pair_wait_s);
     options.pair_ttl_max = Duration::from_secs(chat.pair_ttl_max_s);
     options.pair_waiting_max = size(chat.pair_waiting_max);
     options.pair_again = Duration::from_secs(chat.pair_again_s);
+}
+
+/// Whether strangers may come in to be paired.
+pub(crate) fn is_pairing_on(config: &Config) -> bool {
+    match config.chat.pairing {
+        Pairing::On => true,
+        Pairing::Off => false,
+        Pairing::Auto => {
+            let proxied = !config.proxy.listeners.is_empty() || config.web.forwarded;
+            !config.top.http.is_empty() && !proxied && off_loopback(config).is_none()
+        }
+    }
 }
 
 /// The ways to log in, with those of seats and guests in front.

@@ -10,24 +10,20 @@ use std::thread;
 use std::time::Duration;
 
 use tidings_broker::auth::{ScramSha256, UsersFile};
-use tidings_broker::core::codec::QoS;
 use tidings_broker::core::hook::Authorize;
-use tidings_broker::core::limits::{Limits, Offers, Told};
-use tidings_broker::core::marks::DiskReserve;
-use tidings_broker::core::topic::TopicLimits;
 use tidings_broker::engine::{Compare, OpenError};
 use tidings_broker::journal::ReplayError;
 use tidings_broker::listener::{Listener, Place, Tls};
-use tidings_broker::{
-    Broker, Builder, ConnectionLimits, Durability, Fatal, Rates, StartError, StopError,
-};
-use tidings_chat::{Chat, ChatOptions};
+use tidings_broker::{Broker, Builder, Durability, Fatal, StartError, StopError};
+use tidings_chat::Chat;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::banner::Banner;
+use crate::bounds;
 use crate::config::{self, Config, Settings};
 use crate::exit::{self, Exit, Failure};
+use crate::http::{self, Http};
 use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
 use crate::rights::{self, Watch};
@@ -37,6 +33,8 @@ use crate::vault::{self, FileVault};
 
 /// Serves until a signal or a failure ends it.
 pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+    // A taken port should not cost a recovery to find out.
+    let web = http::Bound::bind(&settings)?;
     let config = settings.config;
     let data = &config.data.dir;
     if data.exists() && !data.is_dir() {
@@ -69,10 +67,14 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let Listeners { all, tls } = Listeners::of(&config)?;
     let watch = Watch { users, rights, tls, open_until_users };
 
-    let broker = start(&config, all, &watch)?;
+    let chat = chat(&config)?;
+    let handle = chat.handle();
+    let broker = start(&config, all, &watch, chat)?;
     let self_signed = watch.tls.as_ref().is_some_and(Tls::is_self_signed);
     let banner = Banner {
         endpoints: broker.endpoints(),
+        web: web.addresses(),
+        web_taken: web.taken,
         // One that others signed has an authority that is not known here.
         authority: if self_signed { &config.tls.certificate } else { "CA.pem" },
         asks_for_certificates: config.tls.client_certificates
@@ -90,10 +92,24 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         otherwise: config.rights.otherwise,
         colours: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    exit::print(&banner.render())?;
-    let endpoints: Vec<_> = broker.endpoints().iter().map(ToString::to_string).collect();
+    let banner = banner.render();
+    let web_addresses = web.addresses().iter().map(|address| format!("http://{address}"));
+    let endpoints = broker.endpoints().iter().map(ToString::to_string);
+    let endpoints: Vec<_> = endpoints.chain(web_addresses).collect();
+    let parts = http::Parts {
+        broker: broker.remote(),
+        door: broker.door(),
+        chat: handle,
+        users: Arc::clone(&watch.users),
+        open_until_users,
+        rates_apply: broker.rates_apply(),
+    };
+    let http = Http::start(web, &config, parts);
+    let http = http.map_err(|error| Failure::new(Exit::Software, error))?;
+    // Whoever reads it may come at once.
+    exit::print(&banner)?;
     tracing::info!(endpoints = endpoints.join(" "), users = user_count, "started");
-    runtime.block_on(run(broker, &watch, &mut signals, &mut hangup))
+    runtime.block_on(run(broker, http, &watch, &mut signals, &mut hangup))
 }
 
 /// Open access is for this machine: nobody must have put it on a network by leaving users out.
@@ -112,8 +128,9 @@ fn refuse_open_network(config: &Config) -> Result<(), Failure> {
     ))
 }
 
-fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Broker, Failure> {
-    let mut chat = Chat::new(chat_options(config));
+/// Chat, with the keys of what it keeps.
+fn chat(config: &Config) -> Result<Chat, Failure> {
+    let mut chat = Chat::new(bounds::chat(config));
     if config.data.durability != config::Durability::Memory {
         let data = &config.data.dir;
         if data.join("store/VERSION").exists() && !data.join(vault::NAME).exists() {
@@ -136,6 +153,15 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         })?;
         chat = chat.with_vault(Arc::new(vault));
     }
+    Ok(chat)
+}
+
+fn start(
+    config: &Config,
+    listeners: Vec<Listener>,
+    watch: &Watch,
+    chat: Chat,
+) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
         .data_dir(config.data.dir.join("store"))
@@ -145,7 +171,7 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             config::Durability::Memory => Durability::Memory,
         })
         .journal_bytes(config.data.segment_bytes, config.data.checkpoint_bytes)
-        .disk_reserve(disk_reserve(config))
+        .disk_reserve(bounds::disk_reserve(config))
         .bases(
             config.data.base_bytes,
             match config.data.compare {
@@ -155,8 +181,8 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
             },
         )
         .shards(u16::try_from(config.top.shards).unwrap_or(0))
-        .limits(limits(config))
-        .connection_limits(connection_limits(config))
+        .limits(bounds::limits(config))
+        .connection_limits(bounds::connections(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .system_interval(Duration::from_secs(config.sys.interval_s))
         .authenticate(seats::in_front_of(
@@ -173,140 +199,6 @@ fn start(config: &Config, listeners: Vec<Listener>, watch: &Watch) -> Result<Bro
         builder = builder.listener(listener);
     }
     builder.start().map_err(start_failure)
-}
-
-/// What is to be left free of the disk, as configured. `tidings config print` writes defaults out:
-/// so what is written counts as asked for only where it is another number.
-fn disk_reserve(config: &Config) -> DiskReserve {
-    let default = DiskReserve::default();
-    let bytes = config.data.reserve_bytes;
-    let bytes_percent_max = if bytes == default.bytes { default.bytes_percent_max } else { 100 };
-    let percent = u8::try_from(config.data.reserve_percent).unwrap_or(u8::MAX);
-    DiskReserve { bytes, bytes_percent_max, percent }
-}
-
-/// Chat, as configured.
-fn chat_options(config: &Config) -> ChatOptions {
-    let chat = &config.chat;
-    let mut options = ChatOptions::default();
-    options.payload_bytes_max = size(chat.payload_bytes_max);
-    options.send_rate = count(chat.send_rate);
-    options.send_burst = count(chat.send_burst);
-    options.new_chats_per_minute = count(chat.new_chats_per_minute);
-    options.question_rate = count(chat.question_rate);
-    options.question_burst = count(chat.question_burst);
-    options.requests = chat.requests;
-    options.request_messages_per_day = count(chat.request_messages_per_day);
-    options.requests_max = size(chat.requests_max);
-    options.chat_entries_max = chat.entries_max;
-    options.chat_bytes_max = chat.bytes_max;
-    options.peers_max = size(chat.peers_max);
-    options.presence_start_grace = Duration::from_millis(chat.presence_start_grace_ms);
-    options.presence_rate = count(chat.presence_rate);
-    options.group_members_max = size(chat.group_members_max);
-    options.channel_members_max = size(chat.channel_members_max);
-    options.presence_grace = Duration::from_millis(chat.presence_grace_ms);
-    options.receipt_delay = Duration::from_millis(chat.receipt_delay_ms);
-    options.retention = Duration::from_secs(chat.retention_days * 24 * 3600);
-    seats::bound(config, &mut options);
-    options
-}
-
-/// The bounds of sessions and messages, as configured.
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        packet_bytes_max: size(limits.packet_bytes_max),
-        client_id_bytes_max: size(limits.client_id_bytes_max),
-        user_bytes_max: size(limits.user_bytes_max),
-        password_bytes_max: size(limits.password_bytes_max),
-        topic: TopicLimits {
-            bytes_max: size(limits.topic_bytes_max),
-            levels_max: size(limits.topic_levels_max),
-        },
-        user_properties_max: size(limits.user_properties_max),
-        user_property_bytes_max: size(limits.user_property_bytes_max),
-        filters_per_subscribe_max: size(limits.filters_per_subscribe_max),
-        topic_alias_max: u16::try_from(limits.topic_alias_max).unwrap_or(u16::MAX),
-        receive_maximum: u16::try_from(limits.receive_maximum).unwrap_or(u16::MAX),
-        session_queue_messages_max: size(limits.session_queue_messages_max),
-        session_queue_bytes_max: size(limits.session_queue_bytes_max),
-        memory_queue_messages_max: size(limits.memory_queue_messages_max),
-        memory_queue_bytes_max: size(limits.memory_queue_bytes_max),
-        session_expiry_max: Duration::from_secs(limits.session_expiry_max_s),
-        keep_alive_max: Duration::from_secs(limits.keep_alive_max_s),
-        subscriptions_per_session_max: size(limits.subscriptions_per_session_max),
-        wildcard_subscriptions_per_session_max: size(limits.wildcard_subscriptions_per_session_max),
-        sessions_per_user_max: size(limits.sessions_per_user_max),
-        takeovers_max: size(limits.takeovers_max),
-        takeover_window: Duration::from_secs(limits.takeover_window_s),
-        retained_messages_max: size(limits.retained_messages_max),
-        retained_message_bytes_max: size(limits.retained_message_bytes_max),
-        retained_bytes_max: size(limits.retained_bytes_max),
-        payload_format_checked: limits.payload_format == config::PayloadFormat::Check,
-        offers: offers(config),
-        told: Told {
-            response_information: config.top.response_information.clone(),
-            server_reference: config.drain.server_reference.clone(),
-            reason_strings: config.top.reason_strings,
-        },
-        // The broker takes it from the bounds of connections.
-        ..Limits::default()
-    }
-}
-
-/// What of MQTT may be used, as configured.
-fn offers(config: &Config) -> Offers {
-    let limits = &config.limits;
-    Offers {
-        maximum_qos: match limits.maximum_qos {
-            0 => QoS::AtMostOnce,
-            1 => QoS::AtLeastOnce,
-            _ => QoS::ExactlyOnce,
-        },
-        retain: limits.retain_available,
-        wildcard_subscriptions: limits.wildcard_subscriptions_available,
-        subscription_identifiers: limits.subscription_identifiers_available,
-        shared_subscriptions: limits.shared_subscriptions_available,
-    }
-}
-
-/// The bounds of connections, as configured.
-fn connection_limits(config: &Config) -> ConnectionLimits {
-    let limits = &config.limits;
-    ConnectionLimits {
-        connect_bytes_max: size(limits.connect_bytes_max),
-        connections_max: size(limits.connections_max),
-        connect_timeout: Duration::from_secs(limits.connect_timeout_s),
-        unauthenticated_max: size(limits.unauthenticated_connections_max),
-        unauthenticated_per_address_max: size(limits.unauthenticated_per_address_max),
-        rates: match limits.rates {
-            config::Rates::Auto => Rates::OffOnLoopback,
-            config::Rates::On => Rates::On,
-            config::Rates::Off => Rates::Off,
-        },
-        publish_rate: count(limits.publish_rate),
-        publish_burst: count(limits.publish_burst),
-        publish_over_max: Duration::from_secs(limits.publish_over_max_s),
-        connect_rate_per_address: count(limits.connect_rate_per_address),
-        connect_burst_per_address: count(limits.connect_burst_per_address),
-        connections_per_address_max: size(limits.connections_per_address_max),
-        start_connect_rate: count(limits.start_connect_rate),
-        start_connect_time: Duration::from_secs(limits.start_connect_s),
-        outbound_soft_bytes: size(limits.outbound_soft_bytes),
-        outbound_hard_bytes: size(limits.outbound_hard_bytes),
-        memory_bytes_max: limits.memory_bytes_max,
-        unsent_timeout: Duration::from_secs(limits.unsent_timeout_s),
-        stop_timeout: Duration::from_secs(config.drain.timeout_s),
-    }
-}
-
-fn size(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn count(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn start_failure(error: StartError) -> Failure {
@@ -360,6 +252,7 @@ fn start_failure(error: StartError) -> Failure {
 
 async fn run(
     broker: Broker,
+    http: Http,
     watch: &Watch,
     signals: &mut Signals,
     hangup: &mut Signal,
@@ -379,10 +272,17 @@ async fn run(
         }
     };
     tracing::info!(signal = signal.name, "stopping; a second signal ends at once");
+    http.drain();
     let (done, stopped) = oneshot::channel();
+    let stop = move || {
+        let stopped = broker.stop();
+        // Behind it: connections of the broker live there.
+        http.stop();
+        done.send(stopped)
+    };
     thread::Builder::new()
         .name("stop".into())
-        .spawn(move || done.send(broker.stop()))
+        .spawn(stop)
         .map_err(|error| Failure::new(Exit::Software, error))?;
     tokio::select! {
         // Every acknowledgement sent is as durable as configured: only goodbyes are missing.

@@ -199,6 +199,10 @@ metrics! {
         LimitRooms "chat.rooms_max";
         LimitSignals "chat.signal_rate";
         LimitPairing "chat.pair_waiting_max";
+        LimitWebRooms "web.rooms_per_minute";
+        LimitWebGuesses "web.guesses_per_minute";
+        LimitWebConnections "web.connections_max";
+        LimitWebConnectionsPerAddress "web.connections_per_address_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

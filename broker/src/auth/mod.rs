@@ -32,7 +32,7 @@ pub(crate) use enhanced::Methods;
 pub use enhanced::{EnhancedAuthenticate, Exchange, Introduction, Step};
 pub use open::{OpenOnLoopback, OpenUntilUsers};
 pub use order::Logins;
-pub(crate) use rate::network;
+pub use rate::network;
 pub use scram::ScramSha256;
 pub use temporary::TemporaryUsers;
 pub use token::{KeysError, TokenAlgorithm, TokenOptions, Tokens};

@@ -49,7 +49,23 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let stream = WebSocket::new(Foreign(stream), Vec::new(), self.message_bytes_max);
+        self.websocket_after(Vec::new(), stream, peer)
+    }
+
+    /// The same where `early` was read from the stream already, behind the request to upgrade.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn websocket_after<S>(
+        &self,
+        early: Vec<u8>,
+        stream: S,
+        peer: SocketAddr,
+    ) -> Result<(), DoorClosed>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = WebSocket::new(Foreign(stream), early, self.message_bytes_max);
         let peer = Peer { address: peer, certificate: None };
         let guest = Guest { stream: Box::new(stream), peer };
         self.guests.try_send(guest).map_err(|_| DoorClosed)

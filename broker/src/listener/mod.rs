@@ -44,6 +44,7 @@ pub use door::{Door, DoorClosed};
 pub use proxy::{Network, NotANetwork};
 pub(crate) use socket::Socket;
 pub use tls::{ClientCertificates, Tls, TlsError, TlsOptions};
+pub use upgrade::{names_this_machine, page_may_connect};
 
 /// A place where Clients come in, for [`Builder::listener`](crate::Builder::listener).
 #[derive(Debug, Clone)]

@@ -136,7 +136,7 @@ fn check(head: &[u8], origins: &[String], peer: IpAddr) -> Result<String, Refusa
         None if headers.iter().any(|header| is(header, "origin")) => {
             return refused(BAD_REQUEST, "expected at most one Origin");
         }
-        Some(origin) if !is_allowed(origin, host, origins, peer) => {
+        Some(origin) if !page_may_connect(origin, host, origins, peer) => {
             let text = format!(
                 "origin {:?} may not connect; websocket.origins says who may",
                 origin.chars().take(SHOWN_CHARS_MAX).collect::<String>()
@@ -190,8 +190,8 @@ fn has_exact_word(headers: &[Header<'_>], name: &str, word: &str) -> bool {
 /// Whether a page of `origin` may connect to `host`: one that is listed, or of the same host.
 ///
 /// A page may give a name of its own to this machine's loopback address and so pass for the same
-/// host. Hence from this machine the host must be one of its own names.
-fn is_allowed(origin: &str, host: &str, origins: &[String], peer: IpAddr) -> bool {
+/// host. Hence from this machine the host must be one of its own names: see [`names_this_machine`].
+pub fn page_may_connect(origin: &str, host: &str, origins: &[String], peer: IpAddr) -> bool {
     if origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
         return true;
     }
@@ -199,6 +199,12 @@ fn is_allowed(origin: &str, host: &str, origins: &[String], peer: IpAddr) -> boo
     let host = without_port(host);
     without_port(authority).eq_ignore_ascii_case(host)
         && (!peer.to_canonical().is_loopback() || is_loopback(host))
+}
+
+/// Whether `host`, with or without a port, is this machine's own name for itself: `localhost` or a
+/// loopback address. A page on the network can have its own name lead here, but not one of these.
+pub fn names_this_machine(host: &str) -> bool {
+    is_loopback(without_port(host))
 }
 
 /// The host of `host:port`, `[::1]:port`, `host`.
@@ -209,6 +215,7 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
+/// Whether a host, without a port, is this machine's own name for itself.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost")
@@ -282,7 +289,7 @@ mod tests {
     fn page_of_the_same_host_may_connect_and_others_only_if_listed() {
         let allowed = |origin, host, origins: &[&str], peer: &str| {
             let origins: Vec<_> = origins.iter().map(|&it| it.to_owned()).collect();
-            is_allowed(origin, host, &origins, peer.parse().unwrap())
+            page_may_connect(origin, host, &origins, peer.parse().unwrap())
         };
         assert!(allowed("https://a.example", "a.example:8084", &[], "192.0.2.7"));
         assert!(allowed("http://[::1]:3000", "[::1]:8083", &[], "::1"));
@@ -295,7 +302,7 @@ mod tests {
         assert!(!allowed("http://evil.example", "evil.example:8083", &[], "::ffff:127.0.0.1"));
         for host in ["localhost", "LOCALHOST", "127.0.0.1"] {
             let origin = format!("http://{host}:3000");
-            assert!(is_allowed(&origin, host, &[], "127.0.0.1".parse().unwrap()));
+            assert!(page_may_connect(&origin, host, &[], "127.0.0.1".parse().unwrap()));
         }
     }
 }

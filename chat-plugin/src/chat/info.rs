@@ -63,6 +63,7 @@ impl Chat {
         let role = |role| Some(role).filter(|_| group);
         let members = shown.iter().map(|(name, member)| view::InfoMember {
             user: name,
+            name: cx.shared.rooms.name_of(self.id(), name),
             role: role(member.role),
             joined: Some(member.joined).filter(|_| group),
         });

@@ -14,7 +14,7 @@ use tidings_core::time::Time;
 use super::cx::Cx;
 use super::one::Chat;
 use super::{ChatSide, State};
-use crate::call::{CallError, Reply, Why};
+use crate::call::{CallError, Reply, Seats, Why};
 use crate::code::Code;
 use crate::map::{Map, map};
 use crate::peer::{
@@ -27,7 +27,7 @@ use crate::topics::{ChatId, Place, link_slot};
 #[derive(Debug)]
 pub(super) struct Room {
     place: Arc<Place>,
-    links: Vec<Box<str>>,
+    seats: Seats,
     /// When it ends at the latest.
     ends: Time,
     /// When somebody last wrote or came.
@@ -63,6 +63,18 @@ impl Rooms {
             self.dues.pop_first();
             id
         })
+    }
+
+    /// What a user of a room is called there.
+    pub(super) fn name_of(&self, id: ChatId, user: &str) -> Option<&str> {
+        let room = self.all.get(&id)?;
+        let names = room.seats.names.as_ref()?;
+        let mut seats = (1..).zip(names.iter());
+        let (_, name) = seats.find(|(number, _)| {
+            let suffix = user.rsplit_once('.').map(|(_, suffix)| suffix.parse());
+            suffix == Some(Ok(*number))
+        })?;
+        Some(name)
     }
 
     fn look_at(&mut self, id: ChatId, at: Time) {
@@ -116,8 +128,8 @@ impl ChatSide {
         host: &mut dyn Host,
     ) {
         match (told, known) {
-            (ToRoom::Make { links, paired, reply }, None) => {
-                self.make_room(place, links, paired, reply, host);
+            (ToRoom::Make { seats, paired, reply }, None) => {
+                self.make_room(place, seats, paired, reply, host);
             }
             (ToRoom::Make { reply, .. }, Some(_)) => {
                 if let Some(reply) = reply {
@@ -169,7 +181,7 @@ impl ChatSide {
     fn make_room(
         &mut self,
         place: &Arc<Place>,
-        links: Vec<Box<str>>,
+        seats: Seats,
         paired: Option<Paired>,
         reply: Option<Reply<()>>,
         host: &mut dyn Host,
@@ -193,7 +205,7 @@ impl ChatSide {
         }
         let ends = now + cx.options().room_lifetime;
         let room =
-            Room { place: Arc::clone(place), links, ends, active: now, warned: None, due: now };
+            Room { place: Arc::clone(place), seats, ends, active: now, warned: None, due: now };
         cx.shared.rooms.all.insert(id, room);
         cx.shared.volatile.begin(id);
         let head = HeadRow {
@@ -269,7 +281,7 @@ impl ChatSide {
             None => {}
         }
         let cx = &mut Cx { host, shared: &mut self.shared };
-        for link in room.links {
+        for link in room.seats.links {
             let shard = link_slot(&link).shard(cx.host.shards());
             cx.host.send(shard, Box::new(Peer::Seat(ToSeat::Drop { link })));
         }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tidings_core::hook::Line;
 use tidings_core::slot::{ShardId, Slot};
 
-use crate::call::{CallError, Opened, Reply, Room, SeatKey, Why};
+use crate::call::{CallError, Opened, Reply, Room, SeatKey, SeatNames, Seats, Why};
 use crate::options::{ChatOptions, Secret};
 use crate::pairing::ROOM_BYTES;
 use crate::peer::{ChatInput, Peer, Seat, ToChat, ToRoom, ToSeat};
@@ -59,6 +59,23 @@ impl ChatHandle {
     /// # Errors
     /// There are too many rooms, or see [`CallError`].
     pub async fn make_room(&self) -> Result<Room, CallError> {
+        self.make(None).await
+    }
+
+    /// The same, for two people of these names: those of the two seats, in this order. Both hear them
+    /// with `info`, and each with the seat that is opened.
+    ///
+    /// # Errors
+    /// A name that is none: expected are 1 to 40 characters on one line. Or as [`Self::make_room`].
+    pub async fn make_room_for(&self, names: [&str; 2]) -> Result<Room, CallError> {
+        let names = names.map(str::trim);
+        if let Some(name) = names.iter().find(|name| !is_persons_name(name)) {
+            return Err(bad_name("a person, 1 to 40 characters on one line", name));
+        }
+        self.make(Some(Arc::new(names.map(Into::into)))).await
+    }
+
+    async fn make(&self, names: Option<SeatNames>) -> Result<Room, CallError> {
         let secret = self.inner.secret.ok_or(CallError::NoRandomness)?;
         let word = |purpose: &str, bytes: usize| {
             let serial = self.inner.serial.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -75,7 +92,8 @@ impl ChatHandle {
         let shard = |slot: Slot, line: &dyn Line| slot.shard(line.shards());
         let slot = place.id.slot();
         self.call(|reply, line| {
-            let make = ToRoom::Make { links, paired: None, reply: Some(reply) };
+            let seats = Seats { links, names: names.clone() };
+            let make = ToRoom::Make { seats, paired: None, reply: Some(reply) };
             let what = ChatInput::Room(Box::new(make));
             (shard(slot, line), Peer::Chat(ToChat { place, what }))
         })
@@ -87,7 +105,8 @@ impl ChatHandle {
                 *to = from;
             }
             let code = seat::hash(secret, &salt, key.code.as_bytes());
-            let seat = Seat { room: name.as_str().into(), number, salt, code };
+            let names = names.clone();
+            let seat = Seat { room: name.as_str().into(), number, names, salt, code };
             let link: Box<str> = key.link.as_str().into();
             self.call(|reply, line| {
                 (shard(link_slot(&link), line), Peer::Seat(ToSeat::Add { link, seat, reply }))
@@ -213,6 +232,16 @@ impl Drop for Waits {
 pub(crate) fn bad_name(expected: &'static str, found: &str) -> CallError {
     CallError::Name { expected, found: found.chars().take(64).collect() }
 }
+
+/// Whether people can be called so: nothing that would break a line or turn one around.
+fn is_persons_name(name: &str) -> bool {
+    let breaks =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.contains(breaks)
+}
+
+/// The longest name of a person in a room, in characters.
+const NAME_CHARS_MAX: usize = 40;
 
 /// The User Name of who comes in to be paired.
 const GUEST: &str = "~anon";

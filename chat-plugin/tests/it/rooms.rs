@@ -73,6 +73,37 @@ fn two_seats_talk_as_in_a_direct_chat_and_nothing_of_it_is_stored() {
 }
 
 #[test]
+fn names_of_the_two_are_told_with_the_seat_and_with_info() {
+    let mut world = World::new(3);
+    let chat = world.handle_of_chat();
+    let room = world.call(chat.make_room_for(["  Ann ", "Ben"])).unwrap();
+    let [one, two] = &room.seats;
+    let ann = world.call(chat.open_seat(&one.link, one.code.as_bytes())).unwrap();
+    let names = |seat: &tidings_chat::Opened| (seat.name.clone(), seat.other_name.clone());
+    assert_eq!(names(&ann), (Some("Ann".into()), Some("Ben".into())));
+    let ben = world.call(chat.open_seat(&two.link, two.code.as_bytes())).unwrap();
+    assert_eq!(names(&ben), (Some("Ben".into()), Some("Ann".into())));
+    assert_eq!((&*ann.other, &*ben.other), (&*ben.user, &*ann.user));
+    let id = sit(&mut world, &ann.user, "phone");
+    world.publish(id, "chat/~/info", b"{}");
+    world.settle();
+    let members = world.take_answer(id, "info")["members"].clone();
+    assert_eq!([&members[0]["name"], &members[1]["name"]], ["Ann", "Ben"], "{members}");
+    assert_eq!(members[0]["user"], *ann.user);
+
+    for wrong in ["", "  ", "a\nb", "a\u{202e}b", &"x".repeat(41)] {
+        let refused = world.call(chat.make_room_for(["Ann", wrong])).unwrap_err();
+        assert!(matches!(refused, CallError::Name { .. }), "{wrong:?}: {refused}");
+    }
+    assert!(world.call(chat.make_room_for(["é".repeat(40).as_str(), "2"])).is_ok());
+    // A room that nobody gave names to has none.
+    let room = world.call(chat.make_room()).unwrap();
+    let seat = world.call(chat.open_seat(&room.seats[0].link, room.seats[0].code.as_bytes()));
+    assert_eq!(names(&seat.unwrap()), (None, None));
+    assert!(world.rows().is_empty());
+}
+
+#[test]
 fn what_is_said_in_a_room_can_be_edited_reacted_to_and_taken_back() {
     let mut world = World::new(2);
     let (_, [one, two]) = room(&mut world);

@@ -302,6 +302,11 @@ impl Item {
                 matches!(text, "*" | "null") || host.is_some_and(is_host)
             }
             Self::Network => text.parse::<Network>().is_ok(),
+            Self::IceServer => {
+                let kinds = ["stun:", "stuns:", "turn:", "turns:"];
+                let rest = kinds.iter().find_map(|kind| text.strip_prefix(kind));
+                rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+            }
         };
         is_one.then(|| text.to_owned())
     }
@@ -313,6 +318,7 @@ impl Display for Item {
             Self::Word(words) => write!(f, "a list of {}", Kind::Choice(words)),
             Self::Origin => f.write_str("origins, such as [\"https://chat.example\"]"),
             Self::Network => f.write_str("IP addresses or ranges, such as [\"10.0.0.0/8\"]"),
+            Self::IceServer => f.write_str("servers, such as [\"stun:stun.example:3478\"]"),
         }
     }
 }
@@ -557,6 +563,7 @@ mod tests {
             Kind::List(Item::Word(words)) => words.join(","),
             Kind::List(Item::Origin) => "https://a.example,*".into(),
             Kind::List(Item::Network) => "10.0.0.0/8,::1".into(),
+            Kind::List(Item::IceServer) => "stun:a:1,turn:b:c@d:2".into(),
         }
     }
 

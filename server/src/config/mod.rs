@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use load::{ConfigError, NamedOption, Settings};
+pub(crate) use load::{ConfigError, NamedOption, Origin, Settings};
 pub(crate) use print::print;
 
 /// What one key takes.
@@ -44,6 +44,8 @@ pub(crate) enum Item {
     Origin,
     /// An IP address, or a range of them.
     Network,
+    /// A server that helps browsers to find a way to each other.
+    IceServer,
 }
 
 /// A configuration key.
@@ -69,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     pub(crate) websocket: WebSocket,
     pub(crate) proxy: Proxy,
+    pub(crate) web: Web,
     pub(crate) limits: Limits,
     pub(crate) sys: Sys,
     pub(crate) chat: Chat,
@@ -88,6 +91,7 @@ impl Config {
             Tls::KEYS,
             WebSocket::KEYS,
             Proxy::KEYS,
+            Web::KEYS,
             Limits::KEYS,
             Sys::KEYS,
             Chat::KEYS,
@@ -181,6 +185,10 @@ section! {
         listen_unix: String = String::new(), Kind::Text { may_be_empty: true };
         /// Who may use it: "0600" this user, "0660" the group too, "0666" everybody.
         unix_mode: String = "0600".into(), Kind::Choice(&["0600", "0660", "0666"]);
+        /// Addresses to serve HTTP on: the app in the browser, its API, MQTT over WebSocket at `/mqtt`.
+        /// Empty: none. Where nothing else is set and the default port is taken, there is none either.
+        http: Vec<SocketAddr> = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)],
+            Kind::Addresses;
         /// Threads that own sessions; 0 is one for two cores, because the journal, the listeners and
         /// the system need the others.
         shards: u64 = 0, Kind::Number(0, 256);
@@ -311,6 +319,33 @@ section! {
             Kind::List(Item::Word(&["tcp", "tls", "ws", "wss", "unix"]));
         /// Addresses of those proxies, or ranges such as "10.0.0.0/8". Others are turned away there.
         trusted: Vec<String> = vec!["127.0.0.1".into(), "::1".into()], Kind::List(Item::Network);
+    }
+}
+
+section! {
+    /// HTTP: see `http` for where.
+    Web, "web." {
+        /// Whether anybody may make a room for two there.
+        rooms: bool = true, Kind::Flag;
+        /// Rooms that may be made from one address, or one IPv6 network (/64), within a minute; 0 is no
+        /// bound. A rate: see `limits.rates`.
+        rooms_per_minute: u64 = 10, Kind::Number(0, 1_000_000);
+        /// How many of them at once.
+        rooms_burst: u64 = 20, Kind::Number(1, 1_000_000);
+        /// Links with wrong codes that may be tried from one address within a minute; 0 is no bound. A
+        /// rate as well. Wrong codes for one link are bounded by `chat.seat_guesses` in any case.
+        guesses_per_minute: u64 = 20, Kind::Number(0, 1_000_000);
+        /// Most connections at once, without those that became MQTT. More are closed at once.
+        connections_max: u64 = 1024, Kind::Number(1, 1_000_000);
+        /// Most of them from one address, or one IPv6 network (/64); 0 is no bound. A rate as well.
+        connections_per_address_max: u64 = 64, Kind::Number(0, 1_000_000);
+        /// Seconds for a request to arrive, head and body each, and for its answer to be taken.
+        timeout_s: u64 = 10, Kind::Number(1, 300);
+        /// Whether proxies of `proxy.trusted` say in `X-Forwarded-For` who is at the other end.
+        forwarded: bool = false, Kind::Flag;
+        /// Servers by which browsers find a way to each other for video: "stun:host:port", or with a
+        /// login "turn:user:password@host:port". None: where there is a direct way.
+        ice_servers: Vec<String> = Vec::new(), Kind::List(Item::IceServer);
     }
 }
 
@@ -506,8 +541,9 @@ section! {
         signal_rate: u64 = 20, Kind::Number(1, 10_000);
         /// How many of them at once.
         signal_burst: u64 = 60, Kind::Number(1, 10_000);
-        /// Whether anybody may come in as nobody, under the user name `~anon`, to be paired.
-        pairing: bool = false, Kind::Flag;
+        /// Whether anybody may come in as nobody, under the user name `~anon`, to be paired: "on", "off",
+        /// or "auto", which is on where there is HTTP and only this machine reaches the server.
+        pairing: Pairing = Pairing::Auto, Kind::Choice(&["auto", "on", "off"]);
         /// Seconds that who names interests waits for somebody who shares one, before anyone will do.
         pair_wait_s: u64 = 10, Kind::Number(0, 3600);
         /// Seconds that somebody waits to be paired at the most.
@@ -603,6 +639,16 @@ pub(crate) enum Rates {
     Off,
 }
 
+/// A word of `chat.pairing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pairing {
+    /// On where there is HTTP, and only this machine comes in.
+    Auto,
+    On,
+    Off,
+}
+
 /// A word of `tls.client_certificates`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -652,7 +698,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const CHAT_RATES: [&str; 17] = [
+    const OTHER_BOUNDS: [&str; 22] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
@@ -670,6 +716,11 @@ mod tests {
         "chat.signal_rate",
         "chat.signal_burst",
         "chat.pair_waiting_max",
+        "web.rooms_per_minute",
+        "web.rooms_burst",
+        "web.guesses_per_minute",
+        "web.connections_max",
+        "web.connections_per_address_max",
     ];
 
     /// The cells of the row of a page that begins with `key`.
@@ -702,9 +753,10 @@ mod tests {
         }
         // And none that is gone.
         let all = page.lines().filter(|line| line.starts_with("| `"));
-        assert_eq!(rows, all.filter(|line| !line.starts_with("| `chat.")).count());
-        // The bounds of chat have tables of their own.
-        for key in Config::keys().filter(|key| CHAT_RATES.contains(&key.name)) {
+        let of_limits = |line: &&str| line.split('`').nth(1).is_some_and(|it| !it.contains('.'));
+        assert_eq!(rows, all.filter(of_limits).count());
+        // The bounds of chat and of HTTP have tables of their own.
+        for key in Config::keys().filter(|key| OTHER_BOUNDS.contains(&key.name)) {
             let cells = row(page, key.name);
             let default = print::value(&Config::default(), key.name).unwrap().to_string();
             assert_eq!(cells[2].split(' ').next(), Some(&*default), "{}", key.name);

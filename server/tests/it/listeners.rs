@@ -104,7 +104,7 @@ fn wrong_keys_of_the_configuration_are_told_in_one_line() {
         let error = run(directory.path(), &args).failed(78);
         assert!(error.starts_with(&format!("{key}: expected loopback addresses")), "{error}");
     }
-    let nothing = run(directory.path(), &["--set", "listen="]).failed(78);
+    let nothing = run(directory.path(), &["--set", "listen=", "--http", "off"]).failed(78);
     assert!(nothing.contains("at least one address"), "{nothing}");
     fails(&["listen_unix=cert.pem"], 69, "listen_unix: cannot listen on cert.pem: it is no socket");
     fails(&["listen_unix=none/x.sock"], 69, "is its folder there?");

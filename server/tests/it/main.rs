@@ -21,6 +21,7 @@ mod examples;
 mod flapping;
 mod graceful;
 mod groups;
+mod http;
 mod listeners;
 mod logins;
 #[cfg(target_os = "linux")]
@@ -34,6 +35,7 @@ mod serve;
 mod support;
 mod unopenable;
 mod user;
+mod web;
 // One client for the tests of both crates.
 #[path = "../../../broker/tests/it/wire.rs"]
 mod wire;

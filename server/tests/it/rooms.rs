@@ -139,7 +139,7 @@ fn two_take_their_seats_by_link_and_code_and_no_file_knows_what_they_said() {
 #[test]
 fn two_strangers_meet_and_go_on_to_others() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path(), &["--set", "chat.pairing=true"]);
+    let server = Server::start(directory.path(), &["--set", "chat.pairing=on"]);
     let guest = |name: &str| Member::come(server.address, Connect::new(name).user("~anon").v5());
     let (mut ann, mut ben, mut cat) = (guest("a"), guest("b"), guest("c"));
     assert_eq!(ann.command("pair/talk", r#"{"interests":["jazz","rust"]}"#), 0);

@@ -29,10 +29,16 @@ impl Server {
 
     /// Starts where one was before.
     pub(crate) fn start_at(directory: &Path, address: &str, args: &[&str]) -> Self {
-        let mut command = tidings(directory, &["--listen", address]);
+        // HTTP where a test asks for it: others do not fight for its port.
+        let mut command = tidings(directory, &["--listen", address, "--http", "off"]);
         // Two shards on any machine, for what only happens between them.
         command.args(["--set", "shards=2"]).args(args);
         Self::spawn(command)
+    }
+
+    /// Starts with HTTP as it is where nobody says anything.
+    pub(crate) fn start_by_default(directory: &Path) -> Self {
+        Self::spawn(tidings(directory, &["--listen", "127.0.0.1:0"]))
     }
 
     /// Starts with a limit of open files.
@@ -45,7 +51,7 @@ impl Server {
         let mut command = Command::new("sh");
         let script = format!("{first} && exec \"$0\" \"$@\"");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_tidings"), "--listen", "127.0.0.1:0"]);
-        command.args(args).current_dir(directory).stdin(Stdio::null());
+        command.args(["--http", "off"]).args(args).current_dir(directory).stdin(Stdio::null());
         Self::spawn(command)
     }
 
@@ -70,6 +76,12 @@ impl Server {
         let (_, rest) = banner.split_once("mqtt://").unwrap();
         let address = rest.split_whitespace().next().unwrap().parse().unwrap();
         Self { child, banner, address, log: Some(log) }
+    }
+
+    /// Where it serves HTTP.
+    pub(crate) fn web(&self) -> SocketAddr {
+        let (_, rest) = self.banner.split_once("http://").expect("a line for the web");
+        rest.split('/').next().unwrap().parse().unwrap()
     }
 
     pub(crate) fn id(&self) -> u32 {
