@@ -76,6 +76,7 @@ impl Chat {
                     role: link.role,
                     expires: link.expires,
                     uses: link.uses,
+                    request: None,
                 })
                 .collect()
         } else {
