@@ -108,6 +108,16 @@ pub struct Standing {
     pub devices: Vec<(Arc<str>, u64)>,
 }
 
+/// Where a device is woken that has no connection: what it said to `me/push`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushTarget {
+    /// Its Client Identifier.
+    pub device: Arc<str>,
+    /// Its own words, for the push service: nobody else looks at them.
+    pub to: Arc<str>,
+}
+
 /// A room that was made: two seats for two people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {

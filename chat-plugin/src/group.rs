@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::why;
+use crate::json::{Request, why};
 use crate::topics::is_name;
 
 /// What a member may do; each may what those before it may. On disk as the number of its place
@@ -52,6 +52,7 @@ pub(crate) enum Change {
         expires: Option<u64>,
         uses: Option<u32>,
         role: Option<Role>,
+        request: Option<Request>,
     },
     Revoke {
         token: String,
@@ -98,14 +99,18 @@ impl Change {
             "invite" => {
                 let example = r#"{"expires":86400,"uses":10}"#;
                 match read(payload, example)? {
-                    Invite { revoke: Some(token), expires: None, uses: None, role: None } => {
-                        Self::Revoke { token }
-                    }
-                    Invite { revoke: None, expires, uses, role } => {
+                    Invite {
+                        revoke: Some(token),
+                        expires: None,
+                        uses: None,
+                        role: None,
+                        request: None,
+                    } => Self::Revoke { token },
+                    Invite { revoke: None, expires, uses, role, request } => {
                         if expires == Some(0) || uses == Some(0) {
                             return Err("expires and uses are at least 1".into());
                         }
-                        Self::Invite { expires, uses, role }
+                        Self::Invite { expires, uses, role, request }
                     }
                     Invite { .. } => return Err("revoke stands alone".into()),
                 }
@@ -214,6 +219,7 @@ struct Invite {
     uses: Option<u32>,
     role: Option<Role>,
     revoke: Option<String>,
+    request: Option<Request>,
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What the asker calls its question: it comes back with the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Request {
+    Number(u64),
+    Text(Box<str>),
+}
 
 /// What is wrong with JSON that somebody sent, without more of it than a few words.
 pub(crate) fn why(error: &serde_json::Error) -> String {

@@ -38,7 +38,7 @@ use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 use tidings_core::topic::TopicFilter;
 
-pub use call::{CallError, Opened, Room, SeatKey, Sent, Standing, Survey};
+pub use call::{CallError, Opened, PushTarget, Room, SeatKey, Sent, Standing, Survey};
 pub use code::Code;
 pub use event::{ChatEvent, ChatRef, Events, StoredEntry};
 pub use group::Role;

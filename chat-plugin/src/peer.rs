@@ -5,23 +5,27 @@
 //! to another arrive in order, and much rests on that: what a chat has delivered before it answers
 //! an attach is before that answer; a device's progress is before its next attach.
 
+mod answer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidings_core::hook::{AnswerToken, SessionId};
+use tidings_core::hook::SessionId;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::call::{CallError, Opened, Reply, SeatNames, Seats, Sent, Survey, Why};
+use crate::call::{CallError, Opened, PushTarget, Reply, SeatNames, Seats, Sent, Survey, Why};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::event::Listener;
 use crate::group::Change;
+use crate::json::Request;
 use crate::ties::{Stance, Taken, Telling, Watching};
 use crate::topics::{ChatId, Place};
-use crate::view::Request;
+
+pub(crate) use answer::{AnswerTo, Origin, Question};
 
 /// A message between shards, or from a shard to itself.
 #[derive(Debug)]
@@ -33,32 +37,6 @@ pub(crate) enum Peer {
     /// The program around the broker wants to hear what happens.
     Listen(Listener),
 }
-
-/// Where an answer goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
-    pub(crate) shard: ShardId,
-    /// The asking session; none for a will.
-    pub(crate) session: Option<SessionId>,
-    /// The PUBLISH that waits for it; none for QoS 0.
-    pub(crate) token: Option<AnswerToken>,
-}
-
-impl Origin {
-    /// A call of the program around the broker: such a one may do everything.
-    pub(crate) const fn of_call(shard: ShardId, serial: u64) -> Self {
-        let token = AnswerToken { session: CALLS, serial };
-        Self { shard, session: None, token: Some(token) }
-    }
-
-    /// Which call it is, if it is one.
-    pub(crate) fn call(&self) -> Option<u64> {
-        self.token.filter(|token| token.session == CALLS).map(|token| token.serial)
-    }
-}
-
-/// No session has this number.
-const CALLS: SessionId = SessionId(u64::MAX);
 
 /// What the program around the broker sends, or changes in a group.
 #[derive(Debug)]
@@ -75,18 +53,6 @@ pub(crate) enum Asked {
     Sent(Reply<Option<Sent>>),
     /// The token of a link.
     Invite(Reply<String>),
-}
-
-/// A question, and how its answer is to be addressed.
-#[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) origin: Origin,
-    /// The Response Topic (§4.10), if one was given.
-    pub(crate) topic: Option<Box<str>>,
-    /// The Correlation Data that goes with it.
-    pub(crate) correlation: Option<Bytes>,
-    /// What the asker calls it.
-    pub(crate) request: Option<Request>,
 }
 
 /// Which part of a log is asked for.
@@ -144,6 +110,8 @@ pub(crate) struct Post {
     /// What is to be changed in a group; then there is no id and no payload. It takes its turn among
     /// the sends, so that what is sent behind it finds it done.
     pub(crate) change: Option<Box<Change>>,
+    /// Where it goes what the change brings besides.
+    pub(crate) ask: Option<Box<Question>>,
     pub(crate) origin: Origin,
 }
 
@@ -442,7 +410,7 @@ pub(crate) enum ToUser {
     /// Who is in a chat, or has an entry, in JSON, for the session that asked.
     Info { place: Arc<Place>, question: Box<Question>, body: Bytes },
     /// What a command brought, for the asking session.
-    Answer { place: Arc<Place>, origin: Origin, kind: &'static str, body: Bytes },
+    Answer { place: Arc<Place>, to: AnswerTo, kind: &'static str, body: Bytes },
     /// News of how many have an entry of a group, for its author.
     Counts { place: Arc<Place>, to: Arc<str>, counts: Counts },
     /// A new entry of a direct chat, for those of its members who are on the shard.
@@ -477,6 +445,14 @@ pub(crate) enum ToUser {
     Watch { user: Arc<str>, by: Box<Watching> },
     /// A session does not want to know any more.
     Unwatch { user: Arc<str>, shard: ShardId, session: SessionId },
+    /// Somebody wants the keys of a user's devices.
+    Keys { user: Arc<str>, by: Arc<str>, ask: Box<Question> },
+    /// The keys of somebody's devices, each with its name, for the session that asked.
+    KeysTold { of: Arc<str>, devices: Vec<(Arc<str>, Arc<str>)>, ask: Box<Question> },
+    /// The program around the broker wants to know where a user's devices are woken.
+    Pushes { user: Arc<str>, reply: Reply<Vec<PushTarget>> },
+    /// Whom a session of hers watches may have come to show herself: she is to look again.
+    Look { user: Arc<str>, session: SessionId, at: Arc<str> },
     /// The presence of a user, for some sessions of one shard.
     Presence { user: Arc<str>, state: PresenceState, sessions: Vec<SessionId> },
     /// A user types, or stops.

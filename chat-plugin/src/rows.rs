@@ -20,8 +20,8 @@ use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
 use crate::topics::{ChatId, user_slot};
 use beside::AUTHORS;
 pub(crate) use beside::{
-    DueRow, HeadPart, HiddenRow, KeyRow, SettingsRow, doomed_key, doomed_place, due_key, due_range,
-    hidden_key, key_key, settings_key,
+    DueRow, HeadPart, HiddenRow, KeyRow, NoteKind, NoteRow, SettingsRow, doomed_key, doomed_place,
+    due_key, due_range, hidden_key, key_key, note_key, settings_key,
 };
 
 pub use verify::verify;
@@ -59,6 +59,8 @@ pub(crate) enum UserRow {
     Peer = 16,
     Privacy = 17,
     Seen = 18,
+    Push = 19,
+    Keys = 20,
 }
 
 fn chat_key(chat: ChatId, row: ChatRow) -> KeyBuilder {
@@ -195,7 +197,7 @@ pub(crate) fn split_user_key<'a>(key: &'a [u8], user: &str) -> Option<(UserRow, 
     Some((USER_ROWS.into_iter().find(|known| *known as u8 == *row)?, rest))
 }
 
-const USER_ROWS: [UserRow; 7] = [
+const USER_ROWS: [UserRow; 9] = [
     UserRow::Presence,
     UserRow::Device,
     UserRow::Chat,
@@ -203,6 +205,8 @@ const USER_ROWS: [UserRow; 7] = [
     UserRow::Peer,
     UserRow::Privacy,
     UserRow::Seen,
+    UserRow::Push,
+    UserRow::Keys,
 ];
 
 const CHAT_ROWS: [ChatRow; 6] =
@@ -555,6 +559,7 @@ mod tests {
         golden(&PeerRow { blocked: true, accepted: false }, b"\x01\x01\x00");
         golden(&Stance { blocked: false, accepted: true, hides: true }, b"\x01\x00\x01\x01");
         golden(&SeenRow { seen: time }, b"\x01\xe8\x07");
+        golden(&NoteRow { text: "fcm:7".into() }, b"\x01\x05fcm:7");
         let (receipts, presence) = (Reach::Nobody, Reach::Contacts);
         golden(&Privacy { receipts, presence, groups: Reach::All }, b"\x01\x02\x01\x00");
         golden(&UserGroupRow { name: "!news".into(), since: time }, b"\x02\x05!news\xe8\x07");

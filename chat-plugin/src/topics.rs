@@ -258,6 +258,10 @@ pub(crate) enum Command<'a> {
     Privacy,
     /// `me/devices`
     Devices,
+    /// `me/push`
+    Push,
+    /// `me/keys`
+    Keys,
     /// Any will below `me/`, by custom `me/will`.
     Will,
 }
@@ -301,8 +305,11 @@ impl<'a> Command<'a> {
                 Some("block") if levels.next().is_none() => Ok(Self::Block),
                 Some("privacy") if levels.next().is_none() => Ok(Self::Privacy),
                 Some("devices") if levels.next().is_none() => Ok(Self::Devices),
-                Some("push" | "keys") => Err(unavailable("this personal command is not built yet")),
-                _ => Err(format("known below me/: sync, state, block, privacy, devices, will")),
+                Some("push") if levels.next().is_none() => Ok(Self::Push),
+                Some("keys") if levels.next().is_none() => Ok(Self::Keys),
+                _ => Err(format(
+                    "known below me/: sync, state, block, privacy, devices, push, keys, will",
+                )),
             },
             Some("presence") => Err(BadCommand {
                 code: Code::Forbidden,
@@ -562,7 +569,8 @@ mod tests {
             ("chat/~9Zk1/sned", Code::Format),
             ("chat/~9Zk1/add", Code::Format),
             ("chat/climbing/signal", Code::Format),
-            ("me/keys", Code::Unavailable),
+            ("me/keys/x", Code::Format),
+            ("me/push/x", Code::Format),
             ("me/sync/x", Code::Format),
             ("chat/@bob/history/1", Code::Format),
             ("pair/x/y", Code::Format),

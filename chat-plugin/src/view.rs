@@ -12,7 +12,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tidings_core::time::Time;
 
 use crate::call::Why;
@@ -20,10 +20,10 @@ use crate::cbor;
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::group::Role;
-use crate::json;
+use crate::json::{self, Request};
 use crate::topics::View;
 
-pub(crate) use personal::{Blocked, Device, Devices, PrivacyNow, Stranger};
+pub(crate) use personal::{Blocked, Device, DeviceKeys, Devices, Keys, PrivacyNow, Push, Stranger};
 
 impl View {
     /// The body of a `message`.
@@ -259,14 +259,6 @@ pub(crate) struct History<'a> {
     pub(crate) request: Option<&'a Request>,
 }
 
-/// What the asker calls its question: it comes back with the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Request {
-    Number(u64),
-    Text(Box<str>),
-}
-
 /// What `sync` answers.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sync<'a> {
@@ -342,6 +334,8 @@ pub(crate) struct Invite<'a> {
     pub(crate) expires: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uses: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
 }
 
 /// The body of `info`: who is in a chat.

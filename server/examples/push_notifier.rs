@@ -17,7 +17,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Builder::new().listen("127.0.0.1:1883".parse()?).service(Arc::new(chat)).start()?;
     println!("waiting for messages at {:?}", broker.addresses());
     let events = handle.events(1_024)?;
-    notify(events, |user, chat, depth| println!("push to {user}: {depth} new in {chat}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    notify(events, |user, chat, depth| {
+        // Where her devices said that they are woken: {"set":"…"} to me/push.
+        let targets = runtime.block_on(handle.push_targets(user)).unwrap_or_default();
+        println!("{user}, at {} devices: {depth} new in {chat}", targets.len());
+        targets.iter().for_each(|target| println!("  {} by {}", target.device, target.to));
+    });
     Ok(())
 }
 

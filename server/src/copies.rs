@@ -53,7 +53,10 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<(), Failure> {
     let totals = copied?;
     file.sync_all().map_err(|error| cannot("sync", error))?;
     fs::rename(&part, &args.file).map_err(|error| cannot("rename", error))?;
-    copy_keys(&keys_of(&folder), &beside(&args.file))?;
+    let keys = keys_of(&folder);
+    if keys.exists() {
+        copy_keys(&keys, &beside(&args.file))?;
+    }
     exit::print(&format!("{} to {}\n", summary("copied", totals), args.file.display()))
 }
 
@@ -74,7 +77,13 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
     let restored = engine::restore(input, &args.file, &folder, &mut show).map_err(failure);
     drop(progress);
     let totals = restored?;
-    copy_keys(&beside(&args.file), &keys_of(&folder))?;
+    let (from, to) = (beside(&args.file), keys_of(&folder));
+    if from.exists() {
+        copy_keys(&from, &to)?;
+    } else if !to.exists() {
+        let (from, to) = (from.display(), to.display());
+        eprintln!("there is no {from}: what chats keep is sealed, so put their keys to {to}");
+    }
     exit::print(&format!("{} to {}\n", summary("restored", totals), folder.display()))
 }
 
@@ -91,7 +100,7 @@ fn beside(copy: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Copies keys, if there are any.
+/// Copies keys.
 fn copy_keys(from: &Path, to: &Path) -> Result<(), Failure> {
     let copied = || {
         let mut options = OpenOptions::new();
@@ -99,9 +108,6 @@ fn copy_keys(from: &Path, to: &Path) -> Result<(), Failure> {
         io::copy(&mut File::open(from)?, &mut out)?;
         out.sync_all()
     };
-    if !from.exists() {
-        return Ok(());
-    }
     copied().map_err(|error| {
         let (from, to) = (from.display(), to.display());
         Failure::new(Exit::CannotCreate, format_args!("cannot copy {from} to {to}: {error}"))

@@ -4,7 +4,9 @@
 //! Not in the store: what was a row there stays in old segments of the journal, in bases and in pages
 //! of sled until these are written over by chance. Secrets are made and synced before they are given
 //! out, many at a time, so that taking one costs nothing; those of a start that nobody took stay
-//! unused. What the disk below the file keeps of blocks that were written over (flash, snapshots,
+//! unused. A place says of which secret it is: should the file be an older one than the store, such as
+//! one that was put back from a copy, its places are given out again, and what the store still has
+//! by the old ones is not mistaken for theirs. What the disk below the file keeps of blocks that were written over (flash, snapshots,
 //! file systems that copy on write) is beyond what a program can say.
 
 use std::collections::{HashSet, VecDeque};
@@ -16,6 +18,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use ring::digest::{SHA256, digest};
 use tidings_chat::Vault;
 
 /// What the file is called, beside the store.
@@ -117,7 +120,7 @@ impl Vault for FileVault {
             state = self.inside.state();
         }
         let secret = state.pool.pop_front()?;
-        let place = state.next;
+        let place = place(state.next, &secret);
         state.next += 1;
         if state.pool.len() < POOL_LOW && !std::mem::replace(&mut state.making, true) {
             self.ask(Job::Make);
@@ -129,9 +132,7 @@ impl Vault for FileVault {
         if self.inside.state().going.contains(&place) {
             return None;
         }
-        let mut secret = [0; SECRET_BYTES];
-        self.inside.file.read_exact_at(&mut secret, at(place)).ok()?;
-        (secret != [0; SECRET_BYTES]).then_some(secret)
+        self.inside.secret(place)
     }
 
     fn destroy(&self, place: u64) {
@@ -143,6 +144,15 @@ impl Vault for FileVault {
 impl Inside {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The secret of a place; nothing if what is there now is not that one.
+    fn secret(&self, place: u64) -> Option<[u8; SECRET_BYTES]> {
+        let mut secret = [0; SECRET_BYTES];
+        self.file.read_exact_at(&mut secret, at(place)).ok()?;
+        let its = place >> INDEX_BITS;
+        let same = its == 0 || its == mark(&secret);
+        (same && secret != [0; SECRET_BYTES]).then_some(secret)
     }
 
     /// Makes secrets, and gives them out once they are safe.
@@ -171,7 +181,10 @@ impl Inside {
                 Job::Make => self.make(),
                 Job::Destroy(place) => {
                     gone.push(place);
-                    self.file.write_all_at(&[0; SECRET_BYTES], at(place))
+                    match self.secret(place) {
+                        Some(_) => self.file.write_all_at(&[0; SECRET_BYTES], at(place)),
+                        None => Ok(()),
+                    }
                 }
             };
             done.unwrap_or_else(|error| failed("write", &error));
@@ -196,9 +209,26 @@ fn failed(what: &str, error: &io::Error) {
     tracing::error!("cannot {what} {NAME}: {error}; see to the disk and start again");
 }
 
-fn at(place: u64) -> u64 {
-    PLACES_AT + place * SECRET_BYTES as u64
+/// What a place is called: where it is, and what tells its secret from another.
+fn place(index: u64, secret: &[u8; SECRET_BYTES]) -> u64 {
+    index | mark(secret) << INDEX_BITS
 }
+
+/// What tells a secret from another, 24 bits that are never all zero: so are those of places that were
+/// given out before there was such a thing, which are taken at their word.
+fn mark(secret: &[u8; SECRET_BYTES]) -> u64 {
+    let hash = digest(&SHA256, &[b"chat key ".as_slice(), secret].concat());
+    let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
+    (u64::from_be_bytes(first) >> INDEX_BITS).max(1)
+}
+
+fn at(place: u64) -> u64 {
+    let index = place & ((1 << INDEX_BITS) - 1);
+    PLACES_AT + index * SECRET_BYTES as u64
+}
+
+/// How much of a place says where it is.
+const INDEX_BITS: u32 = 40;
 
 const MAGIC: &[u8; 32] = b"TIDINGS chat keys, version 1\n\0\0\0";
 
@@ -234,17 +264,46 @@ mod tests {
         assert_eq!(distinct.len(), known.len());
         let vault = FileVault::open(folder.path()).unwrap();
         assert!(FileVault::open(folder.path()).is_err(), "one at a time");
-        vault.destroy(7);
-        assert_eq!(vault.secret(7), None);
+        let places: Vec<u64> = known.keys().copied().take(2).collect();
+        let [gone, kept] = places[..] else { panic!("{places:?}") };
+        vault.destroy(gone);
+        assert_eq!(vault.secret(gone), None);
         // What is behind it in the same line is done when it is.
-        while vault.inside.state().going.contains(&7) {
+        while vault.inside.state().going.contains(&gone) {
             thread::yield_now();
         }
-        assert_eq!(vault.secret(7), None);
+        assert_eq!(vault.secret(gone), None);
         let bytes = std::fs::read(folder.path().join(NAME)).unwrap();
         let found = |secret: &[u8; 32]| bytes.windows(32).any(|part| part == secret);
-        assert!(!found(&known[&7]) && found(&known[&8]));
+        assert!(!found(&known[&gone]) && found(&known[&kept]));
         assert_eq!(vault.secret(1_000_000), None);
+    }
+
+    #[test]
+    fn an_older_file_has_no_secrets_of_places_that_it_gives_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let vault = FileVault::open(folder.path()).unwrap();
+        let (kept, _) = vault.allot().unwrap();
+        let older = std::fs::read(&path).unwrap();
+        drop(vault);
+        let vault = FileVault::open(folder.path()).unwrap();
+        let (lost, secret) = vault.allot().unwrap();
+        assert_eq!(vault.secret(lost), Some(secret));
+        drop(vault);
+        std::fs::write(&path, older).unwrap();
+        let vault = FileVault::open(folder.path()).unwrap();
+        let (again, secret) = vault.allot().unwrap();
+        assert_eq!(at(again), at(lost), "the same place");
+        assert_eq!((vault.secret(lost), vault.secret(again)), (None, Some(secret)));
+        assert!(vault.secret(kept).is_some());
+        // Nor does the end of what was lost harm who has the place now.
+        vault.destroy(lost);
+        drop(vault);
+        let vault = FileVault::open(folder.path()).unwrap();
+        assert_eq!(vault.secret(again), Some(secret));
+        let unmarked = again & ((1 << INDEX_BITS) - 1);
+        assert_eq!(vault.secret(unmarked), Some(secret), "by a place that says no more");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::plan::Plan;
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Role;
-use crate::peer::{ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
+use crate::peer::{AnswerTo, ChatInput, DeviceOf, Origin, Outcome, Post, Refusal, ToUser};
 use crate::rows::{RowValue, group_key, member_key};
 use crate::ties::{Stance, Taken};
 
@@ -40,7 +40,15 @@ pub(super) struct Effect {
     pub(super) joins: Vec<Arc<str>>,
     pub(super) parts: Vec<Arc<str>>,
     pub(super) origin: Option<Origin>,
-    pub(super) answer: Option<(&'static str, Bytes)>,
+    pub(super) answer: Option<Told>,
+}
+
+/// What only the one who asked is told.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) to: AnswerTo,
+    pub(super) kind: &'static str,
+    pub(super) body: Bytes,
 }
 
 impl Chat {
@@ -214,7 +222,9 @@ impl Chat {
             self.set(settings, &mut ops, cx);
         }
         let joins = plan.joins.iter().map(|(user, _)| Arc::clone(user)).collect();
-        let (parts, answer) = (plan.parts, plan.answer);
+        let to = AnswerTo::of(post);
+        let answer = plan.answer.zip(to).map(|((kind, body), to)| Told { to, kind, body });
+        let parts = plan.parts;
         let effect = Box::new(Effect { joins, parts, origin: Some(post.origin), answer });
         let Some(payload) = plan.told else {
             let waiting = Waiting::Silent { effect, seq: last };

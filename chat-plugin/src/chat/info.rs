@@ -77,6 +77,7 @@ impl Chat {
                     role: link.role,
                     expires: link.expires,
                     uses: link.uses,
+                    request: None,
                 })
                 .collect()
         } else {

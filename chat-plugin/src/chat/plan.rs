@@ -129,7 +129,7 @@ impl Chat {
                 let group = Some(GroupRow { title, ..self.group.clone() });
                 Ok(Some(Plan { group, told, ..Plan::default() }))
             }
-            Change::Invite { expires, uses, role: wanted } => {
+            Change::Invite { expires, uses, role: wanted, .. } => {
                 let usual = if channel { Role::Reader } else { Role::Member };
                 let role = wanted.unwrap_or(usual);
                 if role >= Role::Admin {
@@ -147,7 +147,8 @@ impl Chat {
                 let token = cx.token(self.id()).ok_or_else(|| {
                     Refusal::new(Code::Unavailable, "the server has no source of randomness")
                 })?;
-                let answer = view::Invite { token: &token, role, expires, uses };
+                let request = post.ask.as_ref().and_then(|ask| ask.request.as_ref());
+                let answer = view::Invite { token: &token, role, expires, uses, request };
                 let answer = Some(("invite", view::body(&answer)));
                 let by = sender.to_string();
                 group.links.push(LinkRow { token, role, by, expires, uses });

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tidings_core::record::Op;
 
 use super::cx::{Cx, Timer};
-use super::group::Effect;
+use super::group::{Effect, Told};
 use super::one::Chat;
 use crate::peer::{DeviceOf, Outcome, ToUser};
 use crate::rows::{cursor_key, member_key, stance_key};
@@ -56,9 +56,9 @@ impl Chat {
             cx.tell_user(&user, parted);
             self.retire(&user, cx);
         }
-        if let Some(((kind, body), origin)) = answer.zip(origin) {
+        if let Some((Told { to, kind, body }, origin)) = answer.zip(origin) {
             let place = Arc::clone(&self.place);
-            cx.tell_shard(origin.shard, ToUser::Answer { place, origin, kind, body });
+            cx.tell_shard(origin.shard, ToUser::Answer { place, to, kind, body });
         }
         if self.members.former() > 2 * FORMER_MAX {
             self.sweep_former(cx);

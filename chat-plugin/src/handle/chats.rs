@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_core::slot::ShardId;
 
 use super::{ChatHandle, bad_name};
-use crate::call::{CallError, Reply, Sent, Survey};
+use crate::call::{CallError, PushTarget, Reply, Sent, Survey};
 use crate::entry::Kind;
 use crate::event::{ChatRef, Events, Listener};
 use crate::group::{Change, Role};
@@ -154,7 +154,7 @@ impl ChatHandle {
     ) -> Result<String, CallError> {
         let place = group_place(group)?;
         let expires = expires.map(|expires| expires.as_secs().max(1));
-        let change = Change::Invite { expires, uses, role: None };
+        let change = Change::Invite { expires, uses, role: None, request: None };
         let post = post(SYSTEM.into(), Some(change));
         self.call(|reply, line| to_users(place, post, Asked::Invite(reply), line.shards())).await
     }
@@ -173,6 +173,19 @@ impl ChatHandle {
         self.call(|reply, line| {
             let what = ChatInput::Survey { after, limit, reply };
             (place.shard(line.shards()), Peer::Chat(ToChat { place, what }))
+        })
+        .await
+    }
+
+    /// Where a user's devices are woken: those that have said so to `me/push`.
+    ///
+    /// # Errors
+    /// There can be no such user, or see [`CallError`].
+    pub async fn push_targets(&self, user: &str) -> Result<Vec<PushTarget>, CallError> {
+        let user = names(&[user])?.pop().unwrap_or_default();
+        self.call(|reply, line| {
+            let shard = user_slot(&user).shard(line.shards());
+            (shard, Peer::User(ToUser::Pushes { user, reply }))
         })
         .await
     }
@@ -219,6 +232,7 @@ fn post(sender: Arc<str>, change: Option<Change>) -> Post {
         kind: if change.is_some() { Kind::System } else { Kind::Message },
         refers: 0,
         change: change.map(Box::new),
+        ask: None,
         // The number is given where the answer will arrive.
         origin: Origin::of_call(ShardId(0), 0),
     }

@@ -1,5 +1,5 @@
-//! Rows beside those that every chat has: what is set for it, what is hidden, where its key is, and
-//! what is due.
+//! Rows beside those that every chat and user has: what is set for a chat, what is hidden, where its
+//! key is, what is due, and what devices have left.
 //!
 //! What is beside a head is read with it, before the log.
 
@@ -9,7 +9,7 @@ use tidings_core::record::{KeyBuilder, KeyRange, RowKind};
 use tidings_core::slot::Slot;
 use tidings_core::time::Time;
 
-use super::{ChatRow, Family, RowValue, chat_key};
+use super::{ChatRow, Family, RowValue, UserRow, chat_key, user_key};
 use crate::group::Retention;
 use crate::topics::ChatId;
 
@@ -49,6 +49,15 @@ pub(crate) fn settings_key(chat: ChatId) -> Bytes {
 /// Where the key of its content is, likewise.
 pub(crate) fn key_key(chat: ChatId) -> Bytes {
     chat_key(chat, ChatRow::Head).byte(KEY).build()
+}
+
+/// What a device of a user has left.
+pub(crate) fn note_key(user: &str, kind: NoteKind, client_id: &str) -> Bytes {
+    let row = match kind {
+        NoteKind::Push => UserRow::Push,
+        NoteKind::Keys => UserRow::Keys,
+    };
+    user_key(user, row).raw(client_id.as_bytes()).build()
 }
 
 /// What there is beside a head: see [`HeadPart`].
@@ -111,6 +120,21 @@ pub(crate) struct KeyRow {
     pub(crate) clear_to: u64,
 }
 
+/// What a device has left with the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NoteRow {
+    pub(crate) text: String,
+}
+
+/// What such a thing is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NoteKind {
+    /// Where it is woken.
+    Push,
+    /// Its public keys.
+    Keys,
+}
+
 /// That something of a chat goes by time: what finds it although nobody asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DueRow {
@@ -120,6 +144,7 @@ pub(crate) struct DueRow {
     pub(crate) group: Option<String>,
 }
 
+impl RowValue for NoteRow {}
 impl RowValue for SettingsRow {}
 impl RowValue for DueRow {}
 impl RowValue for KeyRow {}

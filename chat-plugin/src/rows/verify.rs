@@ -5,9 +5,9 @@ use tidings_core::record::Row;
 
 use super::{
     AuthorsRow, ChatRow, CursorRow, DeviceRow, DueRow, Family, GroupRow, HeadPart, HeadRow,
-    HiddenRow, IdPage, KeyRow, MemberRow, PresenceRow, RowValue, SeatRow, SettingsRow, StateRow,
-    UserChatRow, UserContactRow, UserGroupRow, UserLeftRow, UserRow, doomed_place, is_of_contact,
-    is_of_group, is_of_left, split_chat_key, split_user_key, stance_of,
+    HiddenRow, IdPage, KeyRow, MemberRow, NoteRow, PresenceRow, RowValue, SeatRow, SettingsRow,
+    StateRow, UserChatRow, UserContactRow, UserGroupRow, UserLeftRow, UserRow, doomed_place,
+    is_of_contact, is_of_group, is_of_left, split_chat_key, split_user_key, stance_of,
 };
 use crate::entry::Entry;
 use crate::ties::{PeerRow, Privacy, SeenRow, Stance};
@@ -55,6 +55,7 @@ pub fn verify(row: &Row) -> Result<(), BadRow> {
             UserRow::State => StateRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Peer => PeerRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Privacy => Privacy::from_bytes(&row.value).map(|_| ()),
+            UserRow::Push | UserRow::Keys => NoteRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Seen => SeenRow::from_bytes(&row.value).map(|_| ()),
             UserRow::Chat if is_of_contact(&row.value) => {
                 UserContactRow::from_bytes(&row.value).map(|_| ())

@@ -17,10 +17,10 @@ use super::UserSide;
 use super::command::{ANSWERS_MAX, done};
 use super::outgoing::{message, to_chat};
 use crate::code::Code;
-use crate::json::why;
+use crate::json::{Request, why};
 use crate::peer::{ChatInput, Origin, Part, Question, Range, Refusal};
 use crate::topics::{Place, in_view};
-use crate::view::{History, Request};
+use crate::view::History;
 
 /// What is asked of `history`.
 #[derive(Debug, Default, Deserialize)]

@@ -109,7 +109,7 @@ impl UserSide {
             }
             Command::Change { chat, verb } => {
                 let place = self.place(client.user, chat);
-                let asked = self.ask_change(client, place, verb, publish.payload, origin, host);
+                let asked = self.ask_change(client, place, verb, publish, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
             }
             Command::End { chat } => self.ask_end(client.user, chat, origin, host),
@@ -143,6 +143,16 @@ impl UserSide {
             Command::Devices => {
                 self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
                 let asked = self.ask_devices(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Push => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_push(client.user, publish, origin, host);
+                asked.map_err(|refusal| (None, refusal))?;
+            }
+            Command::Keys => {
+                self.may_ask(client.user, host).map_err(|refusal| (None, refusal))?;
+                let asked = self.ask_keys(client.user, publish, origin, host);
                 asked.map_err(|refusal| (None, refusal))?;
             }
             Command::Will => done(&origin, PropertiesBuf::new(), host),

@@ -11,6 +11,7 @@ use tidings_core::hook::{Host, Refused, SessionId};
 use tidings_core::message::Message;
 
 use super::UserSide;
+use super::feed::Fetching;
 use super::lane::{PLACES_MAX, tag_of};
 use super::outgoing::{PerView, message, to_chat};
 use super::session::Session;
@@ -101,7 +102,7 @@ impl UserSide {
             let Some(lane) = feed.lanes.get(&chat).filter(|lane| lane.is_behind()) else {
                 continue;
             };
-            feed.fetching = Some(chat);
+            feed.fetching = Some(Fetching { chat, head: lane.head });
             let (shard, from) = (host.shard(), lane.next);
             let user = Arc::clone(&session.user);
             let fetch = ChatInput::Fetch { user, shard, session: id, feed: feed.id, from };
@@ -120,12 +121,10 @@ impl UserSide {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(feed) = &mut session.feed else { return };
-        if feed.fetching != Some(place.id) {
-            return;
-        }
+        let Some(asked) = feed.fetching.filter(|asked| asked.chat == place.id) else { return };
         feed.fetching = None;
         let Some(lane) = feed.lanes.get(&place.id).filter(|lane| lane.attached) else { return };
-        let before = lane.cursor();
+        let (before, from) = (lane.cursor(), lane.next);
         let name = Arc::clone(&session.user);
         let mut shown = Shown::new(place, &name);
         let mut flow = Flow::On;
@@ -157,9 +156,9 @@ impl UserSide {
             if let Some(lane) = feed.lanes.get_mut(&place.id).filter(|_| flow == Flow::On) {
                 // What was not among them is gone.
                 lane.pass(upto);
-                if upto < lane.next && entries.is_empty() {
-                    // There is no more: never ask for the same nothing again.
-                    lane.head = upto.max(lane.next - 1);
+                // There is no more, unless it came meanwhile: never ask for the same nothing again.
+                if lane.next == from && lane.head == asked.head {
+                    lane.head = lane.next - 1;
                 }
             }
             feed.lags(place.id);

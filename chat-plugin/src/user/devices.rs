@@ -17,10 +17,11 @@ use super::ask::{ask, question};
 use super::outgoing::put;
 use super::ties::Setting;
 use crate::code::Code;
+use crate::json::Request;
 use crate::peer::{Origin, Question, Refusal};
 use crate::rows::{RowValue, seen_key};
 use crate::ties::SeenRow;
-use crate::view::{self, Request};
+use crate::view;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

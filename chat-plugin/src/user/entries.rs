@@ -88,6 +88,7 @@ impl UserSide {
             kind,
             refers,
             change: None,
+            ask: None,
             origin,
         };
         let sent = self.send(client.user, place, Box::new(post), host);

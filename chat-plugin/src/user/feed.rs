@@ -30,7 +30,15 @@ pub(super) struct Feed {
     /// Lanes with something to hand over, the most recent first.
     pub(super) behind: BTreeSet<(Reverse<Time>, ChatId)>,
     /// The chat that was asked for entries and has not answered.
-    pub(super) fetching: Option<ChatId>,
+    pub(super) fetching: Option<Fetching>,
+}
+
+/// A question for entries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fetching {
+    pub(super) chat: ChatId,
+    /// The newest entry of the lane when it was asked.
+    pub(super) head: u64,
 }
 
 impl Feed {

@@ -20,7 +20,7 @@ use super::person::Later;
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
 use crate::group::Change;
-use crate::peer::{Ask, ChatInput, Counts, Origin, Post, Question, Refusal};
+use crate::peer::{AnswerTo, Ask, ChatInput, Counts, Origin, Post, Question, Refusal};
 use crate::rows::{RowValue, UserLeftRow, user_chat_key};
 use crate::topics::{ChatId, Place, in_view};
 use crate::view;
@@ -32,12 +32,16 @@ impl UserSide {
         client: &Client<'_>,
         place: Arc<Place>,
         verb: &str,
-        payload: &[u8],
+        publish: &Publish<'_>,
         origin: Origin,
         host: &mut dyn Host,
     ) -> Result<(), Refusal> {
         let refuse = |text: &str| Refusal::new(Code::Format, text);
-        let change = Change::parse(verb, payload).map_err(|text| refuse(&text))?;
+        let mut change = Change::parse(verb, publish.payload).map_err(|text| refuse(&text))?;
+        let ask = match &mut change {
+            Change::Invite { request, .. } => Some(Box::new(ask(publish, origin, request.take())?)),
+            _ => None,
+        };
         if host.disk_low() {
             return Err(Refusal::disk_full());
         }
@@ -51,6 +55,7 @@ impl UserSide {
             kind: Kind::System,
             refers: 0,
             change: Some(Box::new(change)),
+            ask,
             origin,
         };
         self.send(client.user, place, Box::new(post), host)
@@ -198,18 +203,18 @@ impl UserSide {
     pub(super) fn answer_with(
         &mut self,
         place: &Place,
-        origin: &Origin,
+        to: &AnswerTo,
         kind: &str,
         body: Bytes,
         host: &mut dyn Host,
     ) {
-        if let Some(call) = origin.call() {
-            return self.call_told(call, &body);
-        }
-        let Some(id) = origin.session else { return };
-        let Some(session) = self.sessions.get(&id) else { return };
-        let topic = in_view(place.heard(&session.user, kind), session.view);
-        let answer = message(topic, session.view.of_json(body), QoS::AtLeastOnce, host);
-        self.answer_message(id, answer, host);
+        let ask = match to {
+            AnswerTo::Call(call) => return self.call_told(*call, &body),
+            AnswerTo::Session(ask) => ask,
+        };
+        let session = ask.origin.session.and_then(|id| self.sessions.get(&id));
+        let Some(session) = session else { return };
+        let (body, topic) = (session.view.of_json(body), place.heard(&session.user, kind));
+        self.tell_answer(ask, topic, body, host);
     }
 }

@@ -42,6 +42,7 @@ impl UserSide {
             let refused = ChatInput::Begun { user: Arc::clone(name), taken, stance, devices };
             return to_chat(&place, refused, host);
         }
+        let joins = place.is_group() && !user.is_in(place.id);
         user.chats.insert(place.id, Arc::clone(&place));
         user.left.remove(&place.id);
         let peer = place.peer(name);
@@ -68,6 +69,9 @@ impl UserSide {
         self.begins.push_back((position, place, begun));
         for id in user.sessions.clone() {
             self.attach_more(id, host);
+        }
+        if joins {
+            self.presence_in_group(name, host);
         }
     }
 

@@ -47,6 +47,8 @@ impl UserSide {
             Later::Begin { place, by, since } => self.begin(name, place, by, since, host),
             Later::Knows { place } => self.has_written(name, &place, host),
             Later::Setting { setting, ask } => self.setting(name, setting, *ask, host),
+            Later::Keys { by, ask } => self.keys(name, &by, ask, host),
+            Later::Pushes { reply } => self.pushes(name, reply),
             Later::Sync { ask, page } => self.sync(name, *ask, page, host),
             Later::Forget { place } => self.forget_group(&place, name, host),
             Later::Left { place } => self.left_group(name, &place, host),

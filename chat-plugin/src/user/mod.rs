@@ -18,6 +18,7 @@ mod guest;
 mod index;
 mod lane;
 mod load;
+mod note;
 mod outgoing;
 mod parting;
 mod person;
@@ -199,6 +200,10 @@ impl UserSide {
                 self.receipt(&place, &to, &about, &tick, except.as_deref(), host);
             }
             ToUser::Watch { user, by } => self.later(&user, Later::Watch { by }, host),
+            ToUser::Keys { user, by, ask } => self.later(&user, Later::Keys { by, ask }, host),
+            ToUser::KeysTold { of, devices, ask } => self.keys_told(&of, &devices, &ask, host),
+            ToUser::Pushes { user, reply } => self.later(&user, Later::Pushes { reply }, host),
+            ToUser::Look { user, session, at } => self.look(&user, session, &at, false, host),
             ToUser::Unwatch { user, shard, session } => self.unwatch(&user, shard, session),
             ToUser::Presence { user, state, sessions } => {
                 self.presence_changed(&user, state, &sessions, host);
@@ -215,8 +220,8 @@ impl UserSide {
             ToUser::Info { place, question, body } => {
                 self.info_told(&place, &question, body, host);
             }
-            ToUser::Answer { place, origin, kind, body } => {
-                self.answer_with(&place, &origin, kind, body, host);
+            ToUser::Answer { place, to, kind, body } => {
+                self.answer_with(&place, &to, kind, body, host);
             }
             ToUser::Counts { place, to, counts } => self.counts(&place, &to, counts, host),
             ToUser::Typing { place, to, from, state } => {

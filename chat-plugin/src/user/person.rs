@@ -11,15 +11,17 @@ use tidings_core::record::Row;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
+use super::note::Notes;
 use super::rates::Pace;
 use super::sync::Page;
 use super::ties::Setting;
 use super::watch::Watcher;
+use crate::call::{PushTarget, Reply};
 use crate::map::{Map, map};
 use crate::peer::{DeviceOf, Post, PresenceState, Question};
 use crate::rows::{
-    DeviceRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow, UserGroupRow,
-    UserLeftRow, UserRow, is_of_contact, is_of_group, is_of_left, split_user_key,
+    DeviceRow, NoteKind, NoteRow, PresenceRow, RowValue, StateRow, UserChatRow, UserContactRow,
+    UserGroupRow, UserLeftRow, UserRow, is_of_contact, is_of_group, is_of_left, split_user_key,
 };
 use crate::ties::{PeerRow, Privacy, SeenRow, Watching};
 use crate::topics::{ChatId, OWN_ROOM, Place};
@@ -46,6 +48,8 @@ pub(super) struct User {
     pub(super) privacy: Privacy,
     /// When her devices were last there.
     pub(super) seen: BTreeMap<Arc<str>, Time>,
+    /// What they have left.
+    pub(super) notes: Notes,
     /// Places by what she calls them: spares the hash.
     pub(super) places: Map<Box<str>, Arc<Place>>,
     pub(super) presence: PresenceState,
@@ -90,6 +94,8 @@ pub(super) enum Later {
     Ahead { device: DeviceOf, tags: Vec<Tag> },
     Send { place: Arc<Place>, post: Box<Post> },
     Sync { ask: Box<Question>, page: Page },
+    Keys { by: Arc<str>, ask: Box<Question> },
+    Pushes { reply: Reply<Vec<PushTarget>> },
 }
 
 impl User {
@@ -107,6 +113,7 @@ impl User {
             peers: BTreeMap::new(),
             privacy: Privacy::default(),
             seen: BTreeMap::new(),
+            notes: Notes::new(),
             places: map(),
             presence: PresenceState::default(),
             gone: None,
@@ -166,6 +173,12 @@ impl User {
             UserRow::Seen => {
                 let seen = SeenRow::from_bytes(&row.value).ok()?.seen;
                 self.seen.insert(std::str::from_utf8(rest).ok()?.into(), seen);
+            }
+            UserRow::Push | UserRow::Keys => {
+                let keys = kind == UserRow::Keys;
+                let kind = if keys { NoteKind::Keys } else { NoteKind::Push };
+                let text = NoteRow::from_bytes(&row.value).ok()?.text;
+                self.notes.insert((kind, std::str::from_utf8(rest).ok()?.into()), text.into());
             }
             UserRow::Chat => {
                 let place = if is_of_left(&row.value) {

@@ -146,7 +146,7 @@ impl UserSide {
                 }
             }
             let Some(feed) = &mut session.feed else { continue };
-            if feed.fetching == Some(place.id) {
+            if feed.fetching.is_some_and(|asked| asked.chat == place.id) {
                 feed.fetching = None;
             }
             if let Some(lane) = feed.lanes.remove(&place.id)

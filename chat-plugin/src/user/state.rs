@@ -101,10 +101,11 @@ impl UserSide {
     }
 
     /// A session is over, and what its device said with it.
-    pub(super) fn forget_state(&mut self, name: &str, client_id: &str, host: &mut dyn Host) {
+    pub(super) fn forget_state(&mut self, name: &str, client_id: &Arc<str>, host: &mut dyn Host) {
         let Some(user) = self.users.get_mut(name) else { return };
         let batching = user.batching.remove(client_id);
         let mut ops: Vec<Op> = self.forget_seen(name, client_id).into_iter().collect();
+        ops.extend(self.forget_notes(name, client_id));
         ops.extend(batching.then(|| Op::Delete { key: state_key(name, client_id) }));
         if !ops.is_empty() {
             host.store(Record { ops, urgent: false });

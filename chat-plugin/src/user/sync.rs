@@ -18,9 +18,10 @@ use super::outgoing::to_chat;
 use super::person::Later;
 use super::rates::SENDS_WAITING_MAX;
 use crate::code::Code;
+use crate::json::Request;
 use crate::peer::{ChatInput, Origin, Question, Refusal, Summary, SyncId};
 use crate::topics::{ChatId, Place};
-use crate::view::{self, Receipt, Request, SyncChat};
+use crate::view::{self, Receipt, SyncChat};
 
 /// What is asked of `sync`.
 #[derive(Debug, Default, Deserialize)]

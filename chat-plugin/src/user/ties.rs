@@ -21,11 +21,12 @@ use super::outgoing::{PerView, message, put, to_chat};
 use super::person::{Later, User};
 use super::rates::SENDS_WAITING_MAX;
 use crate::code::Code;
+use crate::json::Request;
 use crate::peer::{ChatInput, Origin, Question, Refusal};
-use crate::rows::{RowValue, UserContactRow, peer_key, privacy_key, user_chat_key};
+use crate::rows::{NoteKind, RowValue, UserContactRow, peer_key, privacy_key, user_chat_key};
 use crate::ties::{PeerRow, Privacy, Reach, Stance, Telling};
 use crate::topics::{Place, in_view, is_name};
-use crate::view::{self, Request};
+use crate::view;
 
 /// A personal command that needs the user's rows.
 #[derive(Debug)]
@@ -34,6 +35,10 @@ pub(super) enum Setting {
     Block { block: Vec<Arc<str>>, unblock: Vec<Arc<str>>, after: Option<String>, limit: usize },
     /// Which devices she has, or which one is to go.
     Devices { logout: Option<String> },
+    /// What this device leaves; an empty text takes it back.
+    Note { kind: NoteKind, text: String },
+    /// What it has left of where it is woken.
+    Push,
     /// Whom she knows from now on.
     Accept(Vec<Arc<str>>),
     /// What she lets others know; nothing: it is asked for.
@@ -202,6 +207,8 @@ impl UserSide {
                 self.change_peers(name, changes.collect(), blocked, ask, host);
             }
             Setting::Devices { logout } => self.devices(name, logout, &ask, host),
+            Setting::Note { kind, text } => self.set_note(name, kind, &text, &ask, host),
+            Setting::Push => self.tell_push(name, &ask, host),
             Setting::Accept(users) => {
                 let changes = users.into_iter().map(|peer| (peer, true)).collect();
                 let accepted = |row: PeerRow, accepted| PeerRow { accepted, ..row };

@@ -15,7 +15,7 @@ use super::UserSide;
 use super::outgoing::to_user;
 use super::person::User;
 use super::presence::tell;
-use crate::peer::{PresenceState, ToUser};
+use crate::peer::{Peer, PresenceState, ToUser};
 use crate::ties::{Reach, Watching};
 use crate::topics::ChatId;
 
@@ -155,6 +155,18 @@ impl UserSide {
     pub(super) fn presence_shown_anew(&mut self, name: &Arc<str>, host: &mut dyn Host) {
         self.show_anew(name, None, host);
         self.look_anew(name, None, host);
+    }
+
+    /// A user has come into a group, and may know somebody there now whom she watches, or who watches
+    /// her.
+    pub(super) fn presence_in_group(&self, name: &Arc<str>, host: &mut dyn Host) {
+        self.look_anew(name, None, host);
+        let watchers = self.users.get(name).into_iter().flat_map(|user| &user.watchers);
+        for ((shard, session), watcher) in watchers.filter(|(_, watcher)| !watcher.allowed) {
+            let (user, at) = (Arc::clone(&watcher.by), Arc::clone(name));
+            let look = ToUser::Look { user, session: *session, at };
+            host.send(*shard, Box::new(Peer::User(look)));
+        }
     }
 
     fn look_anew(&self, name: &Arc<str>, only: Option<&str>, host: &mut dyn Host) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tidings_core::time::Time;
 
-use super::Request;
+use crate::json::Request;
 use crate::ties::Privacy;
 
 /// The body of `request`: a stranger has written, or is none any more.
@@ -53,4 +53,29 @@ pub(crate) struct PrivacyNow<'a> {
     pub(crate) privacy: Privacy,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request: Option<&'a Request>,
+}
+
+/// The body of `push`: where this device is woken.
+#[derive(Debug, Serialize)]
+pub(crate) struct Push<'a> {
+    /// Its own words; none where it said nothing.
+    pub(crate) push: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// The body of `keys`: what somebody's devices have left as theirs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Keys<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) devices: &'a [DeviceKeys<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<&'a Request>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeviceKeys<'a> {
+    pub(crate) device: &'a str,
+    pub(crate) keys: &'a str,
 }

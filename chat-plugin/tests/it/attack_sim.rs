@@ -163,7 +163,7 @@ impl Sim {
         let (number, names) = (self.number(), self.names());
         let other = self.number();
         let name = self.one_of(&USERS);
-        match self.rng.below(26) {
+        match self.rng.below(28) {
             0 => String::new(),
             1 => "{}".into(),
             2 => format!(r#"{{"from":{number},"to":{other}}}"#),
@@ -187,6 +187,8 @@ impl Sim {
             20 => format!(r#"{{"limit":{number},"after":"{other}"}}"#),
             21 => format!(r#"{{"expires":{number},"uses":{other}}}"#),
             22 => r#"{"batch":true}"#.into(),
+            25 => format!(r#"{{"set":"{number}"}}"#),
+            26 => format!(r#"{{"of":"{name}"}}"#),
             23 => "[".repeat(500),
             24 => format!(r#"{{"request":{}1{},"limit":1}}"#, "[".repeat(90), "]".repeat(90)),
             _ => format!(r#"{{"{}":1}}"#, "x".repeat(900)),
@@ -255,8 +257,9 @@ impl Sim {
             }
             33 if chat.starts_with('@') => (format!("chat/{chat}/end"), String::new()),
             34..=36 => {
-                let kinds =
-                    ["sync", "sync", "state", "block", "privacy", "devices", "keys", "will"];
+                let kinds = [
+                    "sync", "sync", "state", "block", "privacy", "devices", "push", "keys", "will",
+                ];
                 (["me/", self.one_of(&kinds)].concat(), self.json())
             }
             37 => ("pair/pool".into(), r#"{"interests":["x"]}"#.into()),

@@ -175,6 +175,32 @@ fn who_was_away_when_removed_hears_everything_up_to_that_and_then_nothing() {
 }
 
 #[test]
+fn what_comes_behind_a_long_time_away_is_fetched_at_once() {
+    let mut world = World::new(2);
+    let (alice, others) = climbing(&mut world, &["bob", "carol"]);
+    let carol = others[1];
+    world.settle();
+    world.take_seqs(carol);
+    // Bob keeps what Carol never sees.
+    world.disconnect(others[0], Disconnection::Clean);
+    done(&mut world, alice, "chat/climbing/remove", &users(&["carol"]));
+    assert_eq!(world.take_seqs(carol).len(), 1);
+    world.disconnect(carol, Disconnection::Clean);
+    world.settle();
+    for n in 0..300 {
+        if n % 50 == 0 {
+            world.advance(Duration::from_secs(60));
+        }
+        done(&mut world, alice, &format!("chat/climbing/send/m{n}"), "x");
+    }
+    done(&mut world, alice, "chat/climbing/add", &users(&["carol"]));
+    world.connect("carol", "phone");
+    world.settle();
+    let heard = world.take_seqs(carol);
+    assert_eq!(heard.len(), 1, "the one that adds her, and nothing of what came before: {heard:?}");
+}
+
+#[test]
 fn who_joins_sees_what_comes_from_then_on() {
     let mut world = World::new(2);
     let (alice, _) = climbing(&mut world, &["bob"]);

@@ -1090,6 +1090,7 @@ fn from_cbor(value: &ciborium::Value) -> serde_json::Value {
         Value::Text(text) => text.clone().into(),
         Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into(),
         Value::Bool(value) => (*value).into(),
+        Value::Null => serde_json::Value::Null,
         Value::Array(items) => items.iter().map(from_cbor).collect(),
         Value::Map(pairs) => {
             let names = ["seq", "from", "time", "id", "text", "type", "kind", "ref", "expires"];

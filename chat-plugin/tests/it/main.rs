@@ -20,6 +20,7 @@ mod history;
 mod hostile;
 mod judged;
 mod keeping;
+mod notes;
 mod pairing;
 mod presence;
 mod program;

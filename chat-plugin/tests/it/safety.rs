@@ -372,6 +372,32 @@ fn presence_is_for_whom_it_is_shown_to_and_who_hides_hers_sees_none() {
 }
 
 #[test]
+fn who_comes_into_a_group_sees_and_is_seen_there_without_asking_again() {
+    let mut world = world(3);
+    let [alice, bob] = ["alice", "bob"].map(|user| world.device(user, "phone"));
+    let carol = world.device("carol", "phone");
+    for (session, user) in [(alice, "bob"), (bob, "alice"), (bob, "carol")] {
+        world.subscribe(session, &format!("presence/{user}"), QoS::AtLeastOnce);
+    }
+    world.run();
+    assert_eq!(states(&mut world, alice, "bob"), ["offline"]);
+    assert_eq!(states(&mut world, bob, "alice"), ["offline"]);
+    say(&mut world, alice, "chat/climbing/create", br#"{"users":["carol"]}"#);
+    assert_eq!(states(&mut world, bob, "alice"), [""; 0]);
+    say(&mut world, alice, "chat/climbing/add", br#"{"users":["bob"]}"#);
+    assert_eq!(states(&mut world, alice, "bob"), ["online"]);
+    assert_eq!(states(&mut world, bob, "alice"), ["online"]);
+    // Who went away meanwhile too.
+    assert_eq!(states(&mut world, bob, "carol"), ["offline", "online"]);
+    world.disconnect(carol, Disconnection::Clean);
+    world.settle();
+    assert_eq!(states(&mut world, bob, "carol"), ["offline"]);
+    say(&mut world, alice, "chat/climbing/remove", br#"{"users":["bob"]}"#);
+    assert_eq!(states(&mut world, alice, "bob"), ["offline"]);
+    assert_eq!(states(&mut world, bob, "alice"), ["offline"]);
+}
+
+#[test]
 fn what_hides_and_shows_presence_has_ever_higher_epochs() {
     let mut world = world(2);
     let (alice, bob) = friends(&mut world);

@@ -341,10 +341,13 @@ fn every_question_may_say_where_it_is_answered() {
         "chat/@bob/history",
         "chat/@bob/info",
         "chat/climbing/info",
+        "chat/climbing/invite",
         "me/sync",
         "me/block",
         "me/privacy",
         "me/devices",
+        "me/push",
+        "me/keys",
     ] {
         let to = [Property::ResponseTopic("answers/alice"), Property::CorrelationData(b"7")];
         world.session(alice).heard.clear();

@@ -5,6 +5,7 @@
 //! stands here is how it starts and ends; [`routes`] says what there is, `serve` who is let in.
 
 mod api;
+mod app;
 mod error;
 mod gate;
 mod headers;

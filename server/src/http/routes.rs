@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::{Site, api, headers, mqtt, peer, rooms};
+use super::{Site, api, app, headers, mqtt, peer, rooms};
 
 /// All of it.
 pub(super) fn router(site: Arc<Site>) -> Router {
@@ -27,7 +27,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
     Router::new()
         .merge(api)
         .route("/mqtt", get(mqtt::upgrade))
-        .fallback(async || ApiError::not_found())
+        .fallback(app::serve)
         .method_not_allowed_fallback(async || {
             let text = "this path takes other methods; GET /api/openapi.json says which";
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "format", text)

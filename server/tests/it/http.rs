@@ -167,6 +167,36 @@ fn every_answer_says_what_a_page_may_do() {
 }
 
 #[test]
+fn app_is_one_page_whose_files_are_kept_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), &[]);
+    let web = server.web();
+    let index = Ask::get("/").send(web);
+    assert_eq!((index.status, index.header("cache-control")), (200, Some("no-cache")));
+    assert!(index.text().contains("<title>"), "{}", index.text());
+    for path in ["/r/x1", "/strangers", "/chats", "/admin"] {
+        assert_eq!(Ask::get(path).send(web).body, index.body, "{path}");
+    }
+    let again = Ask::get("/").with("If-None-Match", index.header("etag").unwrap()).send(web);
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let head = Ask::new("HEAD", "/").send(web);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let files = index.text().split('"').filter(|part| part.starts_with("/assets/"));
+    for path in files {
+        let plain = Ask::get(path).send(web);
+        assert!(plain.header("cache-control").unwrap().contains("immutable"), "{path}");
+        for encoding in ["br", "gzip"] {
+            let packed = Ask::get(path).with("Accept-Encoding", encoding).send(web);
+            assert_eq!(packed.header("content-encoding"), Some(encoding), "{path}");
+            assert!(packed.body.len() < plain.body.len() && packed.header("vary").is_some());
+        }
+    }
+    for path in ["/assets/none.js", "/../Cargo.toml", "/.git/config"] {
+        assert_eq!(Ask::get(path).send(web).refused(404), "not_found", "{path}");
+    }
+}
+
+#[test]
 fn who_is_slow_or_comes_too_often_is_closed() {
     let directory = tempfile::tempdir().unwrap();
     let sets = ["web.timeout_s=1", "web.connections_max=3", "limits.rates=on", "web.rooms_burst=2"];
