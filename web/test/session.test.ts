@@ -315,6 +315,8 @@ describe("rooms", () => {
     const chat = session.chat("~r");
     const done = session.end(chat);
     expect(chat.ended).toBeUndefined();
+    // Both hear of it, who ended it too.
+    await server.say("me/json/~r/ended", { seq: 0, why: "end" });
     await server.last("chat/~/end").ack({});
     await done;
     expect(chat.ended).toEqual({ why: "end", mine: true });

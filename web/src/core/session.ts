@@ -68,6 +68,8 @@ export class Session extends Watched {
   #unsaid = new Set<Chat>();
   #typed = new Map<Chat, number>();
   #away = false;
+  /** The chat that is being ended from here. */
+  #ends: Chat | undefined;
 
   constructor(options: SessionOptions) {
     super();
@@ -177,7 +179,13 @@ export class Session extends Watched {
 
   /** Ends a room for both, or deletes one's side of a direct chat. */
   async end(chat: Chat): Promise<void> {
-    await this.command(`${at(chat)}/end`, "");
+    // Both hear that it has ended, and one of them before PUBACK.
+    this.#ends = chat;
+    try {
+      await this.command(`${at(chat)}/end`, "");
+    } finally {
+      this.#ends = undefined;
+    }
     if (chat.name.startsWith("~")) this.#end(chat, "end", true);
     else await this.forget(chat);
   }
@@ -392,7 +400,7 @@ export class Session extends Watched {
         if (typeof body.user === "string") chat.setTyping(body.user, String(body.state));
         return this.changed();
       case "ended":
-        return this.#end(chat, typeof body.why === "string" ? body.why : "left");
+        return this.#end(chat, typeof body.why === "string" ? body.why : "left", this.#ends === chat);
       case "ending":
         if (isCount(body.at)) chat.ending = { at: body.at, why: String(body.why) };
         return chat.changed();

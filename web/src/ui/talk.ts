@@ -40,9 +40,12 @@ export class Talk extends Part {
     if (!document.hidden) document.title = `${this.name} – Tidings`;
   };
 
-  override firstUpdated(): void {
+  override async firstUpdated(): Promise<void> {
     document.title = `${this.name} – Tidings`;
-    if (!matchMedia("(pointer: coarse)").matches) this.composer.focus();
+    // On a phone the focus would bring up the keyboard.
+    if (matchMedia("(pointer: coarse)").matches) return;
+    await this.composer.updateComplete;
+    this.composer.focus();
   }
 
   override render(): TemplateResult {

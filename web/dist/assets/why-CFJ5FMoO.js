@@ -1,0 +1,1 @@
+function n(t,r,e){if(r)return"You ended the chat.";switch(t){case"end":return`${e} ended the chat.`;case"next":return`${e} went on to somebody else.`;case"gone":return`${e} has gone.`;case"idle":return"Nobody had written for a while.";case"timeout":return"The time of this chat was over.";default:return"It was ended, or its time was over."}}export{n as w};
