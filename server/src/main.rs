@@ -19,6 +19,7 @@ mod progress;
 mod rights;
 mod seats;
 mod start;
+mod tokens;
 mod users;
 mod vault;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tidings_broker::auth::{ScramSha256, UsersFile};
+use tidings_broker::auth::{Authenticate, ScramSha256, UsersFile};
 use tidings_broker::core::hook::Authorize;
 use tidings_broker::engine::{Compare, OpenError};
 use tidings_broker::journal::ReplayError;
@@ -28,6 +28,7 @@ use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
 use crate::rights::{self, Watch};
 use crate::seats;
+use crate::tokens::{LoginTokens, WithTokens};
 use crate::users;
 use crate::vault::{self, FileVault};
 
@@ -69,7 +70,14 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
     let chat = chat(&config)?;
     let handle = chat.handle();
-    let broker = start(&config, all, &watch, chat)?;
+    let tokens = tokens(&config, &watch)?;
+    let logins = logins::authenticate(&config, &watch.users)?;
+    let with_tokens = WithTokens {
+        tokens: Arc::clone(&tokens),
+        others: Arc::clone(&logins),
+        failure_delay: logins::limits(&config).failure_delay,
+    };
+    let broker = start(&config, all, &watch, chat, Arc::new(with_tokens))?;
     let self_signed = watch.tls.as_ref().is_some_and(Tls::is_self_signed);
     let banner = Banner {
         endpoints: broker.endpoints(),
@@ -101,6 +109,8 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         door: broker.door(),
         chat: handle,
         users: Arc::clone(&watch.users),
+        logins,
+        tokens,
         open_until_users,
         rates_apply: broker.rates_apply(),
     };
@@ -156,11 +166,20 @@ fn chat(config: &Config) -> Result<Chat, Failure> {
     Ok(chat)
 }
 
+/// The tokens that logins by HTTP give.
+fn tokens(config: &Config, watch: &Watch) -> Result<Arc<LoginTokens>, Failure> {
+    let is_kept = config.data.durability != config::Durability::Memory;
+    let data = is_kept.then_some(&*config.data.dir);
+    let tokens = LoginTokens::open(data, Arc::clone(&watch.users), watch.open_until_users);
+    tokens.map(Arc::new).map_err(|error| Failure::new(Exit::Io, error))
+}
+
 fn start(
     config: &Config,
     listeners: Vec<Listener>,
     watch: &Watch,
     chat: Chat,
+    logins: Arc<dyn Authenticate>,
 ) -> Result<Broker, Failure> {
     let mut builder = Builder::new()
         // The users file lies beside it, and may be there before the first start.
@@ -185,10 +204,7 @@ fn start(
         .connection_limits(bounds::connections(config))
         .enhanced_authenticate(Arc::new(ScramSha256::new(watch.users.as_ref().clone())))
         .system_interval(Duration::from_secs(config.sys.interval_s))
-        .authenticate(seats::in_front_of(
-            logins::authenticate(config, &watch.users)?,
-            chat.handle(),
-        ))
+        .authenticate(seats::in_front_of(logins, chat.handle()))
         .authorize(Arc::clone(&watch.rights) as Arc<dyn Authorize>)
         .service(Arc::new(chat));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

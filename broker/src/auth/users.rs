@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use ring::digest::{SHA256, digest};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -134,6 +135,14 @@ impl UsersFile {
     /// Whether there is a user of this name, as of the last look at the file.
     pub fn holds(&self, name: &str) -> bool {
         self.state().users.contains_key(name)
+    }
+
+    /// What tells this login of a user from an earlier or a later one, as of the last look at the file:
+    /// another password is another mark. None: there is no such user.
+    pub fn mark(&self, name: &str) -> Option<[u8; 32]> {
+        let state = self.state();
+        let hash = digest(&SHA256, state.users.get(name)?.hash.as_bytes());
+        hash.as_ref().try_into().ok()
     }
 
     /// What became of the logins so far.

@@ -132,6 +132,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "listeners",
             "users",
             "logins",
+            "tokens",
             "rights",
             "seats",
             "bounds",

@@ -9,6 +9,7 @@ mod app;
 mod error;
 mod gate;
 mod headers;
+mod login;
 mod mqtt;
 mod peer;
 mod rooms;
@@ -24,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tidings_broker::Remote;
-use tidings_broker::auth::UsersFile;
+use tidings_broker::auth::{Authenticate, UsersFile};
 use tidings_broker::listener::{Door, Network};
 use tidings_chat::ChatHandle;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ use crate::config::{Config, Origin, Settings};
 use crate::exit::{Exit, Failure};
 use crate::listeners;
 use crate::seats;
+use crate::tokens::LoginTokens;
 use gate::Gate;
 use tries::{Guesses, PerAddress};
 
@@ -101,6 +103,9 @@ pub(crate) struct Parts {
     pub(crate) door: Door,
     pub(crate) chat: ChatHandle,
     pub(crate) users: Arc<UsersFile>,
+    /// The ways to log in with a password.
+    pub(crate) logins: Arc<dyn Authenticate>,
+    pub(crate) tokens: Arc<LoginTokens>,
     /// Nobody needs to prove anything as long as there are no users.
     pub(crate) open_until_users: bool,
     /// Whether Clients are held to rates.
@@ -163,6 +168,8 @@ struct Site {
     door: Door,
     chat: ChatHandle,
     users: Arc<UsersFile>,
+    logins: Arc<dyn Authenticate>,
+    tokens: Arc<LoginTokens>,
     open_until_users: bool,
     gate: Gate,
     rooms_made: PerAddress,
@@ -188,7 +195,8 @@ struct Options {
 impl Site {
     fn new(config: &Config, parts: Parts, stage: watch::Receiver<Stage>) -> Self {
         let web = &config.web;
-        let Parts { broker, door, chat, users, open_until_users, rates_apply } = parts;
+        let Parts { broker, door, chat, users, logins, tokens, open_until_users, rates_apply } =
+            parts;
         let rate = |number: u64| if rates_apply { count(number) } else { 0 };
         let options = Options {
             origins: config.websocket.origins.clone(),
@@ -207,6 +215,8 @@ impl Site {
             door,
             chat,
             users,
+            logins,
+            tokens,
             open_until_users,
             gate: Gate::new(size(web.connections_max), rate(web.connections_per_address_max)),
             rooms_made: PerAddress::new(rate(web.rooms_per_minute), count(web.rooms_burst)),

@@ -33,7 +33,7 @@ pub(super) async fn upgrade(
         return ApiError::unavailable("the server stops").into_response();
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(hand_over(upgrade, site, connection, peer.address));
+    tokio::spawn(hand_over(upgrade, site, connection, peer.for_broker()));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

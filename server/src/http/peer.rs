@@ -36,6 +36,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// The address as the broker is told it: one of this machine only for who is near, for there it
+    /// may stand for a login.
+    pub(super) fn for_broker(&self) -> SocketAddr {
+        if self.address.ip().to_canonical().is_loopback() && !self.is_near {
+            let nowhere = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+            return SocketAddr::new(nowhere, self.address.port());
+        }
+        self.address
+    }
+
     fn of(address: SocketAddr, headers: &HeaderMap, proxies: &[Network]) -> Self {
         let is_proxied = FORWARDING.iter().any(|name| headers.contains_key(*name));
         let trusts = |ip: IpAddr| proxies.iter().any(|network| network.contains(ip));
@@ -159,6 +169,12 @@ mod tests {
         // A loopback address that a proxy names is not this machine's word.
         let lines = [("host", "localhost"), ("x-forwarded-for", "127.0.0.1")];
         assert!(!peer("127.0.0.1:9", &lines, &["127.0.0.1"]).is_near);
+        let passed_on = peer("127.0.0.1:9", &lines, &[]);
+        assert_eq!(passed_on.for_broker().ip().to_string(), "0.0.0.0");
+        assert_eq!(
+            peer("127.0.0.1:9", &lines[..1], &[]).for_broker().ip().to_string(),
+            "127.0.0.1"
+        );
         let lines = [("x-forwarded-for", "nonsense")];
         assert_eq!(ip(peer("127.0.0.1:9", &lines, &["127.0.0.1"])), "127.0.0.1");
     }

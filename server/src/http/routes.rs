@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::{Site, api, app, headers, mqtt, peer, rooms};
+use super::{Site, api, app, headers, login, mqtt, peer, rooms};
 
 /// All of it.
 pub(super) fn router(site: Arc<Site>) -> Router {
@@ -20,6 +20,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .route("/api/config", get(api::config))
         .route("/api/rooms", post(rooms::make))
         .route("/api/seats", post(rooms::open))
+        .route("/api/login", post(login::login))
         .route("/health", get(api::health))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(guard)

@@ -5,10 +5,10 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::run;
 use crate::support::{Server, text};
 use crate::web::{Answer, Ask, Socket, connect, mqtt};
 use crate::wire::Connect;
+use crate::{run, run_with};
 
 const WEB: [&str; 2] = ["--http", "127.0.0.1:0"];
 
@@ -137,6 +137,52 @@ fn whatever_is_wrong_is_told_with_a_code_and_a_sentence() {
         .with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
     // `Connection: close` stands behind it, which is no upgrade.
     assert_eq!(socket.send(web).refused(426), "format");
+}
+
+#[test]
+fn login_gives_a_token_that_outlives_a_restart_and_not_its_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), &[]);
+    let login = |user: &str, password: &str| {
+        Ask::post("/api/login", &json!({"user": user, "password": password}))
+    };
+    let comes =
+        |web, user: &str, token: &str| mqtt(web, &Connect::new("tab").user(user).password(token)).1;
+    // Open access is for this machine, which neither a proxy nor a page is that names it.
+    let web = server.web();
+    let open = Ask::post("/api/login", &json!({"user": "bob"})).send(web).ok();
+    assert_eq!(open["user"], "bob");
+    for (name, value) in [("Host", "evil.example"), ("X-Forwarded-For", "192.0.2.1")] {
+        let refused = login("bob", "").with(name, value).send(web);
+        assert_eq!(refused.refused(403), "forbidden", "{name}");
+    }
+    assert_eq!(login("b/b", "").send(web).refused(400), "format");
+    let open = open["token"].as_str().unwrap().to_owned();
+    assert_eq!(comes(web, "bob", &open), 0);
+    drop(server);
+
+    run_with(directory.path(), &["user", "add", "alice"], b"right").ok();
+    let server = start(directory.path(), &["limits.login_failure_delay_ms=0"]);
+    let web = server.web();
+    assert_eq!(Ask::get("/api/config").send(web).ok()["open"], false);
+    assert_eq!(login("alice", "wrong").send(web).refused(401), "forbidden");
+    assert_eq!(login("nobody", "").send(web).refused(401), "forbidden");
+    let answer = login("alice", "right").send(web);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let answer = answer.ok();
+    assert!(answer["expires"].as_u64().unwrap() > 1_790_000_000_000);
+    let token = answer["token"].as_str().unwrap().to_owned();
+    drop(server);
+    let server = start(directory.path(), &["limits.login_failure_delay_ms=0"]);
+    let web = server.web();
+    assert_eq!(comes(web, "alice", &token), 0);
+    assert_eq!(comes(web, "bob", &token), 4, "it is alice's");
+    assert_eq!(comes(web, "bob", &open), 4, "nobody proved to be bob");
+    let (mut wire, _) = mqtt(web, &Connect::new("other").user("alice").password(&token));
+    run_with(directory.path(), &["user", "add", "--replace", "alice"], b"new").ok();
+    // Whoever was in with the old password is out, and stays out.
+    assert!(wire.try_next().is_err());
+    assert_eq!(comes(web, "alice", &token), 4);
 }
 
 #[test]
