@@ -1,4 +1,4 @@
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
 // While developing, everything but the app is asked of a `tidings serve` (TIDINGS names its HTTP
 // listener).
@@ -12,6 +12,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
+  test: { include: ["test/**/*.test.ts"], reporters: ["default", "./test/count.ts"] },
   server: {
     proxy: { "/api": server, "/mqtt": { target: server, ws: true } },
   },

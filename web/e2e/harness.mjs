@@ -25,7 +25,7 @@ export async function person(browser, url, options = {}) {
   page.on("pageerror", (error) => page.complaints.push(`${error.message}\n${error.stack}`));
   page.on("console", (message) => {
     // A refused code is an answer of the server, which the browser reports by itself.
-    const expected = /Failed to load resource|WebSocket connection to/.test(message.text());
+    const expected = /Failed to load resource|WebSocket connection to|WebSocket is already in CLOSING/.test(message.text());
     if (message.type() === "error" && !expected) page.complaints.push(message.text());
   });
   return page;
