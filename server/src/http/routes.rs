@@ -11,17 +11,24 @@ use axum::routing::{get, post};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::{Site, api, app, headers, login, mqtt, peer, rooms};
+use super::{Site, api, app, headers, login, metrics, mqtt, operator, peer, rooms, stats};
 
 /// All of it.
 pub(super) fn router(site: Arc<Site>) -> Router {
     let guard = from_fn_with_state(Arc::clone(&site), peer::guard_against_pages);
+    let operators = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/stats", get(stats::stats))
+        .route("/api/admin/logout", post(operator::log_out))
+        .route("/api/admin/drain", post(operator::drain))
+        .route_layer(from_fn_with_state(Arc::clone(&site), operator::only));
     let api = Router::new()
         .route("/api/config", get(api::config))
         .route("/api/rooms", post(rooms::make))
         .route("/api/seats", post(rooms::open))
         .route("/api/login", post(login::login))
         .route("/health", get(api::health))
+        .merge(operators)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(guard)
         .layer(from_fn_with_state(Arc::clone(&site), in_time));

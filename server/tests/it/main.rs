@@ -26,6 +26,7 @@ mod listeners;
 mod logins;
 #[cfg(target_os = "linux")]
 mod memory;
+mod operator;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;
