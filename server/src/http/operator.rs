@@ -42,9 +42,6 @@ pub(super) async fn only(
 #[serde(deny_unknown_fields)]
 pub(super) struct LogOut {
     user: String,
-    /// One of theirs; none: all.
-    #[serde(default)]
-    device: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -57,11 +54,7 @@ pub(super) async fn log_out(
     State(site): State<Arc<Site>>,
     body: Result<Json<LogOut>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(LogOut { user, device }) = body?;
-    if device.is_some() {
-        let text = "one device logs out by me/devices of its user; without `device` all of them do";
-        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "unavailable", text));
-    }
+    let Json(LogOut { user }) = body?;
     if !is_user_name(&user) {
         return Err(ApiError::format("expected the name of a user"));
     }

@@ -13,6 +13,7 @@ mod chat;
 mod config;
 mod copies;
 mod crash;
+mod described;
 #[cfg(target_os = "linux")]
 mod destroyed;
 mod disk;
