@@ -403,6 +403,8 @@ pub(crate) enum ToUser {
     Parted { place: Arc<Place>, user: Arc<str>, session: Option<SessionId>, seq: u64 },
     /// A user has all she will ever have of a group.
     Forget { place: Arc<Place>, user: Arc<str> },
+    /// The same, but that her devices may lack something of it yet.
+    Left { place: Arc<Place>, user: Arc<str> },
     /// A new entry of a group, for all its members on the shard.
     Broadcast { place: Arc<Place>, entry: Arc<Entry> },
     /// A member of a group types, for all others on the shard.

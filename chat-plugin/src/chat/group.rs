@@ -227,6 +227,7 @@ impl Chat {
         let parts = plan.parts;
         let effect = Box::new(Effect { joins, parts, origin: Some(post.origin), answer });
         let Some(payload) = plan.told else {
+            self.flushing += 1;
             let waiting = Waiting::Silent { effect, seq: last };
             return cx.store_and_wait(self.id(), ops, true, waiting);
         };

@@ -60,6 +60,7 @@ pub(super) struct Chat {
     /// Reports of having read that wait for the next flush.
     pub(super) readers: Vec<Origin>,
     pub(super) flush_set: bool,
+    /// How many records are on their way that somebody waits for and that are no entries.
     pub(super) flushing: usize,
     pub(super) receipts_at: Option<Time>,
     /// What authors in a group were told of their entries.
@@ -180,6 +181,8 @@ impl Chat {
     /// Whether nothing would be lost or late if it left memory.
     pub(super) fn is_quiet(&self) -> bool {
         self.waiting.is_empty()
+            && self.blocked.is_none()
+            && self.parked.is_empty()
             && self.pending.is_empty()
             && self.readers.is_empty()
             && !self.flush_set

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tidings_core::record::Op;
 
+use super::cursor::Member;
 use super::cx::{Cx, Timer};
 use super::group::{Effect, Told};
 use super::one::Chat;
@@ -68,6 +69,7 @@ impl Chat {
 
     /// A change that is no entry is safe.
     pub(super) fn silent_stored(&mut self, effect: Box<Effect>, seq: u64, cx: &mut Cx<'_>) {
+        self.flushing -= 1;
         if let Some(origin) = effect.origin {
             cx.answer(&self.place, origin, None, Outcome::Done);
         }
@@ -110,11 +112,19 @@ impl Chat {
         }
     }
 
-    /// Tells a user's side that the group is not for her index.
+    /// Tells a user's side that the group is not for her index, or only for what she lacks of it yet.
     pub(super) fn forget_index(&self, user: &Arc<str>, cx: &mut Cx<'_>) {
         if self.place.is_group() && !self.is_joining(user) {
+            let lacks = |member: &Member| !member.retired && !member.is_through();
+            let lacks = self.members.get(user).is_some_and(lacks);
             let (place, of) = (Arc::clone(&self.place), Arc::clone(user));
-            cx.tell_user(user, ToUser::Forget { place, user: of });
+            cx.tell_user(
+                user,
+                match lacks {
+                    true => ToUser::Left { place, user: of },
+                    false => ToUser::Forget { place, user: of },
+                },
+            );
         }
     }
 

@@ -102,8 +102,8 @@ impl UserSide {
             let Some(lane) = feed.lanes.get(&chat).filter(|lane| lane.is_behind()) else {
                 continue;
             };
-            feed.fetching = Some(Fetching { chat, head: lane.head });
             let (shard, from) = (host.shard(), lane.next);
+            feed.fetching = Some(Fetching { chat, from, head: lane.head });
             let user = Arc::clone(&session.user);
             let fetch = ChatInput::Fetch { user, shard, session: id, feed: feed.id, from };
             return to_chat(&lane.place, fetch, host);
@@ -124,7 +124,7 @@ impl UserSide {
         let Some(asked) = feed.fetching.filter(|asked| asked.chat == place.id) else { return };
         feed.fetching = None;
         let Some(lane) = feed.lanes.get(&place.id).filter(|lane| lane.attached) else { return };
-        let (before, from) = (lane.cursor(), lane.next);
+        let before = lane.cursor();
         let name = Arc::clone(&session.user);
         let mut shown = Shown::new(place, &name);
         let mut flow = Flow::On;
@@ -157,7 +157,7 @@ impl UserSide {
                 // What was not among them is gone.
                 lane.pass(upto);
                 // There is no more, unless it came meanwhile: never ask for the same nothing again.
-                if lane.next == from && lane.head == asked.head {
+                if upto < asked.from && lane.head == asked.head {
                     lane.head = lane.next - 1;
                 }
             }

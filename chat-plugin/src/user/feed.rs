@@ -37,6 +37,8 @@ pub(super) struct Feed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fetching {
     pub(super) chat: ChatId,
+    /// From where on.
+    pub(super) from: u64,
     /// The newest entry of the lane when it was asked.
     pub(super) head: u64,
 }

@@ -217,6 +217,7 @@ impl UserSide {
             ToUser::Forget { place, user } => {
                 self.later(&user, Later::Forget { place }, host);
             }
+            ToUser::Left { place, user } => self.later(&user, Later::Left { place }, host),
             ToUser::Info { place, question, body } => {
                 self.info_told(&place, &question, body, host);
             }

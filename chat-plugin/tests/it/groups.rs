@@ -175,6 +175,32 @@ fn who_was_away_when_removed_hears_everything_up_to_that_and_then_nothing() {
 }
 
 #[test]
+fn a_refused_invitation_takes_nothing_from_who_has_left() {
+    let mut world = World::new(3);
+    let (alice, others) = climbing(&mut world, &["bob", "carol"]);
+    let [bob, carol] = others[..] else { panic!("{others:?}") };
+    world.disconnect(bob, Disconnection::Clean);
+    done(&mut world, alice, "chat/climbing/send", "missed");
+    done(&mut world, alice, "chat/climbing/remove", &users(&["bob", "carol"]));
+    world.disconnect(carol, Disconnection::Clean);
+    // Carol will not have it, and Bob is asked for all the same.
+    let laptop = world.connect("carol", "laptop");
+    done(&mut world, laptop, "me/block", r#"{"block":["alice"]}"#);
+    refused(&mut world, alice, "chat/climbing/add", &users(&["bob", "carol"]), "forbidden");
+    world.crash(true);
+    world.connect("bob", "phone");
+    world.settle();
+    assert_eq!(texts(&mut world, bob), ["missed", "alice remove"]);
+    // He is in it no more than before.
+    refused(&mut world, bob, "chat/climbing/send", "x", "forbidden");
+    let laptop = world.connect("carol", "laptop");
+    done(&mut world, laptop, "me/block", r#"{"unblock":["alice"]}"#);
+    let alice = world.connect("alice", "phone");
+    done(&mut world, alice, "chat/climbing/add", &users(&["bob", "carol"]));
+    assert_eq!(texts(&mut world, bob), ["alice add"]);
+}
+
+#[test]
 fn what_comes_behind_a_long_time_away_is_fetched_at_once() {
     let mut world = World::new(2);
     let (alice, others) = climbing(&mut world, &["bob", "carol"]);

@@ -7,6 +7,7 @@
     reason = "a test that is wrong is to fail, and its numbers are small"
 )]
 
+mod arrive_sim;
 mod attack_sim;
 mod crash;
 mod devices;
