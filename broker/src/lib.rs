@@ -51,6 +51,7 @@ pub use builder::{Builder, StartError};
 pub use engine::Durability;
 pub use health::Fatal;
 pub use limits::{ConnectionLimits, Rates};
+pub use mail::SlowClient;
 pub use memory::Allocator;
 pub use remote::Remote;
 pub use start::{Broker, StopError};

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tidings_core::hook::Line;
 use tidings_core::output::ConnectionId;
@@ -36,12 +36,28 @@ pub(crate) enum Mail {
     /// Memory is used up further than before, or less far: see [`crate::pressure::Pressure`]. All
     /// shards together are to give back so many bytes.
     Memory { excess: u64 },
+    /// Somebody wants to know which Clients take too little of what is for them.
+    Slowest(UnboundedSender<Vec<SlowClient>>),
     /// Rights have changed.
     RightsChanged,
     /// A login is not true any more: a user's, or everybody's.
     Revoked(Option<Arc<str>>),
     /// Tell every Client, put every session away, and end.
     Stop,
+}
+
+/// A Client for whom something waits in memory: it reads more slowly than it is sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlowClient {
+    /// Who it speaks for.
+    pub user: String,
+    /// Its Client Identifier.
+    pub client_id: String,
+    /// Bytes that are unwritten or wait in memory for it.
+    pub bytes: usize,
+    /// For how long it has taken nothing.
+    pub stuck_for: Option<Duration>,
 }
 
 /// A connection whose CONNECT was read and whose Client is known.

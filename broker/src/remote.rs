@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tidings_core::metric::{Metric, Snapshot};
+use tokio::sync::mpsc::unbounded_channel;
 
-use crate::mail::{Mail, Post};
+use crate::mail::{Mail, Post, SlowClient};
 use crate::metrics::Metrics;
 
 /// The way to a broker that somebody else has: see [`Broker::remote`](crate::Broker::remote). Cheap to
@@ -30,6 +31,23 @@ impl Remote {
         self.metrics.count(metric);
     }
 
+    /// The Clients for whom most waits in memory, because they read more slowly than they are sent to:
+    /// up to 32. Each shard looks at all its connections, so ask now and then.
+    pub async fn slow_clients(&self) -> Vec<SlowClient> {
+        let (answer, mut answers) = unbounded_channel();
+        for post in &self.posts {
+            post.send(Mail::Slowest(answer.clone()));
+        }
+        drop(answer);
+        let mut all = Vec::new();
+        while let Some(some) = answers.recv().await {
+            all.extend(some);
+        }
+        all.sort_by_key(|client| std::cmp::Reverse(client.bytes));
+        all.truncate(SLOW_MAX);
+        all
+    }
+
     /// As [`Broker::revoke`](crate::Broker::revoke).
     pub fn revoke(&self, user: &str) {
         let user: Arc<str> = user.into();
@@ -38,3 +56,6 @@ impl Remote {
         }
     }
 }
+
+/// How many slow Clients are told of.
+const SLOW_MAX: usize = 32;

@@ -76,6 +76,12 @@ pub(crate) fn off_loopback(config: &Config) -> Option<(&'static str, SocketAddr)
     .find(|(_, address)| !address.ip().to_canonical().is_loopback())
 }
 
+/// Whether only this machine reaches the server, as far as the configuration says.
+pub(crate) fn is_for_this_machine(config: &Config) -> bool {
+    let is_proxied = !config.proxy.listeners.is_empty() || config.web.forwarded;
+    !is_proxied && off_loopback(config).is_none()
+}
+
 /// Proxies that are believed.
 pub(crate) fn networks(config: &Config) -> Vec<Network> {
     // Each was read once already, when the configuration was checked.

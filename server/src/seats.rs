@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidings_broker::auth::{Authenticate, Credentials, Decision, Refusal, TemporaryUsers};
 use tidings_chat::{CallError, ChatHandle, ChatOptions};
 
-use crate::config::{Config, Pairing};
-use crate::listeners::off_loopback;
+use crate::config::{Config, Switch};
+use crate::listeners::is_for_this_machine;
 
 /// The bounds of rooms and pools.
 pub(crate) fn bound(config: &Config, options: &mut ChatOptions) {
@@ -36,12 +36,9 @@ pub(crate) fn bound(config: &Config, options: &mut ChatOptions) {
 /// Whether strangers may come in to be paired.
 pub(crate) fn is_pairing_on(config: &Config) -> bool {
     match config.chat.pairing {
-        Pairing::On => true,
-        Pairing::Off => false,
-        Pairing::Auto => {
-            let proxied = !config.proxy.listeners.is_empty() || config.web.forwarded;
-            !config.top.http.is_empty() && !proxied && off_loopback(config).is_none()
-        }
+        Switch::On => true,
+        Switch::Off => false,
+        Switch::Auto => !config.top.http.is_empty() && is_for_this_machine(config),
     }
 }
 

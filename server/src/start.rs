@@ -277,6 +277,7 @@ async fn run(
     let signal = loop {
         tokio::select! {
             signal = signals.next() => break signal,
+            () = http.asked_to_drain() => break Asked { name: "an operator", number: 0 },
             _ = hangup.recv() => watch.look(&broker, true),
             _ = look.tick() => watch.look(&broker, false),
             fatal = broker.failed() => {

@@ -10,8 +10,8 @@ use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Shard};
 
 use super::Runtime;
-use crate::connection::Phase;
-use crate::mail::Post;
+use crate::connection::{Connection, Phase};
+use crate::mail::{Mail, Post, SlowClient};
 use crate::metrics::Metrics;
 
 impl Runtime {
@@ -47,6 +47,38 @@ impl Runtime {
                 self.close_largest(excess);
             }
         }
+    }
+
+    /// What concerns memory and is asked from outside.
+    pub(super) fn memory_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Memory { excess } => self.close_largest(excess),
+            Mail::Slowest(answer) => {
+                let _nobody_waits = answer.send(self.slowest());
+            }
+            _ => {}
+        }
+    }
+
+    /// The Clients for whom most waits.
+    fn slowest(&self) -> Vec<SlowClient> {
+        let bytes = |(id, connection): (&ConnectionId, &Box<Connection>)| {
+            let bytes = connection.unwritten() + self.shard.bytes_in_memory(*id);
+            (bytes > 0).then_some((bytes, *id))
+        };
+        let mut all: Vec<_> = self.connections.iter().filter_map(bytes).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        let told = all.into_iter().take(SLOWEST_MAX).filter_map(|(bytes, id)| {
+            let (user, client_id) = self.shard.whose(id)?;
+            let stuck = self.connections.get(&id).and_then(|it| it.stuck_since);
+            Some(SlowClient {
+                user: user.to_owned(),
+                client_id: client_id.to_owned(),
+                bytes,
+                stuck_for: stuck.map(|since| self.looked.since(since)),
+            })
+        });
+        told.collect()
     }
 
     /// Closes the connections that hold most until so many bytes are given back: this shard's part
@@ -101,6 +133,9 @@ const READ_WHEN_SHORT_BYTES: usize = 4 * 1024;
 
 /// After how much more held memory a shard looks by itself.
 const LOOK_AFTER_BYTES: usize = 1024 * 1024;
+
+/// How many slow Clients a shard tells of.
+const SLOWEST_MAX: usize = 32;
 
 /// Closing who holds less brings nothing.
 const WORTH_CLOSING_BYTES: usize = 16 * 1024;

@@ -439,7 +439,7 @@ fn receive_mail(shared: &Shared, mail: Mail) {
             introduce(shared, *introduced);
         }
         Mail::Disk { low } => runtime.handle(Input::Disk { low }),
-        Mail::Memory { excess } => runtime.close_largest(excess),
+        Mail::Memory { .. } | Mail::Slowest(_) => runtime.memory_mail(mail),
         Mail::System(values) => runtime.handle(Input::System(values)),
         Mail::RightsChanged => runtime.handle(Input::RightsChanged),
         Mail::Revoked(user) => runtime.handle(Input::Revoked { user: user.as_deref() }),

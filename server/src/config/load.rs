@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use tidings_broker::auth::is_user_name;
 use tidings_broker::listener::Network;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
@@ -302,6 +303,7 @@ impl Item {
                 matches!(text, "*" | "null") || host.is_some_and(is_host)
             }
             Self::Network => text.parse::<Network>().is_ok(),
+            Self::User => is_user_name(text),
             Self::IceServer => {
                 let kinds = ["stun:", "stuns:", "turn:", "turns:"];
                 let rest = kinds.iter().find_map(|kind| text.strip_prefix(kind));
@@ -318,6 +320,7 @@ impl Display for Item {
             Self::Word(words) => write!(f, "a list of {}", Kind::Choice(words)),
             Self::Origin => f.write_str("origins, such as [\"https://chat.example\"]"),
             Self::Network => f.write_str("IP addresses or ranges, such as [\"10.0.0.0/8\"]"),
+            Self::User => f.write_str("names of users, such as [\"alice\"]"),
             Self::IceServer => f.write_str("servers, such as [\"stun:stun.example:3478\"]"),
         }
     }
@@ -563,6 +566,7 @@ mod tests {
             Kind::List(Item::Word(words)) => words.join(","),
             Kind::List(Item::Origin) => "https://a.example,*".into(),
             Kind::List(Item::Network) => "10.0.0.0/8,::1".into(),
+            Kind::List(Item::User) => "alice,bob".into(),
             Kind::List(Item::IceServer) => "stun:a:1,turn:b:c@d:2".into(),
         }
     }

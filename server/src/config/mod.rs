@@ -44,6 +44,8 @@ pub(crate) enum Item {
     Origin,
     /// An IP address, or a range of them.
     Network,
+    /// The name of a user.
+    User,
     /// A server that helps browsers to find a way to each other.
     IceServer,
 }
@@ -341,6 +343,12 @@ section! {
         connections_per_address_max: u64 = 64, Kind::Number(0, 1_000_000);
         /// Seconds for a request to arrive, head and body each, and for its answer to be taken.
         timeout_s: u64 = 10, Kind::Number(1, 300);
+        /// Whether who comes from this machine is an operator, who sees `/metrics` and `/api/stats` and may
+        /// log users out and stop the server: "on", "off", or "auto", which is on where only this machine
+        /// reaches the server. Not for who comes through a proxy, as far as that says so in a header.
+        operator_local: Switch = Switch::Auto, Kind::Choice(&["auto", "on", "off"]);
+        /// Users who are operators too, by the token of their login.
+        operators: Vec<String> = Vec::new(), Kind::List(Item::User);
         /// Whether proxies of `proxy.trusted` say in `X-Forwarded-For` who is at the other end.
         forwarded: bool = false, Kind::Flag;
         /// Servers by which browsers find a way to each other for video: "stun:host:port", or with a
@@ -543,7 +551,7 @@ section! {
         signal_burst: u64 = 60, Kind::Number(1, 10_000);
         /// Whether anybody may come in as nobody, under the user name `~anon`, to be paired: "on", "off",
         /// or "auto", which is on where there is HTTP and only this machine reaches the server.
-        pairing: Pairing = Pairing::Auto, Kind::Choice(&["auto", "on", "off"]);
+        pairing: Switch = Switch::Auto, Kind::Choice(&["auto", "on", "off"]);
         /// Seconds that who names interests waits for somebody who shares one, before anyone will do.
         pair_wait_s: u64 = 10, Kind::Number(0, 3600);
         /// Seconds that somebody waits to be paired at the most.
@@ -639,11 +647,11 @@ pub(crate) enum Rates {
     Off,
 }
 
-/// A word of `chat.pairing`.
+/// A word of `chat.pairing` and `web.operator_local`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Pairing {
-    /// On where there is HTTP, and only this machine comes in.
+pub(crate) enum Switch {
+    /// On where only this machine comes in.
     Auto,
     On,
     Off,

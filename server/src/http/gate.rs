@@ -27,6 +27,11 @@ impl Gate {
         Self { max, per_address_max, inside: Arc::default() }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.inside).count
+    }
+
     /// A place for a connection. One of a proxy counts for no address: all that it passes on have
     /// their own.
     ///

@@ -10,13 +10,17 @@ mod error;
 mod gate;
 mod headers;
 mod login;
+mod metrics;
 mod mqtt;
+mod operator;
 mod peer;
 mod rooms;
 mod routes;
 mod serve;
+mod stats;
 mod stream;
 mod tries;
+mod watched;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,15 +32,17 @@ use tidings_broker::Remote;
 use tidings_broker::auth::{Authenticate, UsersFile};
 use tidings_broker::listener::{Door, Network};
 use tidings_chat::ChatHandle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Origin, Settings};
+use crate::config::{Config, Origin, Settings, Switch};
 use crate::exit::{Exit, Failure};
 use crate::listeners;
 use crate::seats;
 use crate::tokens::LoginTokens;
 use gate::Gate;
+use stats::Samples;
 use tries::{Guesses, PerAddress};
+use watched::Watched;
 
 /// What listens, and serves nobody yet.
 #[derive(Debug, Default)]
@@ -116,6 +122,7 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct Http {
     stage: watch::Sender<Stage>,
+    drain: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,13 +144,22 @@ impl Http {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stage, seen) = watch::channel(Stage::Serving);
         let site = Arc::new(Site::new(config, parts, seen.clone()));
+        let drain = Arc::clone(&site.drain);
         let run = move || {
             runtime.block_on(serve::run(bound.listeners, site, seen));
             // Nobody is left to hear what is still on its way.
             runtime.shutdown_timeout(Duration::ZERO);
         };
         let thread = thread::Builder::new().name("http".into()).spawn(run)?;
-        Ok(Self { stage, thread: Some(thread) })
+        Ok(Self { stage, drain, thread: Some(thread) })
+    }
+
+    /// Returns when an operator has asked for the end.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn asked_to_drain(&self) {
+        self.drain.notified().await;
     }
 
     /// Says from now on that it stops, and lets nobody become MQTT.
@@ -175,6 +191,10 @@ struct Site {
     rooms_made: PerAddress,
     wrong_links: PerAddress,
     guesses: Guesses,
+    samples: Samples,
+    watched: Arc<Watched>,
+    /// An operator wants the server to stop.
+    drain: Arc<Notify>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -187,6 +207,10 @@ struct Options {
     rooms: bool,
     pairing: bool,
     ice_servers: Vec<String>,
+    /// Whether who comes from this machine is an operator.
+    operator_local: bool,
+    /// Users who are.
+    operators: Vec<String>,
     room_idle: Duration,
     room_lifetime: Duration,
     timeout: Duration,
@@ -204,6 +228,12 @@ impl Site {
             rooms: web.rooms,
             pairing: seats::is_pairing_on(config),
             ice_servers: web.ice_servers.clone(),
+            operator_local: match web.operator_local {
+                Switch::On => true,
+                Switch::Off => false,
+                Switch::Auto => listeners::is_for_this_machine(config),
+            },
+            operators: web.operators.clone(),
             room_idle: Duration::from_secs(config.chat.room_idle_s),
             room_lifetime: Duration::from_secs(config.chat.room_lifetime_s),
             timeout: Duration::from_secs(web.timeout_s),
@@ -222,6 +252,9 @@ impl Site {
             rooms_made: PerAddress::new(rate(web.rooms_per_minute), count(web.rooms_burst)),
             wrong_links: PerAddress::new(guesses, guesses),
             guesses: Guesses::new(config),
+            samples: Samples::default(),
+            watched: Arc::default(),
+            drain: Arc::default(),
             stage,
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::gate::Place;
 use super::peer::Connection;
+use super::stats::Samples;
 use super::stream::Patient;
 use super::{Site, Stage, routes};
 
@@ -27,6 +28,8 @@ pub(super) async fn run(
     mut stage: watch::Receiver<Stage>,
 ) {
     let app = App(TowerToHyperService::new(routes::router(Arc::clone(&site))));
+    tokio::spawn(Samples::run(Arc::clone(&site)));
+    tokio::spawn(Arc::clone(&site.watched).run(site.chat.clone()));
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {

@@ -13,6 +13,7 @@ mod chat;
 mod config;
 mod copies;
 mod crash;
+mod described;
 #[cfg(target_os = "linux")]
 mod destroyed;
 mod disk;
@@ -26,6 +27,7 @@ mod listeners;
 mod logins;
 #[cfg(target_os = "linux")]
 mod memory;
+mod operator;
 mod refusals;
 #[cfg(target_os = "linux")]
 mod resources;

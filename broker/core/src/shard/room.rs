@@ -26,6 +26,13 @@ impl Shard {
         session.is_some_and(|session| session.sending.window.awaits_acknowledgement())
     }
 
+    /// Whose connection this is: user and Client Identifier.
+    pub fn whose(&self, connection: ConnectionId) -> Option<(&str, &str)> {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id))?;
+        let client = session.client();
+        Some((client.user, client.client_id))
+    }
+
     /// Bytes of messages that wait in memory for a Client; they may wait for others as well.
     pub fn bytes_in_memory(&self, connection: ConnectionId) -> usize {
         let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id));
