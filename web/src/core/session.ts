@@ -4,6 +4,7 @@
 import { Backoff } from "./backoff.js";
 import { Chat, type Pending } from "./chat.js";
 import { ChatError, isCount, isObject, randomId, readEntries, readJson, type Entry, type Json } from "./entry.js";
+import { Gaps } from "./gaps.js";
 import type { Dial, Down, Line, Login } from "./line.js";
 import { Outbox } from "./outbox.js";
 import { NoStore, type SavedChat, type Store } from "./store.js";
@@ -45,7 +46,6 @@ export interface SessionOptions {
 
 /** Bad user name or password, not authorized, banned, taken over, logged out by somebody. */
 const FOR_GOOD = new Set([0x86, 0x87, 0x8a, 0x8e, 0x98]);
-const GAP_MS = 300;
 const ANSWER_MS = 15_000;
 const TYPING_AGAIN_MS = 3_000;
 
@@ -63,7 +63,10 @@ export class Session extends Watched {
   #line: Line | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
   #watching = new Set<string>();
-  #gaps = new Map<Chat, ReturnType<typeof setTimeout>>();
+  readonly #gaps = new Gaps(
+    (chat, from, to) => this.history(chat, { from, to, limit: 200 }),
+    () => this.connection.state === "online",
+  );
   #asked = new Map<string, { resolve(answer: Json): void; reject(error: Error): void }>();
   #unsaid = new Set<Chat>();
   #typed = new Map<Chat, number>();
@@ -147,8 +150,7 @@ export class Session extends Watched {
   /** Drops a chat: nothing of it is known any more. */
   async forget(chat: Chat): Promise<void> {
     this.chats.delete(chat.name);
-    clearTimeout(this.#gaps.get(chat));
-    this.#gaps.delete(chat);
+    this.#gaps.forget(chat);
     for (const { id } of [...chat.pending]) await this.#store.dropPending(id);
     chat.forget();
     await this.#store.drop(chat.name, "all");
@@ -326,7 +328,7 @@ export class Session extends Watched {
       if (this.#away) this.#sayAway();
       this.outbox.flush();
       this.#sayRead();
-      for (const chat of this.chats.values()) this.#mend(chat);
+      for (const chat of this.chats.values()) this.#gaps.mend(chat);
       this.on.online?.(present);
     } catch {
       if (this.#line === line) this.reconnect();
@@ -350,8 +352,7 @@ export class Session extends Watched {
     this.#line = undefined;
     line?.end();
     this.outbox.lost();
-    for (const timer of this.#gaps.values()) clearTimeout(timer);
-    this.#gaps.clear();
+    this.#gaps.lost();
   }
 
   async #hear(topic: string, payload: Uint8Array): Promise<void> {
@@ -383,7 +384,7 @@ export class Session extends Watched {
     }
     const fresh = chat.take(entries);
     if (fresh.length > 0) await this.#store.keep(saved(chat), fresh);
-    this.#mend(chat);
+    this.#gaps.mend(chat);
     if (fresh.some(({ kind }) => kind === undefined)) {
       this.on.fresh?.(chat, fresh.every(({ from }) => chat.isMine(from)));
     }
@@ -462,41 +463,18 @@ export class Session extends Watched {
       };
       const fresh = chat.take([entry]);
       await this.#store.keep(saved(chat), fresh);
-      this.#mend(chat);
+      this.#gaps.mend(chat);
     }
     await this.#store.dropPending(id);
     chat.changed();
     this.changed();
   }
-
-  /** Asks for what is missing, once what may be on its way has had time to come. */
-  #mend(chat: Chat): void {
-    if (this.#gaps.has(chat) || chat.ended || chat.missing().length === 0) return;
-    const timer = setTimeout(() => void this.#fill(chat), GAP_MS);
-    this.#gaps.set(chat, timer);
-  }
-
-  async #fill(chat: Chat): Promise<void> {
-    const hole = chat.missing()[0];
-    try {
-      if (hole && this.connection.state === "online") {
-        await this.history(chat, { from: hole[0], to: hole[1], limit: 200 });
-      }
-    } catch (error) {
-      // It is asked again with the next entry or connection; what will never be known is let go.
-      const never = error instanceof ChatError && ["forbidden", "unknown_chat", "ended"].includes(error.code);
-      if (hole && never) chat.known.add(...hole);
-      return void this.#gaps.delete(chat);
-    }
-    this.#gaps.delete(chat);
-    if (this.connection.state === "online") this.#mend(chat);
-  }
 }
-
 
 export function saved(chat: Chat): SavedChat {
   const { name, known, last, read, title, others, stranger, newest } = chat;
-  const { text = "", time = 0, mine = false, from = "" } = newest ?? chat.preview ?? {};
-  const preview = { text: text.slice(0, 200), time, mine, from };
+  const { text, time, mine, from } = newest ?? chat.preview ?? { text: "", time: 0, mine: false, from: "" };
+  // What has a type of its own is no text for people.
+  const preview = { text: newest?.type === undefined ? text.slice(0, 200) : "File", time, mine, from };
   return { name, known: known.toJSON(), last, read, title, others: [...others], stranger, preview };
 }

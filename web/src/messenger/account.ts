@@ -6,6 +6,7 @@ import { ChatError, isCount, isObject, randomId, type Json } from "../core/entry
 import type { Dial, Login } from "../core/line.js";
 import { saved, Session } from "../core/session.js";
 import { at } from "../core/words.js";
+import { Files } from "../ui/files.js";
 import { IdbStore } from "./idb.js";
 
 export interface Account {
@@ -46,6 +47,7 @@ function deviceOf(user: string): string {
 
 export class Messenger {
   readonly session: Session;
+  files: Files | undefined;
   /** Whether this tab speaks for the device: keeps its session and sends what others left. */
   primary = false;
   readonly #login: Login;
@@ -66,10 +68,11 @@ export class Messenger {
     this.session.on.online = () => void this.#online();
   }
 
-  static async start(account: Account, url: string, dial: Dial): Promise<Messenger> {
+  static async start(account: Account, url: string, dial: Dial, bytesMax: number): Promise<Messenger> {
     const store = await IdbStore.open(account.user);
     const messenger = new Messenger(account, store, url, dial);
     await messenger.#load();
+    if (bytesMax > 0) messenger.files = new Files(messenger.session, account.token, bytesMax);
     await messenger.#lead();
     return messenger;
   }
@@ -77,6 +80,7 @@ export class Messenger {
   stop(): void {
     this.#stopped = true;
     this.session.stop();
+    this.files?.stop();
     this.#release?.();
     this.store.close();
   }

@@ -6,6 +6,7 @@ import { customElement, property, query, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { Chat, Item } from "../core/chat.js";
 import { confirm } from "../ui/confirm.js";
+import { summary } from "../ui/files.js";
 import { brief, full, hue, initial, presence } from "../ui/format.js";
 import { icons, tickOf } from "../ui/icons.js";
 import { Part } from "../ui/page.js";
@@ -144,10 +145,9 @@ export class Desk extends Part {
     </li>`;
   }
 
-  #summary(chat: Chat, { from, mine, text, deleted, system, type }: Item): string {
-    const who = chat.group && !mine && !system ? `${from}: ` : "";
-    if (system) return "The group changed";
-    return `${who}${deleted ? "deleted" : type?.includes("file") ? "a file" : text}`;
+  #summary(chat: Chat, item: Item): string {
+    if (item.system) return "The group changed";
+    return `${chat.group && !item.mine ? `${item.from}: ` : ""}${summary(item)}`;
   }
 
   #chat(chat: Chat): TemplateResult {
@@ -174,6 +174,7 @@ export class Desk extends Part {
         <t-messages
           .session=${session}
           .chat=${chat}
+          .files=${this.messenger.files}
           .nameOf=${nameOf}
           .earlier=${() => this.messenger.earlier(chat)}
           .reply=${(item: Item) => this.composer?.reply(item)}
@@ -183,7 +184,7 @@ export class Desk extends Part {
           ? html`<p class="bar">You are not in this group any more.</p>`
           : reader
             ? html`<p class="bar">Here you read only.</p>`
-            : html`<t-composer .session=${session} .chat=${chat} .nameOf=${nameOf}></t-composer>`}
+            : html`<t-composer .session=${session} .chat=${chat} .files=${this.messenger.files} .nameOf=${nameOf}></t-composer>`}
       </div>
     </section>`;
   }

@@ -43,7 +43,8 @@ export class ChatsPage extends Part {
   async #enter(account: Account): Promise<void> {
     this.busy = true;
     try {
-      const messenger = await Messenger.start(account, mqttUrl(), dial);
+      const bytesMax = await config().then(({ mediaBytesMax }) => mediaBytesMax, () => 0);
+      const messenger = await Messenger.start(account, mqttUrl(), dial, bytesMax);
       this.messenger = messenger;
       messenger.session.watch(() => {
         const { connection } = messenger.session;

@@ -3,7 +3,7 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, state } from "lit/decorators.js";
-import { mqttUrl, takeSeat, type Seat } from "../api.js";
+import { config, mqttUrl, takeSeat, type Seat } from "../api.js";
 import type { Chat } from "../core/chat.js";
 import { ChatError, randomId } from "../core/entry.js";
 import { Session } from "../core/session.js";
@@ -11,6 +11,7 @@ import { TabStore } from "../core/store.js";
 import { keepDraft } from "../ui/draft.js";
 import { confirm } from "../ui/confirm.js";
 import { countdown, tidyCode } from "../ui/format.js";
+import { Files } from "../ui/files.js";
 import { icons, mark } from "../ui/icons.js";
 import { Part } from "../ui/page.js";
 import { forgetSeat, keepSeat, keptSeat } from "../ui/seat.js";
@@ -23,6 +24,7 @@ export class RoomPage extends Part {
   @state() private seat: Seat | undefined;
   @state() private session: Session | undefined;
   @state() private chat: Chat | undefined;
+  @state() private files: Files | undefined;
   @state() private error = "";
   @state() private busy = false;
   @state() private waitUntil = 0;
@@ -53,6 +55,7 @@ export class RoomPage extends Part {
       .session=${session}
       .chat=${chat}
       .name=${seat.other.name}
+      .files=${this.files}
       .actions=${html`<button class="end" @click=${() => void this.#end()}>End chat</button>`}
     ></t-talk>`;
   }
@@ -138,6 +141,9 @@ export class RoomPage extends Part {
     });
     [this.seat, this.session, this.chat] = [seat, session, chat];
     await session.start();
+    // Without an answer there are no files, and the chat goes on.
+    const bytesMax = await config().then(({ mediaBytesMax }) => mediaBytesMax, () => 0);
+    if (bytesMax > 0) this.files = new Files(session, `${this.#link}:${seat.token}`, bytesMax);
   }
 
   async #end(): Promise<void> {
@@ -168,6 +174,7 @@ export class RoomPage extends Part {
     forgetSeat(this.#link);
     keepDraft(chat.name, "");
     this.session?.stop();
+    this.files?.stop();
     document.title = "The chat has ended – Tidings";
   }
 

@@ -5,6 +5,7 @@ import { customElement, property, query, state } from "lit/decorators.js";
 import type { Chat, Item } from "../core/chat.js";
 import type { Session } from "../core/session.js";
 import { draft, keepDraft } from "./draft.js";
+import { summary, type Files } from "./files.js";
 import { icons } from "./icons.js";
 import { Part } from "./page.js";
 
@@ -17,7 +18,7 @@ export class Composer extends Part {
   @property({ attribute: false }) session!: Session;
   @property({ attribute: false }) nameOf: (user: string) => string = (user) => user;
   /** Takes images and files; without it none can be chosen. */
-  @property({ attribute: false }) attach: ((files: File[]) => void) | undefined;
+  @property({ attribute: false }) files: Files | undefined;
   @state() private replyTo: Item | undefined;
   @state() private editing: Item | undefined;
   @state() private empty = true;
@@ -51,12 +52,14 @@ export class Composer extends Part {
   }
 
   override render(): TemplateResult {
+    this.look(this.files);
     const about = this.editing ?? this.replyTo;
-    return html`${about
+    return html`${this.files?.progress(this.chat) ?? nothing}
+      ${about
         ? html`<div class="about">
             <span
               ><b>${this.editing ? "Edit" : `Reply to ${about.mine ? "yourself" : this.nameOf(about.from)}`}</b>
-              <span>${about.text}</span></span
+              <span>${summary(about)}</span></span
             >
             <button class="round small" aria-label="Cancel" @click=${() => this.#leave()}>${icons.close}</button>
           </div>`
@@ -69,7 +72,7 @@ export class Composer extends Part {
           this.#send();
         }}
       >
-        ${this.attach
+        ${this.files
           ? html`<label class="round plain attach" title="Send an image or a file"
               >${icons.attach}<span class="hidden">Send an image or a file</span>
               <input type="file" class="hidden" multiple @change=${(event: Event) => this.#chosen(event)} />
@@ -152,13 +155,13 @@ export class Composer extends Part {
     const input = event.target as HTMLInputElement;
     const files = [...(input.files ?? [])];
     input.value = "";
-    if (files.length > 0) this.attach?.(files);
+    if (files.length > 0) void this.files?.send(this.chat, files);
   }
 
   #pasted(event: ClipboardEvent): void {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!this.attach || files.length === 0) return;
+    if (!this.files || files.length === 0) return;
     event.preventDefault();
-    this.attach(files);
+    void this.files.send(this.chat, files);
   }
 }

@@ -21,6 +21,7 @@ export const icons = {
   copy: draw(svg`<rect x="8.5" y="8.5" width="11" height="11" rx="2" /><path d="M15.5 5.5v-1h-11v11h1" />`),
   share: draw(svg`<path d="M12 15V4m-4 3.5L12 4l4 3.5M5 12v8h14v-8" />`),
   attach: draw(svg`<rect x="4" y="5" width="16" height="14" rx="2" /><path d="m4 16 5-4.5 4 3.5 3-2.5 4 3.5M15 9.5h.01" />`),
+  file: draw(svg`<path d="M13.5 3.5H7A1.5 1.5 0 0 0 5.5 5v14A1.5 1.5 0 0 0 7 20.5h10a1.5 1.5 0 0 0 1.5-1.5V8.5Zm0 0v5h5" />`),
   add: draw(svg`<path d="M12 5v14M5 12h14" />`),
   lock: draw(svg`<rect x="5" y="11" width="14" height="9" rx="2" /><path d="M8 11V8a4 4 0 0 1 8 0v3" />`),
   people: draw(svg`<circle cx="9" cy="8.5" r="3.5" /><path d="M3 19c.6-3.4 3-5 6-5s5.4 1.6 6 5M15.5 5.300a3.5 3.5 0 0 1 0 6.400M18 14.500c1.7.8 2.7 2.3 3 4.5" />`),

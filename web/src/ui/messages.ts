@@ -6,6 +6,8 @@ import { repeat } from "lit/directives/repeat.js";
 import { randomId } from "../core/entry.js";
 import type { Chat, Item } from "../core/chat.js";
 import type { Session } from "../core/session.js";
+import { copy } from "./copy.js";
+import { summary, type Files } from "./files.js";
 import { clock, day, full, pieces } from "./format.js";
 import { icons, tickOf } from "./icons.js";
 import { Part } from "./page.js";
@@ -27,8 +29,8 @@ export class Messages extends Part {
   @property({ attribute: false }) edit: (item: Item) => void = () => undefined;
   /** Asks for what is before the first that is known; says whether something came. */
   @property({ attribute: false }) earlier: (() => Promise<boolean>) | undefined;
-  /** How content of a type is shown that is no plain text. */
-  @property({ attribute: false }) show: ((item: Item) => TemplateResult | undefined) | undefined;
+  /** Shows images and files; without it they are text. */
+  @property({ attribute: false }) files: Files | undefined;
 
   @state() private menu: string | undefined;
   @state() private active: string | undefined;
@@ -72,8 +74,8 @@ export class Messages extends Part {
   }
 
   override willUpdate(changed: PropertyValues<this>): void {
+    this.look(this.chat, this.files);
     if (changed.has("chat")) {
-      this.look(this.chat);
       [this.shown, this.#near, this.menu, this.active] = [WINDOW, true, undefined, undefined];
       this.#seen = 0;
     }
@@ -218,8 +220,8 @@ export class Messages extends Part {
 
   #content(item: Item): TemplateResult {
     if (item.deleted) return html`<em class="text">This message was deleted</em>`;
-    const other = item.type !== undefined ? this.show?.(item) : undefined;
-    if (other) return other;
+    const file = this.files?.show(this.chat, item);
+    if (file) return file;
     return html`<span class="text"
       >${pieces(item.text).map(({ text, url }) =>
         url ? html`<a href=${url} target="_blank" rel="noopener noreferrer">${text}</a>` : text,
@@ -233,7 +235,7 @@ export class Messages extends Part {
     return html`<button class="quote" @click=${() => this.#to(about)}>
       <span class="hidden">In reply to</span>
       <b>${about ? (about.mine ? "You" : this.nameOf(about.from)) : "An earlier message"}</b>
-      <span>${about?.deleted ? "deleted" : (about?.text ?? "")}</span>
+      <span>${about ? summary(about) : ""}</span>
     </button>`;
   }
 
@@ -300,7 +302,7 @@ export class Messages extends Part {
         )}
       </div>
       <button role="menuitem" @click=${did(() => this.reply(item))}>Reply</button>
-      <button role="menuitem" @click=${did(() => void navigator.clipboard?.writeText(item.text))}>Copy</button>
+      <button role="menuitem" @click=${did(() => void copy(summary(item)))}>Copy</button>
       ${item.mine && item.type === undefined
         ? html`<button role="menuitem" @click=${did(() => this.edit(item))}>Edit</button>`
         : nothing}

@@ -5,6 +5,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, query } from "lit/decorators.js";
 import type { Chat } from "../core/chat.js";
 import type { Session } from "../core/session.js";
+import type { Files } from "./files.js";
 import { countdown, hue, initial, presence } from "./format.js";
 import { Part } from "./page.js";
 import "./composer.js";
@@ -20,6 +21,7 @@ export class Talk extends Part {
   @property() name = "";
   /** Said below the name in place of presence, such as what both like. */
   @property() about = "";
+  @property({ attribute: false }) files: Files | undefined;
   @property({ attribute: false }) actions: TemplateResult | typeof nothing = nothing;
   /** Shown between the header and the messages: the two pictures of a call. */
   @property({ attribute: false }) stage: TemplateResult | typeof nothing = nothing;
@@ -70,11 +72,12 @@ export class Talk extends Part {
         <t-messages
           .session=${session}
           .chat=${chat}
+          .files=${this.files}
           .nameOf=${nameOf}
           .reply=${(item: never) => this.composer.reply(item)}
           .edit=${(item: never) => this.composer.edit(item)}
         ></t-messages>
-        <t-composer .session=${session} .chat=${chat} .nameOf=${nameOf}></t-composer>
+        <t-composer .session=${session} .chat=${chat} .files=${this.files} .nameOf=${nameOf}></t-composer>
       </main>`;
   }
 

@@ -1,4 +1,4 @@
-import{D as u,A as d,b as t}from"./icons-C4OZ1Tkm.js";function c({title:n,text:o,yes:a,no:r="Cancel",danger:s=!1}){const e=document.createElement("dialog");return e.setAttribute("aria-labelledby","question"),u(t`<form method="dialog">
+import{D as u,A as d,b as t}from"./icons-I7-K48Xo.js";function c({title:n,text:o,yes:a,no:r="Cancel",danger:s=!1}){const e=document.createElement("dialog");return e.setAttribute("aria-labelledby","question"),u(t`<form method="dialog">
       <h2 id="question">${n}</h2>
       ${o?t`<p>${o}</p>`:d}
       <div class="actions">
