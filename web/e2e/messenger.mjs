@@ -127,6 +127,31 @@ export default [
     },
   ],
   [
+    "messenger: when the tab that speaks for the device is closed another one takes over",
+    async ({ browser, url }) => {
+      const [alice, bob] = names("alice", "bob");
+      const [a, b] = [await person(browser, url, wide), await person(browser, url)];
+      await enter(b, bob);
+      await enter(a, alice);
+      await begin(a, bob);
+      await say(a, "from the first");
+      await line(a, "from the first").locator(".tick.sent, .tick.delivered").waitFor();
+      const second = await a.context().newPage();
+      second.setDefaultTimeout(15_000);
+      await second.goto(`/chats#@${bob}`);
+      await line(second, "from the first").waitFor();
+      await a.close();
+      await say(second, "from the second");
+      await line(second, "from the second").locator(".tick.sent, .tick.delivered").waitFor();
+      await openChat(b, alice);
+      for (const text of ["from the first", "from the second"]) await line(b, text).waitFor();
+      await say(b, "to whoever is there");
+      await line(second, "to whoever is there").waitFor();
+      equal(await second.locator(".line").count(), 3, "messages, each once");
+      return [b];
+    },
+  ],
+  [
     "messenger: three in a group, until one is removed",
     async ({ browser, url }) => {
       const [alice, bob, carol] = names("alice", "bob", "carol");

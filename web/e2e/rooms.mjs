@@ -177,6 +177,29 @@ export default [
     },
   ],
   [
+    "a room: over with the server, and the page says so",
+    async ({ browser }) => {
+      const broker = new Broker();
+      await broker.start();
+      const app = await serveApp(broker);
+      try {
+        const ann = await person(browser, app.url);
+        await make(ann, "Ann", "Ben");
+        await own(ann);
+        await say(ann, "hello");
+        await ticked(ann, "hello", "sent");
+        await broker.stop("SIGKILL");
+        await ann.getByText(/No connection|Connecting/).waitFor();
+        await broker.start();
+        await ann.getByText("It was ended, or its time was over.").waitFor();
+        return [ann];
+      } finally {
+        app.close();
+        await broker.destroy();
+      }
+    },
+  ],
+  [
     "a room: made, opened and talked in with the keyboard alone",
     async ({ browser, url }) => {
       const page = await person(browser, url, { viewport: { width: 900, height: 700 } });

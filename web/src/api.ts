@@ -24,15 +24,16 @@ export interface Config {
   readonly iceServers: RTCIceServer[];
 }
 
-async function call(path: string, body?: Json): Promise<unknown> {
+/** Asks, or with a body does; rejects with a `ChatError`. */
+export async function call(path: string, body?: Json, bearer?: string): Promise<unknown> {
   let answer: Response;
   try {
     answer = await fetch(path, {
-      ...(body && {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify(body),
-      }),
+      ...(body && { method: "POST", body: JSON.stringify(body) }),
+      headers: {
+        ...(body && { "content-type": "application/json" }),
+        ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+      },
       credentials: "omit",
       cache: "no-store",
     });
@@ -46,6 +47,7 @@ async function call(path: string, body?: Json): Promise<unknown> {
     typeof code === "string" ? code : "unavailable",
     typeof text === "string" ? text : `The server answered ${answer.status}. Try again later.`,
     isCount(wait) ? wait : undefined,
+    answer.status,
   );
 }
 

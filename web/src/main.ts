@@ -7,6 +7,7 @@ const PAGES: Record<string, () => Promise<{ open(): HTMLElement }>> = {
   r: () => import("./pages/room.js"),
   strangers: () => import("./pages/strangers.js"),
   chats: () => import("./pages/chats.js"),
+  admin: () => import("./pages/admin.js"),
 };
 
 async function show(): Promise<void> {

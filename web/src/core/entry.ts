@@ -78,6 +78,8 @@ export class ChatError extends Error {
     text: string,
     /** After how many ms trying again may help. */
     readonly retryAfter?: number,
+    /** Of HTTP, where it came from there. */
+    readonly status?: number,
   ) {
     super(text);
     this.name = "ChatError";

@@ -4,6 +4,8 @@
 import mqtt, { type IClientPublishOptions } from "mqtt";
 import type { Ack, Dial } from "./line.js";
 
+/** How long an orderly end may take. */
+const END_MS = 2_000;
 const KEEP_S = 30 * 24 * 3600;
 
 type Properties = Record<string, string | string[]> | undefined;
@@ -50,7 +52,10 @@ export const dial: Dial = (login, hears) => {
     if (!over) hears.up(sessionPresent);
   });
   client.on("packetreceive", (packet) => {
-    if (packet.cmd === "puback") acknowledged = packet as PubackPacket;
+    if (packet.cmd !== "puback") return;
+    acknowledged = packet as PubackPacket;
+    // Nobody waited for it: it is not the answer to what comes next.
+    queueMicrotask(() => (acknowledged = undefined));
   });
   client.on("disconnect", ({ reasonCode }) => {
     why = { ...(reasonCode !== undefined && { reason: reasonCode }), text: "the server ended it" };
@@ -104,8 +109,10 @@ export const dial: Dial = (login, hears) => {
     end: () => {
       over = true;
       for (const reject of unanswered) reject(new Error("ended"));
-      // An orderly DISCONNECT, so that the others hear at once that this device is gone.
+      // An orderly DISCONNECT, so that the others hear at once that this device is gone; it waits
+      // for what is not acknowledged, which a dead connection never does.
       client.end(false);
+      setTimeout(() => client.end(true), END_MS);
     },
   };
 };

@@ -1,0 +1,1 @@
+function r(e){try{return sessionStorage.getItem(`draft:${e}`)??""}catch{return""}}function s(e,t){try{t?sessionStorage.setItem(`draft:${e}`,t):sessionStorage.removeItem(`draft:${e}`)}catch{}}export{r as d,s as k};
