@@ -20,7 +20,10 @@ class FakePeer {
     if (!this.localDescription || said.type === "answer") return;
     throw new Error("glare");
   };
-  addIceCandidate = async (candidate: unknown) => void this.candidates.push(candidate);
+  addIceCandidate = async (candidate: unknown) => {
+    if (!this.remoteDescription) throw new Error("no description yet");
+    this.candidates.push(candidate);
+  };
 }
 
 /** Two calls whose signals reach each other; `lost` says which are not. */
@@ -74,6 +77,17 @@ it("keeps candidates that come before the description, and takes nonsense calmly
   for (const text of ["", "{", "null", "[]", '{"offer":7}', '{"hello":-1}']) void first?.hear(text);
   await vi.waitFor(() => expect(peers[0]?.candidates).toEqual([{ candidate: "x" }]));
   expect(first?.state).toBe("connecting");
+});
+
+it("keeps candidates that come between its offer and the answer", async () => {
+  const peer = new FakePeer();
+  const signal = vi.fn(async () => undefined);
+  const call = new Call({ local: undefined, random: () => 0.9, peer: () => peer as unknown as Peer, signal });
+  await call.hear('{"hello":1,"answer":true}');
+  expect(peer.localDescription?.type).toBe("offer");
+  await call.hear('{"candidates":[{"candidate":"x"}]}');
+  await call.hear('{"answer":"a"}');
+  expect(peer.candidates).toEqual([{ candidate: "x" }]);
 });
 
 it("is over when it is ended, whatever comes then", async () => {

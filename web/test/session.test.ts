@@ -188,7 +188,7 @@ describe("the log", () => {
     const session = await sessionOf(server, { store: new Slow() });
     let acknowledged = false;
     const said = server.say("me/json/@bob/message", entry(1, "bob", "hi")).then(() => (acknowledged = true));
-    await settle();
+    for (let turn = 0; turn < 5; turn += 1) await settle();
     expect(acknowledged).toBe(false);
     stored();
     await said;
@@ -202,8 +202,9 @@ describe("the log", () => {
     const chat = session.chat("@bob");
     await server.say("me/json/@bob/message", entry(1, "bob", "one"));
     await server.say("me/json/@bob/batch", [entry(5, "bob", "five"), entry(6, "bob", "six")]);
+    await forward(200);
     expect(server.topics()).toEqual([]);
-    await forward(300);
+    await forward(100);
     const asked = server.last("chat/@bob/history");
     const { request, ...range } = JSON.parse(asked.payload);
     expect(range).toEqual({ from: 2, to: 4, limit: 200 });
@@ -220,6 +221,7 @@ describe("the log", () => {
     await sessionOf(server);
     await server.say("me/json/@bob/message", entry(1, "bob", "one"));
     await server.say("me/json/@bob/message", entry(3, "bob", "three"));
+    await forward(200);
     await server.say("me/json/@bob/message", entry(2, "bob", "two"));
     await forward(1_000);
     expect(server.topics()).toEqual([]);
@@ -258,9 +260,11 @@ describe("signals", () => {
   it("stops typing where the message came", async () => {
     const server = new FakeServer();
     const session = await sessionOf(server);
+    const chat = session.chat("@bob");
     await server.say("me/json/@bob/typing", { user: "bob", state: "typing" });
+    expect(chat.typing).toEqual(["bob"]);
     await server.say("me/json/@bob/message", entry(1, "bob", "hi"));
-    expect(session.chat("@bob").typing).toEqual([]);
+    expect(chat.typing).toEqual([]);
   });
 
   it("keeps the presence with the highest epoch", async () => {
