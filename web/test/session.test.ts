@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Backoff } from "../src/core/backoff.js";
 import type { Pending } from "../src/core/chat.js";
-import { NoStore, TabStore } from "../src/core/store.js";
+import type { Entry } from "../src/core/entry.js";
+import { NoStore, TabStore, type SavedChat } from "../src/core/store.js";
 import { entry, FakeServer, forward, sessionOf, settle } from "./fake.js";
 
 beforeEach(() => void vi.useFakeTimers({ now: 2_000_000 }));
@@ -194,6 +195,35 @@ describe("the log", () => {
     await said;
     await server.say("me/json/@bob/message", entry(1, "bob", "hi"));
     expect(session.chat("@bob").items()).toHaveLength(1);
+  });
+
+  it("keeps nothing of what was deleted or has expired, nor of its edits", async () => {
+    const server = new FakeServer();
+    const kept = new Map<number, Entry>();
+    class Shelf extends NoStore {
+      override async keep(_: SavedChat, entries: readonly Entry[]): Promise<void> {
+        for (const one of entries) kept.set(one.seq, one);
+      }
+      override async drop(_: string, seqs: readonly number[] | "all"): Promise<void> {
+        if (seqs !== "all") for (const seq of seqs) kept.delete(seq);
+      }
+    }
+    const session = await sessionOf(server, { store: new Shelf() });
+    const chat = session.chat("@bob");
+    const say = (...entries: object[]) => server.say("me/json/@bob/batch", entries);
+    await say(entry(1, "bob", "secret"), entry(2, "bob", "secret 2", { kind: "edit", ref: 1 }));
+    await say(entry(3, "bob", "soon", { expires: Date.now() + 1_000 }), entry(4, "bob", "everyone", { kind: "delete", ref: 1 }));
+    await say(entry(5, "bob", "secret 3", { kind: "edit", ref: 1 }));
+    expect([...kept.values()].map(({ text }) => text)).toEqual(["", "", "soon", "everyone", ""]);
+    await forward(1_000);
+    expect(kept.has(3)).toBe(false);
+    expect(chat.items()).toMatchObject([{ deleted: true, text: "" }]);
+    // What is deleted and not in memory goes from where it is kept.
+    kept.set(9, entry(9, "bob", "old"));
+    await say(entry(10, "bob", "me", { kind: "delete", ref: 9 }));
+    expect(kept.has(9)).toBe(false);
+    await say(entry(11, "bob", "x"), entry(12, "ann", "all", { kind: "delete", ref: 11 }));
+    expect(kept.get(11)?.text).toBe("");
   });
 
   it("asks for a gap once what is on its way has had time, and closes it with what is gone", async () => {

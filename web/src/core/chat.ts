@@ -83,6 +83,10 @@ export class Chat extends Watched {
   #reactions = new Map<number, Map<string, Entry>>();
   #deleted = new Map<number, "everyone" | "me">();
   #deletedTo = 0;
+  /** Whose content is to go from wherever it was kept, since it was last asked. */
+  #wiped = new Set<number>();
+  /** Is told what has expired. */
+  expired: ((seqs: number[]) => void) | undefined;
   #items = new Map<number, Item>();
   #shown: Item[] | undefined;
   #typing = new Map<string, { state: string; timer: ReturnType<typeof setTimeout> }>();
@@ -131,6 +135,7 @@ export class Chat extends Watched {
     this.last = Math.max(this.last, seq);
     this.entries.set(seq, entry);
     if (ref !== undefined && kind === "edit") {
+      if (this.#deleted.has(ref)) this.#wipe(seq);
       this.#edits.set(ref, [...(this.#edits.get(ref) ?? []), entry].sort((a, b) => a.seq - b.seq));
     } else if (ref !== undefined && kind === "reaction") {
       const said = this.#reactions.get(ref) ?? new Map<string, Entry>();
@@ -139,9 +144,12 @@ export class Chat extends Watched {
     } else if (ref !== undefined && kind === "delete") {
       if (entry.text === "all") {
         this.#deletedTo = Math.max(this.#deletedTo, ref);
+        for (const one of this.entries.keys()) if (one <= ref) this.#wipe(one);
         this.#items.clear();
       } else {
         this.#deleted.set(ref, entry.text === "me" ? "me" : "everyone");
+        this.#wipe(ref);
+        for (const edit of this.#edits.get(ref) ?? []) this.#wipe(edit.seq);
       }
     } else if (kind === undefined) {
       this.ending = undefined;
@@ -150,6 +158,25 @@ export class Chat extends Watched {
       if (this.isMine(entry.from)) this.#behind(entry);
     } else if (kind === "system") this.#system(entry);
     if (ref !== undefined) this.#items.delete(ref);
+  }
+
+  /** The place of an entry stays, its content goes. */
+  #wipe(seq: number): void {
+    const entry = this.entries.get(seq);
+    this.#wiped.add(seq);
+    if (!entry || entry.kind === "delete") return;
+    const { data: _, ...rest } = entry;
+    this.entries.set(seq, { ...rest, text: "" });
+  }
+
+  /** What was wiped since it was last asked: entries as they are now, or numbers of what is elsewhere. */
+  takeWiped(): { entries: Entry[]; elsewhere: number[] } {
+    const seqs = [...this.#wiped];
+    this.#wiped.clear();
+    return {
+      entries: seqs.flatMap((seq) => this.entries.get(seq) ?? []),
+      elsewhere: seqs.filter((seq) => !this.entries.has(seq)),
+    };
   }
 
   /** Who writes somewhere has read what was there. */
@@ -344,11 +371,12 @@ export class Chat extends Watched {
     clearTimeout(this.#expiry);
     const now = Date.now();
     const times = [...this.entries.values()].flatMap(({ expires }) => expires ?? []);
-    for (const entry of this.entries.values()) {
-      if (entry.expires === undefined || entry.expires > now) continue;
-      this.entries.delete(entry.seq);
-      this.#items.delete(entry.seq);
+    const over = [...this.entries.values()].filter(({ expires }) => expires !== undefined && expires <= now);
+    for (const { seq } of over) {
+      this.entries.delete(seq);
+      this.#items.delete(seq);
     }
+    if (over.length > 0) this.expired?.(over.map(({ seq }) => seq));
     const next = Math.min(...times.filter((time) => time > now));
     // A timer holds 31 bits.
     if (Number.isFinite(next)) {

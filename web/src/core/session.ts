@@ -143,6 +143,7 @@ export class Session extends Watched {
   }
 
   add(chat: Chat): void {
+    chat.expired = (seqs) => void this.#store.drop(chat.name, seqs).catch(() => undefined);
     this.chats.set(chat.name, chat);
     this.changed();
   }
@@ -288,7 +289,7 @@ export class Session extends Watched {
   async history(chat: Chat, range: { from?: number; to?: number; limit?: number }): Promise<Json> {
     const answer = await this.ask(`${at(chat)}/history`, range);
     const fresh = chat.takeHistory(answer);
-    await this.#store.keep(saved(chat), fresh);
+    await this.#keep(chat, fresh, true);
     return answer;
   }
 
@@ -383,12 +384,20 @@ export class Session extends Watched {
       if (chat.isMine(from) && chat.pending.some((one) => one.id === id)) await this.#store.dropPending(id);
     }
     const fresh = chat.take(entries);
-    if (fresh.length > 0) await this.#store.keep(saved(chat), fresh);
+    await this.#keep(chat, fresh);
     this.#gaps.mend(chat);
     if (fresh.some(({ kind }) => kind === undefined)) {
       this.on.fresh?.(chat, fresh.every(({ from }) => chat.isMine(from)));
     }
     this.changed();
+  }
+
+  /** Keeps what came, and nothing more of what was deleted by it. */
+  async #keep(chat: Chat, fresh: readonly Entry[], always = false): Promise<void> {
+    const { entries, elsewhere } = chat.takeWiped();
+    if (elsewhere.length > 0) await this.#store.drop(chat.name, elsewhere);
+    const all = new Map([...fresh, ...entries].map((entry) => [entry.seq, entry]));
+    if (always || all.size > 0) await this.#store.keep(saved(chat), [...all.values()]);
   }
 
   #hearOf(chat: Chat, kind: string, body: Json): void {
@@ -462,7 +471,7 @@ export class Session extends Watched {
         ...((about ?? ref) !== undefined && { ref: about ?? ref }),
       };
       const fresh = chat.take([entry]);
-      await this.#store.keep(saved(chat), fresh);
+      await this.#keep(chat, fresh);
       this.#gaps.mend(chat);
     }
     await this.#store.dropPending(id);

@@ -26,8 +26,8 @@ export interface Store {
 
 /** For strangers: nothing outlives the page. */
 export class NoStore implements Store {
-  async keep(): Promise<void> {}
-  async drop(): Promise<void> {}
+  async keep(_chat: SavedChat, _entries: readonly Entry[]): Promise<void> {}
+  async drop(_chat: string, _seqs: readonly number[] | "all"): Promise<void> {}
   async savePending(_pending: Pending): Promise<void> {}
   async dropPending(_id: string): Promise<void> {}
   async loadPending(): Promise<Pending[]> {
