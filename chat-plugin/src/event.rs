@@ -119,6 +119,18 @@ pub struct StoredEntry {
     pub payload: Bytes,
 }
 
+/// A part of a chat's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogPage {
+    /// What is there, in order; not what is gone, or was deleted for all.
+    pub entries: Vec<StoredEntry>,
+    /// The newest entry of the chat.
+    pub last: u64,
+    /// From where on there may be more.
+    pub next: Option<u64>,
+}
+
 /// Where the events of all chats arrive: see [`crate::ChatHandle::events`].
 #[derive(Debug)]
 pub struct Events {

@@ -40,7 +40,7 @@ use tidings_core::topic::TopicFilter;
 
 pub use call::{CallError, Opened, PushTarget, Room, SeatKey, Sent, Standing, Survey};
 pub use code::Code;
-pub use event::{ChatEvent, ChatRef, Events, StoredEntry};
+pub use event::{ChatEvent, ChatRef, Events, LogPage, StoredEntry};
 pub use group::Role;
 pub use handle::{ChatHandle, Outgoing, SYSTEM};
 pub use moderate::{Draft, Judgement, Moderate};

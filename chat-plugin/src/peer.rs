@@ -16,10 +16,12 @@ use tidings_core::hook::SessionId;
 use tidings_core::slot::ShardId;
 use tidings_core::time::Time;
 
-use crate::call::{CallError, Opened, PushTarget, Reply, SeatNames, Seats, Sent, Survey, Why};
+use crate::call::{
+    CallError, Opened, PushTarget, Reply, SeatNames, Seats, Sent, Standing, Survey, Why,
+};
 use crate::code::Code;
 use crate::entry::{Entry, Kind};
-use crate::event::Listener;
+use crate::event::{Listener, LogPage};
 use crate::group::Change;
 use crate::json::Request;
 use crate::ties::{Stance, Taken, Telling, Watching};
@@ -194,6 +196,10 @@ pub(crate) enum ChatInput {
     Room(Box<ToRoom>),
     /// The program around the broker asks who is there and how far all are.
     Survey { after: Option<Arc<str>>, limit: usize, reply: Reply<Survey> },
+    /// It asks for a part of the log.
+    Look { from: u64, limit: usize, reply: Reply<LogPage> },
+    /// It asks how far one member is, if that is one.
+    Stand { user: Arc<str>, reply: Reply<Option<Standing>> },
 }
 
 /// What only rooms are told.

@@ -15,6 +15,7 @@ mod exit;
 mod http;
 mod listeners;
 mod logins;
+mod media;
 mod progress;
 mod rights;
 mod seats;

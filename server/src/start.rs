@@ -26,6 +26,7 @@ use crate::exit::{self, Exit, Failure};
 use crate::http::{self, Http};
 use crate::listeners::{Listeners, off_loopback};
 use crate::logins;
+use crate::media::Media;
 use crate::rights::{self, Watch};
 use crate::seats;
 use crate::tokens::{LoginTokens, WithTokens};
@@ -104,6 +105,12 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
     let web_addresses = web.addresses().iter().map(|address| format!("http://{address}"));
     let endpoints = broker.endpoints().iter().map(ToString::to_string);
     let endpoints: Vec<_> = endpoints.chain(web_addresses).collect();
+    let media = Media::open(&config, handle.clone()).map_err(|error| {
+        Failure::new(
+            Exit::Io,
+            format_args!("cannot use the folder of files: {error}; see media.dir"),
+        )
+    })?;
     let parts = http::Parts {
         broker: broker.remote(),
         door: broker.door(),
@@ -111,6 +118,7 @@ pub(crate) fn serve(settings: Settings) -> Result<ExitCode, Failure> {
         users: Arc::clone(&watch.users),
         logins,
         tokens,
+        media: Arc::new(media),
         open_until_users,
         rates_apply: broker.rates_apply(),
     };

@@ -203,6 +203,11 @@ metrics! {
         LimitWebGuesses "web.guesses_per_minute";
         LimitWebConnections "web.connections_max";
         LimitWebConnectionsPerAddress "web.connections_per_address_max";
+        LimitMediaFile "media.file_bytes_max";
+        LimitMediaDay "media.user_bytes_per_day";
+        LimitMediaBytes "media.bytes_max";
+        LimitMediaRooms "media.room_bytes_max";
+        LimitMediaUploads "media.uploads_max";
         LimitMaximumQoS "maximum_qos";
         LimitRetain "retain_available";
         LimitWildcardSubscriptions "wildcard_subscriptions_available";

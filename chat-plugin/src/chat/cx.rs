@@ -16,8 +16,10 @@ use tidings_core::time::Time;
 
 use super::group::Effect;
 use super::history::Asked;
+use super::look::Looked;
 use super::room::Rooms;
 use super::volatile::Volatile;
+use crate::call::Reply;
 use crate::deadline::Deadlines;
 use crate::event::Listeners;
 use crate::map::{Map, map};
@@ -125,6 +127,8 @@ pub(super) enum Reading {
     },
     /// For a member who asked for a part of the log.
     History(Box<Asked>),
+    /// For the program around the broker, which asked for a part of the log.
+    Look(Box<Looked>),
     /// To find entries that have expired.
     SweepLog,
     /// To find entries that go by a time of their own.
@@ -284,11 +288,9 @@ impl Cx<'_> {
             ChatInput::Stance { telling: Some((shard, telling)), .. } => {
                 self.tell_shard(shard, ToUser::Told { telling, kept: false });
             }
-            ChatInput::Survey { reply, .. } => {
-                if let Outcome::Refused(refusal) = outcome {
-                    reply.give(Err(refusal.into()));
-                }
-            }
+            ChatInput::Survey { reply, .. } => refuse_call(reply, outcome),
+            ChatInput::Look { reply, .. } => refuse_call(reply, outcome),
+            ChatInput::Stand { reply, .. } => refuse_call(reply, outcome),
             ChatInput::History { ask, .. } => self.answer(place, ask.origin, None, outcome),
             ChatInput::Summarise { shard, sync, .. } => {
                 let place = Arc::clone(place);
@@ -296,6 +298,12 @@ impl Cx<'_> {
             }
             _ => {}
         }
+    }
+}
+
+fn refuse_call<T>(reply: Reply<T>, outcome: Outcome) {
+    if let Outcome::Refused(refusal) = outcome {
+        reply.give(Err(refusal.into()));
     }
 }
 

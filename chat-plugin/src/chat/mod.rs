@@ -19,6 +19,7 @@ mod judge;
 mod keys;
 mod load;
 mod log;
+mod look;
 mod members;
 mod one;
 mod plan;
@@ -204,6 +205,7 @@ impl ChatSide {
                 chat.fetched(to, &user, visible, &rows, more, cx);
             }
             Reading::History(asked) => chat.history_read(*asked, &rows, more, cx),
+            Reading::Look(looked) => chat.look_read(*looked, &rows, more),
             Reading::Ids => chat.ids_read(&rows, more, cx),
             Reading::IdsOfLog => chat.ids_of_log_read(&rows, more, cx),
             Reading::SweepLog => chat.sweep_log(&rows, cx),

@@ -229,8 +229,8 @@ impl Chat {
             ChatInput::Typing { user, state } => self.typing(&user, state, cx),
             ChatInput::Wake => self.purge(cx),
             ChatInput::Info { user, of, question } => self.info(&user, *of, question, cx),
-            ChatInput::Survey { after, limit, reply } => {
-                reply.give(self.survey(after.as_deref(), limit).map_err(Into::into));
+            ChatInput::Survey { .. } | ChatInput::Look { .. } | ChatInput::Stand { .. } => {
+                self.asked_by_program(what, cx);
             }
             // Taken by `room.rs` before it comes here.
             ChatInput::Room(_) => {}

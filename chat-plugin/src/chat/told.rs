@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tidings_core::slot::ShardId;
 
+use super::cursor::Member;
 use super::cx::Cx;
 use super::one::Chat;
 use crate::call::{Standing, Survey};
 use crate::code::Code;
 use crate::entry::Entry;
 use crate::event::{ChatEvent, ChatRef, StoredEntry};
-use crate::peer::{Refusal, ToUser};
+use crate::peer::{ChatInput, Refusal, ToUser};
 use crate::rows::MemberRow;
 use crate::topics::user_slot;
 
@@ -23,15 +24,7 @@ impl Chat {
         if cx.shared.listeners.is_empty() {
             return;
         }
-        let stored = StoredEntry {
-            chat: ChatRef::of(&self.place),
-            seq: entry.seq,
-            time: entry.time,
-            from: Arc::clone(&entry.from),
-            kind: entry.kind.name(),
-            content_type: entry.content_type.clone(),
-            payload: entry.payload.clone(),
-        };
+        let stored = self.as_stored(entry);
         cx.shared.listeners.tell(&ChatEvent::Stored(stored), cx.host);
         if !entry.counts() || self.place.is_room() || self.members.count() > LOOKED_AT_MAX {
             return;
@@ -48,6 +41,19 @@ impl Chat {
         for (shard, users) in by_shard {
             let (place, seq) = (Arc::clone(&self.place), entry.seq);
             cx.tell_shard(shard, ToUser::AreThere { place, seq, users });
+        }
+    }
+
+    /// An entry as the program around the broker sees it.
+    pub(super) fn as_stored(&self, entry: &Entry) -> StoredEntry {
+        StoredEntry {
+            chat: ChatRef::of(&self.place),
+            seq: entry.seq,
+            time: entry.time,
+            from: Arc::clone(&entry.from),
+            kind: entry.kind.name(),
+            content_type: entry.content_type.clone(),
+            payload: entry.payload.clone(),
         }
     }
 
@@ -73,8 +79,24 @@ impl Chat {
         }
     }
 
+    /// The program around the broker asks something.
+    pub(super) fn asked_by_program(&mut self, what: ChatInput, cx: &mut Cx<'_>) {
+        match what {
+            ChatInput::Survey { after, limit, reply } => {
+                reply.give(self.survey(after.as_deref(), limit).map_err(Into::into));
+            }
+            ChatInput::Stand { user, reply } => {
+                let member = self.members.present(&user).filter(|_| self.created.is_some());
+                let group = self.place.is_group();
+                reply.give(Ok(member.map(|member| standing(&user, member, group))));
+            }
+            ChatInput::Look { from, limit, reply } => self.look(from, limit, reply, cx),
+            _ => {}
+        }
+    }
+
     /// Who is there, and how far all are, as far as it is stored.
-    pub(super) fn survey(&self, after: Option<&str>, limit: usize) -> Result<Survey, Refusal> {
+    fn survey(&self, after: Option<&str>, limit: usize) -> Result<Survey, Refusal> {
         if self.created.is_none() {
             return Err(Refusal::new(Code::UnknownChat, "there is no such chat"));
         }
@@ -82,17 +104,7 @@ impl Chat {
         let mut page = self.members.page(after);
         let shown: Vec<_> = page.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
         let next = page.next().and_then(|_| shown.last()).map(|(name, _)| Arc::clone(name));
-        let members = shown.into_iter().map(|(name, member)| Standing {
-            user: Arc::clone(name),
-            role: group.then_some(member.role),
-            delivered: member.safe.delivered,
-            read: member.safe.read,
-            devices: member
-                .devices
-                .iter()
-                .map(|device| (Arc::clone(&device.client_id), device.cursor))
-                .collect(),
-        });
+        let members = shown.into_iter().map(|(name, member)| standing(name, member, group));
         Ok(Survey {
             title: self.group.title.clone(),
             last: self.log.visible,
@@ -100,6 +112,17 @@ impl Chat {
             members: members.collect(),
             next,
         })
+    }
+}
+
+fn standing(user: &Arc<str>, member: &Member, group: bool) -> Standing {
+    let devices = member.devices.iter();
+    Standing {
+        user: Arc::clone(user),
+        role: group.then_some(member.role),
+        delivered: member.safe.delivered,
+        read: member.safe.read,
+        devices: devices.map(|device| (Arc::clone(&device.client_id), device.cursor)).collect(),
     }
 }
 

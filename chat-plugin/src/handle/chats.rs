@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tidings_core::slot::ShardId;
 
 use super::{ChatHandle, bad_name};
-use crate::call::{CallError, PushTarget, Reply, Sent, Survey};
+use crate::call::{CallError, PushTarget, Reply, Sent, Standing, Survey};
 use crate::entry::Kind;
-use crate::event::{ChatRef, Events, Listener};
+use crate::event::{ChatRef, Events, Listener, LogPage};
 use crate::group::{Change, Role};
 use crate::peer::{Asked, Call, ChatInput, Origin, Peer, Post, ToChat, ToUser};
 use crate::topics::{NO_CHAT, Place, is_name, is_user, user_slot};
@@ -186,6 +186,36 @@ impl ChatHandle {
         self.call(|reply, line| {
             let shard = user_slot(&user).shard(line.shards());
             (shard, Peer::User(ToUser::Pushes { user, reply }))
+        })
+        .await
+    }
+
+    /// How far a member of a chat is; `None`: that is none.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn standing(
+        &self,
+        chat: &ChatRef,
+        user: &str,
+    ) -> Result<Option<Standing>, CallError> {
+        let (place, user) = (place(chat)?, Arc::from(user));
+        self.call(|reply, line| {
+            let what = ChatInput::Stand { user, reply };
+            (place.shard(line.shards()), Peer::Chat(ToChat { place, what }))
+        })
+        .await
+    }
+
+    /// A page of the log of a chat: up to 200 entries from `from` on, whoever may see them.
+    ///
+    /// # Errors
+    /// There is no such chat, or see [`CallError`].
+    pub async fn log(&self, chat: &ChatRef, from: u64, limit: usize) -> Result<LogPage, CallError> {
+        let place = place(chat)?;
+        self.call(|reply, line| {
+            let what = ChatInput::Look { from, limit, reply };
+            (place.shard(line.shards()), Peer::Chat(ToChat { place, what }))
         })
         .await
     }

@@ -106,6 +106,50 @@ fn program_manages_groups_that_it_is_not_in() {
 }
 
 #[test]
+fn program_reads_the_log_of_any_chat_and_asks_for_one_member() {
+    let mut world = World::new(2);
+    let chat = world.handle_of_chat();
+    let alice = world.device("alice", "phone");
+    for number in 1..=5 {
+        let text = format!("message {number}");
+        world.publish(alice, &format!("chat/@bob/send/m{number}"), text.as_bytes());
+    }
+    world.publish(alice, "chat/@bob/delete/3", b"everyone");
+    world.settle();
+    let direct = ChatRef::direct("bob", "alice");
+    for crashed in [false, true] {
+        let page = world.call(chat.log(&direct, 0, 2)).unwrap();
+        let texts = page.entries.iter().map(|it| String::from_utf8(it.payload.to_vec()).unwrap());
+        assert_eq!(texts.collect::<Vec<_>>(), ["message 1", "message 2"]);
+        assert_eq!((page.last, page.next, &page.entries[0].chat), (6, Some(3), &direct));
+        // What was deleted is not there any more; what deleted it is an entry as well.
+        let page = world.call(chat.log(&direct, 3, 200)).unwrap();
+        let found: Vec<_> = page.entries.iter().map(|it| (it.seq, it.kind)).collect();
+        assert_eq!(found, [(4, None), (5, None), (6, Some("delete"))]);
+        assert_eq!(page.next, None);
+        assert_eq!(world.call(chat.log(&direct, 99, 1)).unwrap().entries, []);
+        let standing = world.call(chat.standing(&direct, "alice")).unwrap().unwrap();
+        assert_eq!((&*standing.user, standing.role), ("alice", None));
+        assert_eq!(world.call(chat.standing(&direct, "carol")).unwrap(), None);
+        if !crashed {
+            world.crash(false);
+            world.settle();
+        }
+    }
+    let nowhere = ChatRef::named("nowhere");
+    assert_eq!(world.call(chat.standing(&nowhere, "alice")).unwrap(), None);
+    assert_eq!(code(&world.call(chat.log(&nowhere, 1, 1)).unwrap_err()), "unknown_chat");
+    let room = world.call(chat.make_room()).unwrap();
+    let place = ChatRef::named(&room.name);
+    let seat = format!("{}.1", room.name);
+    assert!(world.call(chat.standing(&place, &seat)).unwrap().is_some());
+    assert_eq!(world.call(chat.log(&place, 1, 9)).unwrap().last, 0);
+    world.call(chat.end_room(&room.name)).unwrap();
+    assert_eq!(code(&world.call(chat.standing(&place, &seat)).unwrap_err()), "ended");
+    assert_eq!(code(&world.call(chat.log(&place, 1, 9)).unwrap_err()), "ended");
+}
+
+#[test]
 fn program_sees_how_far_each_device_is() {
     let mut world = World::new(2);
     let chat = world.handle_of_chat();

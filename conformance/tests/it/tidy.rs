@@ -136,6 +136,7 @@ const LADDERS: [(&str, &[&str]); 9] = [
             "rights",
             "seats",
             "bounds",
+            "media",
             "http",
             "start",
         ],

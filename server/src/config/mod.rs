@@ -74,6 +74,7 @@ pub(crate) struct Config {
     pub(crate) websocket: WebSocket,
     pub(crate) proxy: Proxy,
     pub(crate) web: Web,
+    pub(crate) media: Media,
     pub(crate) limits: Limits,
     pub(crate) sys: Sys,
     pub(crate) chat: Chat,
@@ -94,6 +95,7 @@ impl Config {
             WebSocket::KEYS,
             Proxy::KEYS,
             Web::KEYS,
+            Media::KEYS,
             Limits::KEYS,
             Sys::KEYS,
             Chat::KEYS,
@@ -354,6 +356,28 @@ section! {
         /// Servers by which browsers find a way to each other for video: "stun:host:port", or with a
         /// login "turn:user:password@host:port". None: where there is a direct way.
         ice_servers: Vec<String> = Vec::new(), Kind::List(Item::IceServer);
+    }
+}
+
+section! {
+    /// Files of chats, uploaded by HTTP.
+    Media, "media." {
+        /// The folder with them; empty is `media` in the data folder. Those of rooms are in memory only.
+        dir: String = String::new(), Kind::Text { may_be_empty: true };
+        /// Largest file; 0: none are taken.
+        file_bytes_max: u64 = 25 * MIB, Kind::Number(0, 16 * GIB);
+        /// Bytes that one user uploads within a day; 0 is no bound.
+        user_bytes_per_day: u64 = 512 * MIB, Kind::Number(0, 1024 * GIB);
+        /// Bytes of all files that are kept, with what uploads under way will have.
+        bytes_max: u64 = 10 * GIB, Kind::Number(0, 1024 * 1024 * GIB);
+        /// The same of files in rooms, in memory.
+        room_bytes_max: u64 = 128 * MIB, Kind::Number(0, 1024 * GIB);
+        /// Uploads under way at once.
+        uploads_max: u64 = 256, Kind::Number(1, 100_000);
+        /// Seconds that a file has to be named by a message of its chat; else it goes.
+        unreferenced_s: u64 = 86_400, Kind::Number(1, 31_536_000);
+        /// Files that are looked at in a second, whether a message still names them.
+        checks_per_second: u64 = 8, Kind::Number(1, 10_000);
     }
 }
 
@@ -706,7 +730,7 @@ mod tests {
         assert_eq!(values.len(), Config::keys().count());
     }
 
-    const OTHER_BOUNDS: [&str; 22] = [
+    const OTHER_BOUNDS: [&str; 27] = [
         "chat.send_rate",
         "chat.send_burst",
         "chat.new_chats_per_minute",
@@ -729,6 +753,11 @@ mod tests {
         "web.guesses_per_minute",
         "web.connections_max",
         "web.connections_per_address_max",
+        "media.file_bytes_max",
+        "media.user_bytes_per_day",
+        "media.bytes_max",
+        "media.room_bytes_max",
+        "media.uploads_max",
     ];
 
     /// The cells of the row of a page that begins with `key`.

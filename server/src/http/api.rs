@@ -54,7 +54,7 @@ pub(super) async fn config(State(site): State<Arc<Site>>, peer: Peer) -> Respons
         open: site.is_open() && peer.is_near,
         pairing: options.pairing,
         rooms: options.rooms,
-        media_bytes_max: 0,
+        media_bytes_max: site.media.options().file_bytes_max,
         ice_servers: options.ice_servers.iter().map(|text| IceServer::parse(text)).collect(),
     };
     fresh(Json(config))

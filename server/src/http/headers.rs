@@ -13,10 +13,9 @@ pub(super) async fn secure(request: Request, next: Next) -> Response {
     for (name, value) in ALWAYS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let policy = HeaderValue::try_from(content_policy(host.as_ref()));
-    // The host has no character that a header could not have.
-    if let Ok(policy) = policy {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    // The host has no character that a header could not have. A file has a policy of its own.
+    if let Ok(policy) = HeaderValue::try_from(content_policy(host.as_ref())) {
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     }
     response
 }

@@ -10,6 +10,7 @@ mod error;
 mod gate;
 mod headers;
 mod login;
+mod media;
 mod metrics;
 mod mqtt;
 mod operator;
@@ -37,6 +38,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, Origin, Settings, Switch};
 use crate::exit::{Exit, Failure};
 use crate::listeners;
+use crate::media::Media;
 use crate::seats;
 use crate::tokens::LoginTokens;
 use gate::Gate;
@@ -112,6 +114,7 @@ pub(crate) struct Parts {
     /// The ways to log in with a password.
     pub(crate) logins: Arc<dyn Authenticate>,
     pub(crate) tokens: Arc<LoginTokens>,
+    pub(crate) media: Arc<Media>,
     /// Nobody needs to prove anything as long as there are no users.
     pub(crate) open_until_users: bool,
     /// Whether Clients are held to rates.
@@ -186,6 +189,7 @@ struct Site {
     users: Arc<UsersFile>,
     logins: Arc<dyn Authenticate>,
     tokens: Arc<LoginTokens>,
+    media: Arc<Media>,
     open_until_users: bool,
     gate: Gate,
     rooms_made: PerAddress,
@@ -219,8 +223,17 @@ struct Options {
 impl Site {
     fn new(config: &Config, parts: Parts, stage: watch::Receiver<Stage>) -> Self {
         let web = &config.web;
-        let Parts { broker, door, chat, users, logins, tokens, open_until_users, rates_apply } =
-            parts;
+        let Parts {
+            broker,
+            door,
+            chat,
+            users,
+            logins,
+            tokens,
+            media,
+            open_until_users,
+            rates_apply,
+        } = parts;
         let rate = |number: u64| if rates_apply { count(number) } else { 0 };
         let options = Options {
             origins: config.websocket.origins.clone(),
@@ -247,6 +260,7 @@ impl Site {
             users,
             logins,
             tokens,
+            media,
             open_until_users,
             gate: Gate::new(size(web.connections_max), rate(web.connections_per_address_max)),
             rooms_made: PerAddress::new(rate(web.rooms_per_minute), count(web.rooms_burst)),

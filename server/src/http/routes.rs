@@ -12,18 +12,25 @@ use axum::routing::{MethodFilter, on};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::{Site, api, app, headers, login, metrics, mqtt, operator, peer, rooms, stats};
+use super::{Site, api, app, headers, login, media, metrics, mqtt, operator, peer, rooms, stats};
 
 /// All of it.
 pub(super) fn router(site: Arc<Site>) -> Router {
-    let [public, operators, sockets] = all().map(|routes| routes.router);
+    let [public, operators, uploads, files, sockets] = all().map(|routes| routes.router);
     let only_operators = from_fn_with_state(Arc::clone(&site), operator::only);
     let api = public
         .merge(operators.route_layer(only_operators))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&site), peer::guard_against_pages))
         .layer(from_fn_with_state(Arc::clone(&site), in_time));
-    api.merge(sockets)
+    let uploads = uploads
+        .layer(from_fn(media::tus))
+        .layer(from_fn_with_state(Arc::clone(&site), peer::guard_against_pages))
+        // It has time for each piece, and bounds of its own.
+        .layer(DefaultBodyLimit::disable());
+    api.merge(uploads)
+        .merge(files)
+        .merge(sockets)
         .fallback(app::serve)
         .method_not_allowed_fallback(async || {
             let text = "this path takes other methods; GET /api/openapi.json says which";
@@ -33,8 +40,8 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-/// For anybody, for operators, and what becomes a socket.
-fn all() -> [Routes; 3] {
+/// For anybody, for operators, for uploads, files, and what becomes a socket.
+fn all() -> [Routes; 5] {
     let public = Routes::default()
         .get("/api/config", api::config)
         .post("/api/rooms", rooms::make)
@@ -47,8 +54,16 @@ fn all() -> [Routes; 3] {
         .get("/api/stats", stats::stats)
         .post("/api/admin/logout", operator::log_out)
         .post("/api/admin/drain", operator::drain);
+    let upload = "/api/media/uploads/{id}";
+    let uploads = Routes::default()
+        .on(MethodFilter::OPTIONS, "options", "/api/media", media::options)
+        .post("/api/media", media::begin)
+        .on(MethodFilter::HEAD, "head", upload, media::progress)
+        .on(MethodFilter::PATCH, "patch", upload, media::go_on)
+        .on(MethodFilter::DELETE, "delete", upload, media::give_up);
+    let files = Routes::default().get("/api/media/{sha256}", media::get);
     let sockets = Routes::default().get("/mqtt", mqtt::upgrade);
-    [public, operators, sockets]
+    [public, operators, uploads, files, sockets]
 }
 
 /// Routes, and what they are, which a [`Router`] does not tell.

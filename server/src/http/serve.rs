@@ -20,6 +20,7 @@ use super::peer::Connection;
 use super::stats::Samples;
 use super::stream::Patient;
 use super::{Site, Stage, routes};
+use crate::media;
 
 /// Serves until it is told to stop.
 pub(super) async fn run(
@@ -29,6 +30,7 @@ pub(super) async fn run(
 ) {
     let app = App(TowerToHyperService::new(routes::router(Arc::clone(&site))));
     tokio::spawn(Samples::run(Arc::clone(&site)));
+    tokio::spawn(media::collect(Arc::clone(&site.media)));
     tokio::spawn(Arc::clone(&site.watched).run(site.chat.clone()));
     for listener in listeners {
         match TcpListener::from_std(listener) {

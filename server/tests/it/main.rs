@@ -25,6 +25,7 @@ mod groups;
 mod http;
 mod listeners;
 mod logins;
+mod media;
 #[cfg(target_os = "linux")]
 mod memory;
 mod operator;

@@ -1,0 +1,238 @@
+//! Which file is which chat's: a line for each change, in a file that is read at the start.
+//!
+//! A line that a crash left half is the last one, and of something that nobody was told of.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// All files of a section.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    files: BTreeMap<String, Known>,
+    bytes: u64,
+    /// Where changes are written; none: nowhere.
+    log: Option<File>,
+}
+
+#[derive(Debug)]
+struct Known {
+    bytes: u64,
+    /// By the name of the chat.
+    grants: BTreeMap<String, Grant>,
+}
+
+/// That a file is a chat's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Grant {
+    /// Who uploaded it.
+    pub(super) user: String,
+    /// When, in milliseconds since 1970.
+    pub(super) time: u64,
+    /// Its media type.
+    pub(super) kind: String,
+    /// Before this place of the log nothing names it.
+    pub(super) from: u64,
+    /// An entry that named it when it was looked.
+    pub(super) named: Option<u64>,
+}
+
+/// A line of the log.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    hash: String,
+    chat: String,
+    bytes: u64,
+    /// None: the chat has it no more.
+    grant: Option<Grant>,
+}
+
+impl Index {
+    pub(super) fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// Reads the file at `path`, and writes it anew without what is not true any more.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut index = Self::default();
+        match fs::read(path) {
+            Ok(bytes) => {
+                let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                for line in lines {
+                    if let Ok(line) = serde_json::from_slice::<Line>(line) {
+                        index.apply(line);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let new = PathBuf::from(format!("{}.new", path.display()));
+        let mut options = OpenOptions::new();
+        let mut log = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut all = Vec::new();
+        for (hash, chat, bytes, grant) in index.iter() {
+            let grant = Some(grant.clone());
+            write(&mut all, &Line { hash: hash.into(), chat: chat.into(), bytes, grant })?;
+        }
+        log.write_all(&all)?;
+        log.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()?;
+        index.log = Some(log);
+        Ok(index)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes that a user has uploaded since then.
+    pub(super) fn bytes_of(&self, user: &str, since: u64) -> u64 {
+        let own = self.iter().filter(|(_, _, _, it)| it.user == user && it.time >= since);
+        own.map(|(_, _, bytes, _)| bytes).sum()
+    }
+
+    /// Size and type of a file, if it is the chat's.
+    pub(super) fn find(&self, hash: &str, chat: &str) -> Option<(u64, String)> {
+        let known = self.files.get(hash)?;
+        known.grants.get(chat).map(|grant| (known.bytes, grant.kind.clone()))
+    }
+
+    /// What makes a file a chat's, if it is.
+    pub(super) fn grant_of(&self, hash: &str, chat: &str) -> Option<Grant> {
+        self.files.get(hash)?.grants.get(chat).cloned()
+    }
+
+    /// A file is a chat's; safe once this returns.
+    pub(super) fn grant(
+        &mut self,
+        hash: &str,
+        bytes: u64,
+        chat: &str,
+        grant: Grant,
+    ) -> io::Result<()> {
+        // An earlier upload to the same chat may be named by an earlier entry.
+        let before = self.files.get(hash).and_then(|known| known.grants.get(chat));
+        let from = before.map_or(grant.from, |before| before.from.min(grant.from));
+        let grant = Some(Grant { from, ..grant });
+        self.say(Line { hash: hash.into(), chat: chat.into(), bytes, grant })
+    }
+
+    /// An entry names the file.
+    pub(super) fn named(&mut self, hash: &str, chat: &str, seq: u64) {
+        let known = self.files.get_mut(hash);
+        if let Some(grant) = known.and_then(|known| known.grants.get_mut(chat)) {
+            // Not written: it is looked again behind a start.
+            grant.named = Some(seq);
+        }
+    }
+
+    /// A file is a chat's no more; whether it is nobody's.
+    pub(super) fn remove(&mut self, hash: &str, chat: &str) -> io::Result<bool> {
+        let bytes = self.files.get(hash).map_or(0, |known| known.bytes);
+        self.say(Line { hash: hash.into(), chat: chat.into(), bytes, grant: None })?;
+        Ok(!self.files.contains_key(hash))
+    }
+
+    /// Up to so many grants behind one, as pairs of hash and chat.
+    pub(super) fn behind(
+        &self,
+        last: &(String, String),
+        count: usize,
+    ) -> Vec<(String, String, Grant)> {
+        let all = self.files.range(last.0.clone()..).flat_map(|(hash, known)| {
+            known.grants.iter().map(move |(chat, grant)| (hash, chat, grant))
+        });
+        let behind = all.filter(|(hash, chat, _)| (*hash, *chat) > (&last.0, &last.1));
+        behind
+            .take(count)
+            .map(|(hash, chat, it)| (hash.clone(), chat.clone(), it.clone()))
+            .collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str, u64, &Grant)> {
+        self.files.iter().flat_map(|(hash, known)| {
+            let of = |(chat, grant)| (hash.as_str(), String::as_str(chat), known.bytes, grant);
+            known.grants.iter().map(of)
+        })
+    }
+
+    fn say(&mut self, line: Line) -> io::Result<()> {
+        if let Some(log) = &mut self.log {
+            let mut bytes = Vec::new();
+            write(&mut bytes, &line)?;
+            log.write_all(&bytes)?;
+            log.sync_data()?;
+        }
+        self.apply(line);
+        Ok(())
+    }
+
+    fn apply(&mut self, line: Line) {
+        let Line { hash, chat, bytes, grant } = line;
+        match grant {
+            Some(grant) => {
+                let known = self.files.entry(hash).or_insert_with(|| {
+                    self.bytes = self.bytes.saturating_add(bytes);
+                    Known { bytes, grants: BTreeMap::new() }
+                });
+                known.grants.insert(chat, grant);
+            }
+            None => {
+                let Some(known) = self.files.get_mut(&hash) else { return };
+                known.grants.remove(&chat);
+                if known.grants.is_empty() {
+                    self.bytes = self.bytes.saturating_sub(known.bytes);
+                    self.files.remove(&hash);
+                }
+            }
+        }
+    }
+}
+
+fn write(to: &mut Vec<u8>, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, line)?;
+    to.push(b'\n');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(user: &str, time: u64, from: u64) -> Grant {
+        Grant { user: user.into(), time, kind: "image/png".into(), from, named: None }
+    }
+
+    #[test]
+    fn what_is_granted_outlives_a_start_and_a_line_that_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let mut index = Index::open(&path).unwrap();
+        index.grant("aa", 10, "@a:@b", grant("a", 5, 7)).unwrap();
+        index.grant("aa", 10, "climbing", grant("b", 6, 1)).unwrap();
+        index.grant("bb", 3, "@a:@b", grant("a", 9, 1)).unwrap();
+        index.grant("aa", 10, "@a:@b", grant("b", 8, 9)).unwrap();
+        assert!(!index.remove("aa", "climbing").unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(br#"{"hash":"cc","chat":"#);
+        fs::write(&path, bytes).unwrap();
+        let mut index = Index::open(&path).unwrap();
+        assert_eq!((index.bytes(), index.find("cc", "x")), (13, None));
+        assert_eq!(index.find("aa", "@a:@b"), Some((10, "image/png".into())));
+        assert_eq!(index.find("aa", "climbing"), None);
+        assert_eq!((index.bytes_of("a", 9), index.bytes_of("b", 0)), (3, 10));
+        let first = index.behind(&Default::default(), 1);
+        assert_eq!((&*first[0].0, first[0].2.from), ("aa", 7));
+        let last = (first[0].0.clone(), first[0].1.clone());
+        assert_eq!(index.behind(&last, 9).len(), 1);
+        assert!(index.remove("aa", "@a:@b").unwrap());
+        assert_eq!(index.bytes(), 3);
+    }
+}
