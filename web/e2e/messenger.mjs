@@ -5,26 +5,26 @@ import { assert, equal, fit, line, person, say, shot, ticked, until } from "./ha
 
 let runs = 0;
 /** Names of their own for each test: one server has them all. */
-const names = (...all) => {
+export const names = (...all) => {
   runs += 1;
   return all.map((name) => `${name}${runs}`);
 };
 
-async function enter(page, user) {
+export async function enter(page, user) {
   await page.goto("/chats");
   await page.getByLabel("Name").fill(user);
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByRole("heading", { name: "Chats" }).waitFor();
 }
 
-async function begin(page, user) {
+export async function begin(page, user) {
   await page.getByRole("button", { name: "New chat" }).click();
   await page.getByLabel("Their name").fill(user);
   await page.getByRole("button", { name: "Begin" }).click();
   await page.getByRole("textbox", { name: "Message" }).waitFor();
 }
 
-const openChat = (page, name) => page.getByRole("link", { name }).click();
+export const openChat = (page, name) => page.getByRole("link", { name }).click();
 
 async function choose(page, text, action) {
   await line(page, text).hover();
@@ -32,7 +32,7 @@ async function choose(page, text, action) {
   await page.getByRole("menuitem", { name: action }).or(page.getByRole("menuitemradio", { name: action })).click();
 }
 
-const wide = { viewport: { width: 1000, height: 700 } };
+export const wide = { viewport: { width: 1000, height: 700 } };
 
 export default [
   [

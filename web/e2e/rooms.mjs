@@ -3,7 +3,7 @@
 import { Broker, serveApp } from "./server.mjs";
 import { assert, equal, fit, line, person, say, shot, ticked, until } from "./harness.mjs";
 
-async function make(page, one, two) {
+export async function make(page, one, two) {
   await page.goto("/");
   await page.getByLabel("Your name").fill(one);
   await page.getByLabel("The other’s name").fill(two);
@@ -15,14 +15,14 @@ async function make(page, one, two) {
   };
 }
 
-async function enter(page, { link, code }) {
+export async function enter(page, { link, code }) {
   await page.goto(link);
   await page.getByLabel("Code").fill(code);
   await page.getByRole("button", { name: "Open the chat" }).click();
   await page.getByRole("textbox", { name: "Message" }).waitFor();
 }
 
-const own = (page) => page.getByRole("button", { name: "Open the chat" }).click();
+export const own = (page) => page.getByRole("button", { name: "Open the chat" }).click();
 
 export default [
   [
@@ -223,7 +223,8 @@ export default [
       await page.keyboard.type("two");
       await page.keyboard.press("Enter");
       await ticked(page, "two", "sent");
-      // Back to the newest message, up to the one before, and its menu.
+      // Back over the button for files to the newest message, up to the one before, and its menu.
+      await page.keyboard.press("Shift+Tab");
       await page.keyboard.press("Shift+Tab");
       equal(await focused(), "More about this message", "what is before the field");
       await page.keyboard.press("ArrowUp");

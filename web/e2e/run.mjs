@@ -5,12 +5,13 @@ import { launch, shot, assert } from "./harness.mjs";
 import { Broker, serveApp } from "./server.mjs";
 import admin from "./admin.mjs";
 import budget from "./budget.mjs";
+import files from "./files.mjs";
 import messenger from "./messenger.mjs";
 import rooms from "./rooms.mjs";
 import strangers from "./strangers.mjs";
 
 const [wanted = ""] = process.argv.slice(2);
-const tests = [...budget, ...rooms, ...strangers, ...messenger, ...admin].filter(([name]) => name.includes(wanted));
+const tests = [...budget, ...rooms, ...strangers, ...messenger, ...files, ...admin].filter(([name]) => name.includes(wanted));
 const broker = new Broker();
 await broker.start();
 const app = await serveApp(broker);

@@ -86,6 +86,26 @@ describe("an upload", () => {
     await failed;
   });
 
+  it("begins anew where the upload is gone, and not for ever", async () => {
+    const tus = new Tus();
+    let posts = 0;
+    const get = (async (url: string, init: RequestInit) => {
+      if (init.method === "POST") [posts, tus.have] = [posts + 1, 0];
+      if (init.method === "HEAD" && posts === 1) return new Response("{}", { status: 404 });
+      return await tus.get(url, init);
+    }) as unknown as typeof fetch;
+    const done = upload(file(10), get);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect([await done, posts]).toEqual([HASH, 2]);
+    const never = (async (_: string, { method }: RequestInit) =>
+      method === "POST"
+        ? new Response(null, { status: 201, headers: { Location: "/x" } })
+        : new Response("{}", { status: 404 })) as unknown as typeof fetch;
+    const failed = expect(upload(file(10), never)).rejects.toMatchObject({ status: 404 });
+    await vi.advanceTimersByTimeAsync(60_000);
+    await failed;
+  });
+
   it("waits as long as it is told to", async () => {
     const tus = new Tus();
     let first = true;

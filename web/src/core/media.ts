@@ -78,7 +78,10 @@ export async function upload(file: Upload, get: typeof fetch = fetch): Promise<s
       }
       return await rest(place, file, common, get, () => (tries = 0));
     } catch (error) {
-      const passes = !(error instanceof ChatError) || error.retryAfter !== undefined;
+      // An upload that is not there any more was whole and nobody heard so, or too old: it begins anew.
+      const gone = place !== undefined && error instanceof ChatError && error.status === 404;
+      if (gone) place = undefined;
+      const passes = gone || !(error instanceof ChatError) || error.retryAfter !== undefined;
       tries += 1;
       if (file.signal.aborted || !passes || tries > TRIES) throw error;
       const wait = error instanceof ChatError ? (error.retryAfter ?? 0) : FIRST_WAIT_MS * 2 ** (tries - 1);
@@ -126,6 +129,7 @@ async function accepted(answer: Response): Promise<void> {
     typeof code === "string" ? code : "unavailable",
     typeof text === "string" ? text : `The server answered ${answer.status}.`,
     isCount(wait) ? wait : passes ? FIRST_WAIT_MS : undefined,
+    answer.status,
   );
 }
 
