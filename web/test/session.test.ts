@@ -246,6 +246,18 @@ describe("the log", () => {
     expect(server.topics()).toHaveLength(1);
   });
 
+  it("asks again for a gap when it is told to wait", async () => {
+    const server = new FakeServer();
+    await sessionOf(server);
+    await server.say("me/json/@bob/batch", [entry(1, "bob", "one"), entry(3, "bob", "three")]);
+    await forward(300);
+    await server.last("chat/@bob/history").ack({ code: "limit", retryAfter: 2_000 });
+    await forward(1_900);
+    expect(server.topics()).toHaveLength(1);
+    await forward(200);
+    expect(server.topics()).toHaveLength(2);
+  });
+
   it("asks for nothing where what was missing came by itself", async () => {
     const server = new FakeServer();
     await sessionOf(server);
@@ -322,6 +334,21 @@ describe("signals", () => {
     await server.last("chat/@bob/read").ack({});
     session.markRead(chat);
     expect(server.topics().filter((topic) => topic === "chat/@bob/read")).toHaveLength(2);
+  });
+});
+
+describe("what is read", () => {
+  it("is said of what came late, behind what one wrote", async () => {
+    const server = new FakeServer();
+    const session = await sessionOf(server);
+    const chat = session.chat("@bob");
+    session.send(chat, "mine");
+    await settle();
+    await server.last("chat/@bob/send/").ack({ seq: 2 });
+    session.markRead(chat);
+    await server.say("me/json/@bob/message", entry(1, "bob", "theirs"));
+    session.markRead(chat);
+    expect(server.last("chat/@bob/read").payload).toBe("1");
   });
 });
 

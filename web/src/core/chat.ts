@@ -122,9 +122,7 @@ export class Chat extends Watched {
 
   /** What this device kept: known already, and not in memory. */
   restore(entries: readonly Entry[]): void {
-    const read = this.read;
     for (const entry of entries) if (!this.entries.has(entry.seq)) this.#insert(entry);
-    this.read = read;
     this.#refresh();
   }
 
@@ -155,7 +153,7 @@ export class Chat extends Watched {
       this.ending = undefined;
       this.#quiet(entry.from);
       if (this.group) this.ended = undefined;
-      if (this.isMine(entry.from)) this.#behind(entry);
+      if (this.isMine(entry.from)) this.settle(entry.id);
     } else if (kind === "system") this.#system(entry);
     if (ref !== undefined) this.#items.delete(ref);
   }
@@ -177,12 +175,6 @@ export class Chat extends Watched {
       entries: seqs.flatMap((seq) => this.entries.get(seq) ?? []),
       elsewhere: seqs.filter((seq) => !this.entries.has(seq)),
     };
-  }
-
-  /** Who writes somewhere has read what was there. */
-  #behind({ seq, id }: Entry): void {
-    if (seq > this.read) this.setRead(seq);
-    this.settle(id);
   }
 
   /** A command is done, or not wanted any more. */

@@ -16,9 +16,9 @@ export class Gaps {
     private readonly online: () => boolean,
   ) {}
 
-  mend(chat: Chat): void {
+  mend(chat: Chat, wait = GAP_MS): void {
     if (this.#timers.has(chat) || chat.ended || chat.missing().length === 0) return;
-    const timer = setTimeout(() => void this.#fill(chat), GAP_MS);
+    const timer = setTimeout(() => void this.#fill(chat), wait);
     this.#timers.set(chat, timer);
   }
 
@@ -35,15 +35,16 @@ export class Gaps {
 
   async #fill(chat: Chat): Promise<void> {
     const hole = chat.missing()[0];
-    let answered = true;
+    let wait: number | undefined = GAP_MS;
     try {
       if (hole && this.online()) await this.ask(chat, hole[0], hole[1]);
     } catch (error) {
       // It is asked again with the next entry or connection; what will never be known is let go.
-      answered = false;
-      if (hole && error instanceof ChatError && NEVER.has(error.code)) chat.known.add(...hole);
+      const { code = "", retryAfter } = error instanceof ChatError ? error : {};
+      if (hole && NEVER.has(code)) chat.known.add(...hole);
+      wait = retryAfter;
     }
     this.#timers.delete(chat);
-    if (answered && this.online()) this.mend(chat);
+    if (wait !== undefined && this.online()) this.mend(chat, wait);
   }
 }
