@@ -158,7 +158,8 @@ impl Inside {
     /// The first device that has it counts.
     fn delivered(&mut self, chat: &ChatRef, seq: u64, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(chat) else { return };
-        while let Some((_, since)) = waiting.pop_front_if(|(waits, _)| *waits <= seq) {
+        while let Some((_, since)) = waiting.front().copied().filter(|(waits, _)| *waits <= seq) {
+            waiting.pop_front();
             self.waiting_count -= 1;
             let delay = u32::try_from(now.duration_since(since).as_millis()).unwrap_or(u32::MAX);
             if self.minute.delays.len() < DELAYS_MAX {
@@ -173,7 +174,8 @@ impl Inside {
     /// Nobody was there to take these.
     fn forget_before(&mut self, before: Instant) {
         for waiting in self.waiting.values_mut() {
-            while waiting.pop_front_if(|(_, since)| *since < before).is_some() {
+            while waiting.front().is_some_and(|(_, since)| *since < before) {
+                waiting.pop_front();
                 self.waiting_count -= 1;
             }
         }
