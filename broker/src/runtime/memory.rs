@@ -10,7 +10,7 @@ use tidings_core::output::ConnectionId;
 use tidings_core::shard::{Input, Shard};
 
 use super::Runtime;
-use crate::connection::{Connection, Phase};
+use crate::connection::Phase;
 use crate::mail::{Mail, Post, SlowClient};
 use crate::metrics::Metrics;
 
@@ -62,11 +62,13 @@ impl Runtime {
 
     /// The Clients for whom most waits.
     fn slowest(&self) -> Vec<SlowClient> {
-        let bytes = |(id, connection): (&ConnectionId, &Box<Connection>)| {
+        let mut all = Vec::new();
+        for (id, connection) in &self.connections {
             let bytes = connection.unwritten() + self.shard.bytes_in_memory(*id);
-            (bytes > 0).then_some((bytes, *id))
-        };
-        let mut all: Vec<_> = self.connections.iter().filter_map(bytes).collect();
+            if bytes > 0 {
+                all.push((bytes, *id));
+            }
+        }
         all.sort_unstable_by(|a, b| b.cmp(a));
         let told = all.into_iter().take(SLOWEST_MAX).filter_map(|(bytes, id)| {
             let (user, client_id) = self.shard.whose(id)?;

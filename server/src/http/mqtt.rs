@@ -27,7 +27,7 @@ pub(super) async fn upgrade(
 ) -> Response {
     let key = match check(request.headers(), peer, &site.options.origins) {
         Ok(key) => key,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     if !site.is_serving() {
         return ApiError::unavailable("the server stops").into_response();
@@ -73,28 +73,23 @@ async fn hand_over(
 }
 
 /// Whether the request may be upgraded; its key.
-fn check(headers: &HeaderMap, peer: Peer, origins: &[String]) -> Result<String, Response> {
+fn check(headers: &HeaderMap, peer: Peer, origins: &[String]) -> Result<String, ApiError> {
     let value = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let is_upgrade = has_word(headers, header::UPGRADE, "websocket")
         && has_word(headers, header::CONNECTION, "upgrade");
     if !is_upgrade || value(header::SEC_WEBSOCKET_VERSION) != Some("13") {
         let text = "this is MQTT over WebSocket, version 13: connect with a WebSocket client";
-        let refusal = ApiError::new(StatusCode::UPGRADE_REQUIRED, "format", text);
-        let more = [
-            (header::UPGRADE, HeaderValue::from_static("websocket")),
-            (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-        ];
-        return Err((more, refusal).into_response());
+        return Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, "format", text));
     }
     let key = value(header::SEC_WEBSOCKET_KEY).unwrap_or_default();
     if !Base64::decode_vec(key).is_ok_and(|key| key.len() == 16) {
         let text = "expected a Sec-WebSocket-Key of 16 bytes in Base64";
-        return Err(ApiError::format(text).into_response());
+        return Err(ApiError::format(text));
     }
-    check_origin(headers, peer, origins).map_err(IntoResponse::into_response)?;
+    check_origin(headers, peer, origins)?;
     // [MQTT-6.0.0-3]
     if !words(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|word| word == SUBPROTOCOL) {
-        return Err(ApiError::format("expected Sec-WebSocket-Protocol mqtt").into_response());
+        return Err(ApiError::format("expected Sec-WebSocket-Protocol mqtt"));
     }
     Ok(key.to_owned())
 }

@@ -24,6 +24,8 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 struct Inside {
     last_asked: Option<Instant>,
+    /// Since when the last of the minutes is counted.
+    began: Option<Instant>,
     minute: Minute,
     before: Option<Minute>,
     /// Messages that no device of another is known to have, the oldest first.
@@ -80,7 +82,7 @@ impl Watched {
         let mut inside = self.lock();
         inside.last_asked = Some(now);
         self.asked.notify_one();
-        inside.report()
+        inside.report(now)
     }
 
     /// Listens whenever somebody asks, as long as the broker is there.
@@ -99,6 +101,7 @@ impl Watched {
         let mut minutes = interval(MINUTE);
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         minutes.tick().await;
+        self.lock().began = Some(Instant::now());
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -111,6 +114,7 @@ impl Watched {
                     if inside.last_asked.is_none_or(|at| now.duration_since(at) >= MINUTE) {
                         return;
                     }
+                    inside.began = Some(now);
                     inside.before = Some(std::mem::take(&mut inside.minute));
                     inside.forget_before(now - MINUTE);
                 }
@@ -158,7 +162,8 @@ impl Inside {
     /// The first device that has it counts.
     fn delivered(&mut self, chat: &ChatRef, seq: u64, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(chat) else { return };
-        while let Some((_, since)) = waiting.pop_front_if(|(waits, _)| *waits <= seq) {
+        while let Some((_, since)) = waiting.front().copied().filter(|(waits, _)| *waits <= seq) {
+            waiting.pop_front();
             self.waiting_count -= 1;
             let delay = u32::try_from(now.duration_since(since).as_millis()).unwrap_or(u32::MAX);
             if self.minute.delays.len() < DELAYS_MAX {
@@ -173,7 +178,8 @@ impl Inside {
     /// Nobody was there to take these.
     fn forget_before(&mut self, before: Instant) {
         for waiting in self.waiting.values_mut() {
-            while waiting.pop_front_if(|(_, since)| *since < before).is_some() {
+            while waiting.front().is_some_and(|(_, since)| *since < before) {
+                waiting.pop_front();
                 self.waiting_count -= 1;
             }
         }
@@ -181,7 +187,7 @@ impl Inside {
     }
 
     /// The whole minute before, or where there is none what there is.
-    fn report(&self) -> Report {
+    fn report(&self, now: Instant) -> Report {
         let minutes = || self.before.iter().chain([&self.minute]);
         let sum = |of: fn(&Minute) -> u64| minutes().map(of).sum();
         let mut chats: HashMap<&ChatRef, u64> = HashMap::new();
@@ -193,9 +199,11 @@ impl Inside {
         top.truncate(TOP);
         let top_chats =
             top.into_iter().map(|(chat, entries)| TopChat { chat: chat.to_string(), entries });
+        let last = self.began.map_or(Duration::ZERO, |began| now.duration_since(began));
+        let seconds = if self.before.is_some() { MINUTE + last } else { last };
         let delays = minutes().flat_map(|minute| minute.delays.iter().copied()).collect();
         Report {
-            seconds: MINUTE.as_secs() * if self.before.is_some() { 2 } else { 1 },
+            seconds: seconds.as_secs().max(1),
             entries: sum(|minute| minute.entries),
             delivered: sum(|minute| minute.delivered),
             read: sum(|minute| minute.read),
@@ -260,7 +268,7 @@ mod tests {
         assert_eq!(inside.waiting_count, 1);
         inside.forget_before(now + Duration::from_millis(1));
         assert!(inside.waiting.is_empty() && inside.waiting_count == 0);
-        let report = inside.report();
+        let report = inside.report(now);
         assert_eq!((report.delivered, report.delivery_ms.unwrap().max), (2, 7));
     }
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use crate::support::{Server, text};
-use crate::web::{Answer, Ask, Socket, connect, mqtt};
+use crate::web::{Answer, Ask, Socket, connect, mqtt, mqtt_over};
 use crate::wire::Connect;
 use crate::{run, run_with};
 
@@ -157,6 +157,11 @@ fn login_gives_a_token_that_outlives_a_restart_and_not_its_user() {
         assert_eq!(refused.refused(403), "forbidden", "{name}");
     }
     assert_eq!(login("b/b", "").send(web).refused(400), "format");
+    // The same by MQTT; whoever needs no login comes in.
+    for (user, code) in [("bob", 5), ("~anon", 0)] {
+        let socket = Socket::open_with(web, &[("X-Forwarded-For", "192.0.2.1")]);
+        assert_eq!(mqtt_over(socket, &Connect::new("tab").user(user)).1, code, "{user}");
+    }
     let open = open["token"].as_str().unwrap().to_owned();
     assert_eq!(comes(web, "bob", &open), 0);
     drop(server);

@@ -148,9 +148,17 @@ pub(crate) struct Socket {
 impl Socket {
     /// Upgrades at `/mqtt`.
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, &[])
+    }
+
+    /// The same with more headers.
+    pub(crate) fn open_with(address: SocketAddr, more: &[(&'static str, &'static str)]) -> Self {
         let mut request = format!("ws://{address}/mqtt").into_client_request().unwrap();
         let mqtt = HeaderValue::from_static("mqtt");
         request.headers_mut().insert("Sec-WebSocket-Protocol", mqtt);
+        for (name, value) in more {
+            request.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
         let answer = tungstenite::client(request, connect(address));
         let (socket, answer) = answer.map_err(|error| error.to_string()).unwrap();
         assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "mqtt");
@@ -160,7 +168,12 @@ impl Socket {
 
 /// Connects with MQTT over WebSocket; the connection, and the code of the CONNACK.
 pub(crate) fn mqtt(address: SocketAddr, connect: &Connect) -> (Wire<Socket>, u8) {
-    let mut wire = Wire::over(Socket::open(address), connect.version);
+    mqtt_over(Socket::open(address), connect)
+}
+
+/// The same over one that is open.
+pub(crate) fn mqtt_over(socket: Socket, connect: &Connect) -> (Wire<Socket>, u8) {
+    let mut wire = Wire::over(socket, connect.version);
     wire.send(&connect.bytes()).unwrap();
     match wire.next() {
         Packet::Connack { code, .. } => (wire, code),
