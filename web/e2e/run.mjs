@@ -12,7 +12,7 @@ import strangers from "./strangers.mjs";
 
 const [wanted = ""] = process.argv.slice(2);
 const tests = [...budget, ...rooms, ...strangers, ...messenger, ...files, ...admin].filter(([name]) => name.includes(wanted));
-const broker = new Broker();
+const broker = new Broker(...(process.env.TIDINGS_ARGS ?? "").split(" ").filter(Boolean));
 await broker.start();
 const app = await serveApp(broker);
 const browser = await launch();
