@@ -11,6 +11,7 @@ mod index;
 mod shelf;
 mod uploads;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,10 +21,11 @@ use tidings_broker::auth::is_user_name;
 use tidings_broker::core::metric::Metric;
 use tidings_chat::{CallError, ChatHandle, ChatRef};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use crate::config::{self, Config};
 pub(crate) use collect::run as collect;
-use index::{Grant, Index};
+use index::{GRANT_BYTES, Grant, Index, Line};
 pub(crate) use shelf::Open;
 use shelf::Shelf;
 use uploads::{Order, Uploads};
@@ -48,6 +50,8 @@ pub(crate) struct Media {
 struct Section {
     shelf: Shelf,
     index: Mutex<Index>,
+    /// Where changes of it are written; none: nowhere.
+    log: Option<Arc<File>>,
     bytes_max: u64,
     full: Metric,
 }
@@ -73,6 +77,8 @@ pub(crate) enum MediaError {
     NotFound,
     #[error("{0}")]
     Conflict(&'static str),
+    #[error("another request writes to this upload; wait until it has ended")]
+    Busy,
     /// Larger than a file may be.
     #[error("a file may have {max} bytes, and this one has more")]
     Size { max: u64 },
@@ -110,19 +116,26 @@ impl Media {
         let rooms = Section {
             shelf: Shelf::in_memory(),
             index: Mutex::new(Index::in_memory()),
+            log: None,
             bytes_max: media.room_bytes_max,
             full: Metric::LimitMediaRooms,
         };
         let kept = match &folder {
-            Some(folder) => Section {
-                shelf: Shelf::in_folder(folder)?,
-                index: Mutex::new(Index::open(&folder.join("index"))?),
-                bytes_max: media.bytes_max,
-                full: Metric::LimitMediaBytes,
-            },
+            Some(folder) => {
+                let shelf = Shelf::in_folder(folder)?;
+                let (index, log) = Index::open(&folder.join("index"))?;
+                Section {
+                    shelf,
+                    index: Mutex::new(index),
+                    log: Some(Arc::new(log)),
+                    bytes_max: media.bytes_max,
+                    full: Metric::LimitMediaBytes,
+                }
+            }
             None => Section {
                 shelf: Shelf::in_memory(),
                 index: Mutex::new(Index::in_memory()),
+                log: None,
                 bytes_max: media.room_bytes_max,
                 full: Metric::LimitMediaRooms,
             },
@@ -197,6 +210,7 @@ impl Media {
         };
         let mut uploads = lock(&self.uploads);
         let (waiting, own) = uploads.bytes(order.is_room, user);
+        let bytes = bytes.saturating_add(GRANT_BYTES);
         if kept.saturating_add(waiting).saturating_add(bytes) > section.bytes_max {
             let text = "there is no room for more files; try again later, or a smaller one";
             return Err(MediaError::Limit { text, metric: section.full });
@@ -236,8 +250,7 @@ impl Media {
         if progress.offset != offset {
             return Err(MediaError::Conflict("this is not where the upload is; HEAD tells"));
         }
-        let text = "somebody writes to this upload; wait until the other request has ended";
-        let part = uploads.take(id).ok_or(MediaError::Conflict(text))?;
+        let part = uploads.take(id).ok_or(MediaError::Busy)?;
         Ok(Writing::new(Arc::clone(self), id.to_owned(), progress, part))
     }
 
@@ -248,8 +261,7 @@ impl Media {
     pub(crate) fn give_up(&self, user: &str, id: &str) -> Result<(), MediaError> {
         let mut uploads = lock(&self.uploads);
         uploads.progress(user, id).ok_or(MediaError::NotFound)?;
-        let text = "somebody writes to this upload; wait until the other request has ended";
-        let part = uploads.take(id).ok_or(MediaError::Conflict(text))?;
+        let part = uploads.take(id).ok_or(MediaError::Busy)?;
         uploads.forget(id);
         part.remove();
         Ok(())
@@ -324,8 +336,25 @@ impl Media {
         };
         let _nothing_goes_meanwhile = self.moving.lock().await;
         section.shelf.put(&hash, part).await?;
-        lock(&section.index).grant(&hash, order.bytes, &order.chat, grant)?;
+        let line = lock(&section.index).line(&hash, order.bytes, &order.chat, grant);
+        section.say(line).await?;
         Ok(hash)
+    }
+}
+
+impl Section {
+    /// Writes a change of the index, and then takes it over. One at a time: see [`Media::moving`].
+    async fn say(&self, line: Line) -> io::Result<()> {
+        let line = match &self.log {
+            None => line,
+            Some(log) => {
+                let log = Arc::clone(log);
+                let write = move || line.write(&log).map(|()| line);
+                spawn_blocking(write).await.map_err(io::Error::other)??
+            }
+        };
+        lock(&self.index).apply(line);
+        Ok(())
     }
 }
 

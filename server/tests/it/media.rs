@@ -178,7 +178,7 @@ fn file_is_uploaded_in_pieces_over_a_restart_and_seen_by_who_is_in_the_chat() {
 fn what_cannot_be_uploaded_is_refused_and_said() {
     let directory = tempfile::tempdir().unwrap();
     let sets =
-        ["media.file_bytes_max=1000", "media.user_bytes_per_day=1500", "media.bytes_max=2000"];
+        ["media.file_bytes_max=1000", "media.user_bytes_per_day=132000", "media.bytes_max=140000"];
     let server = start(directory.path(), &sets);
     let web = server.web();
     assert_eq!(Ask::get("/api/config").send(web).ok()["media_bytes_max"], 1000);
@@ -202,7 +202,14 @@ fn what_cannot_be_uploaded_is_refused_and_said() {
     assert_eq!(alice.ask(Ask::new("DELETE", place)).status, 404);
     let carol = Caller::log_in(web, "carol");
     assert_eq!(carol.begin("@bob", "a/b", 1000).status, 201);
-    assert_eq!(carol.begin("@dave", "a/b", 500).refused(429), "limit");
+    // Each file counts 64 KiB besides.
+    let dave = Caller::log_in(web, "dave");
+    assert_eq!(dave.begin("@alice", "a/b", 500).refused(429), "limit");
+    let metrics = Ask::get("/metrics").send(web);
+    for bound in ["file_bytes_max", "user_bytes_per_day", "bytes_max"] {
+        let none = format!("tidings_limit_hits_total{{limit=\"media.{bound}\"}} 0\n");
+        assert!(!metrics.text().contains(&none), "{bound}");
+    }
     // What a browser might run is to be saved.
     let (mut wire, _) = mqtt(web, &Connect::new("tab").user("alice").v5());
     send(&mut wire, "chat/@bob/send", &hash);
