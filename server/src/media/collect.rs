@@ -55,8 +55,8 @@ async fn look(media: &Media, section: &Section, hash: &str, chat: &str, grant: &
         return;
     }
     let _nothing_comes_meanwhile = media.moving.lock().await;
-    let now = lock(&section.index).grant_of(hash, chat);
-    if now.is_none_or(|now| now.time != grant.time) {
+    let now = lock(&section.index).find(hash, chat);
+    if now.is_none_or(|(_, now)| now.time != grant.time) {
         // It was uploaded again.
         return;
     }

@@ -108,15 +108,10 @@ impl Index {
         own.map(|(_, _, bytes, _)| bytes.saturating_add(GRANT_BYTES)).sum()
     }
 
-    /// Size and type of a file, if it is the chat's.
-    pub(super) fn find(&self, hash: &str, chat: &str) -> Option<(u64, String)> {
+    /// The size of a file, and what makes it the chat's, if it is.
+    pub(super) fn find(&self, hash: &str, chat: &str) -> Option<(u64, Grant)> {
         let known = self.files.get(hash)?;
-        known.grants.get(chat).map(|grant| (known.bytes, grant.kind.clone()))
-    }
-
-    /// What makes a file a chat's, if it is.
-    pub(super) fn grant_of(&self, hash: &str, chat: &str) -> Option<Grant> {
-        self.files.get(hash)?.grants.get(chat).cloned()
+        known.grants.get(chat).map(|grant| (known.bytes, grant.clone()))
     }
 
     /// What is to be applied for a file to be a chat's.
@@ -229,7 +224,7 @@ mod tests {
         say(&|_| gone());
         let (mut index, _) = Index::open(&path).unwrap();
         assert_eq!((index.bytes(), index.find("cc", "x")), (13 + 2 * GRANT_BYTES, None));
-        assert_eq!(index.find("aa", "@a:@b"), Some((10, "image/png".into())));
+        assert_eq!(index.find("aa", "@a:@b").unwrap().0, 10);
         assert_eq!(index.find("aa", "climbing"), None);
         let own = (index.bytes_of("a", 9), index.bytes_of("b", 0));
         assert_eq!(own, (3 + GRANT_BYTES, 10 + GRANT_BYTES));

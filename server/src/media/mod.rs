@@ -186,7 +186,7 @@ impl Media {
         if bytes == 0 || kind.len() > KIND_BYTES_MAX || !kind.is_ascii() {
             return Err(MediaError::Format("expected a file with something in it, and its type"));
         }
-        let place = self.enter(user, chat, true).await?;
+        let (place, _) = self.enter(user, chat).await?;
         let now = millis(SystemTime::now());
         let section = self.section(&place);
         let chats = chat_name(&place);
@@ -280,16 +280,21 @@ impl Media {
         if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(MediaError::NotFound);
         }
-        let place = self.enter(user, chat, false).await?;
+        let (place, is_member) = self.enter(user, chat).await?;
         let section = self.section(&place);
-        let (bytes, kind) =
-            lock(&section.index).find(hash, &chat_name(&place)).ok_or(MediaError::NotFound)?;
+        let found = lock(&section.index).find(hash, &chat_name(&place));
+        let (bytes, Grant { kind, user: by, .. }) = found.ok_or(MediaError::NotFound)?;
+        // Of a chat that has not begun only whoever uploaded it for the first message.
+        if !is_member && by != user {
+            return Err(MediaError::NotFound);
+        }
         let open = section.shelf.open(hash).ok_or(MediaError::NotFound)?;
         Ok(Found { bytes, kind, open })
     }
 
-    /// The chat that `user` calls so, if they are in it. A direct chat may be one that begins.
-    async fn enter(&self, user: &str, chat: &str, begins: bool) -> Result<ChatRef, MediaError> {
+    /// The chat that `user` calls so, and whether they are in it: a direct chat may be one that has not
+    /// begun, or is over for both.
+    async fn enter(&self, user: &str, chat: &str) -> Result<(ChatRef, bool), MediaError> {
         const OTHERS: MediaError = MediaError::Forbidden("you are not in this chat");
         let own_room = user.strip_prefix('~').and_then(|name| name.rsplit_once('.'));
         let place = match (own_room, chat.strip_prefix('@')) {
@@ -305,8 +310,8 @@ impl Media {
             (None, _) => ChatRef::named(chat),
         };
         match self.chat.standing(&place, user).await {
-            Ok(Some(_)) => Ok(place),
-            Ok(None) if begins && matches!(place, ChatRef::Direct(..)) => Ok(place),
+            Ok(Some(_)) => Ok((place, true)),
+            Ok(None) if matches!(place, ChatRef::Direct(..)) => Ok((place, false)),
             Ok(None) => Err(OTHERS),
             Err(CallError::Refused { .. }) => Err(OTHERS),
             Err(CallError::Name { .. }) => Err(MediaError::Format("expected the name of a chat")),
