@@ -40,6 +40,14 @@ impl Door {
         (Self { guests, message_bytes_max }, receiver)
     }
 
+    /// Waits until not too many wait at the door. With several who hand in, another may be faster.
+    ///
+    /// # Errors
+    /// It is closed for good.
+    pub async fn room(&self) -> Result<(), DoorClosed> {
+        self.guests.reserve().await.map(drop).map_err(|_| DoorClosed)
+    }
+
     /// Hands in a connection that was upgraded to WebSocket: the answer 101 is sent, with the
     /// subprotocol `mqtt`, and whether the page may connect was looked at (RFC 6455, section 4.2).
     ///

@@ -291,7 +291,7 @@ impl Piecewise {
 
     fn read(&self) -> JoinHandle<std::io::Result<Bytes>> {
         let (at, open) = (self.at, self.open.clone());
-        let size = usize::try_from(self.to - self.at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let size = usize::try_from(self.to - self.at).unwrap_or(READ_BYTES).min(READ_BYTES);
         spawn_blocking(move || match open {
             Open::File(file) => {
                 let mut piece = vec![0; size];
@@ -362,7 +362,10 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const TIDINGS_MEDIA: HeaderName = HeaderName::from_static("tidings-media");
 const OFFSET_STREAM: &str = "application/offset+octet-stream";
 
-/// What is written to the disk, and read of it, at once.
+/// What is read of a file at once: each who reads slowly holds as much.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What is written to the disk at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
