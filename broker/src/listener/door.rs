@@ -40,6 +40,14 @@ impl Door {
         (Self { guests, message_bytes_max }, receiver)
     }
 
+    /// Waits until not too many wait at the door. With several who hand in, another may be faster.
+    ///
+    /// # Errors
+    /// It is closed for good.
+    pub async fn room(&self) -> Result<(), DoorClosed> {
+        self.guests.reserve().await.map(drop).map_err(|_| DoorClosed)
+    }
+
     /// Hands in a connection that was upgraded to WebSocket: the answer 101 is sent, with the
     /// subprotocol `mqtt`, and whether the page may connect was looked at (RFC 6455, section 4.2).
     ///
@@ -129,3 +137,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
 
 /// How many wait for the front's thread; they are few, for it only takes them over.
 const WAITING_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_no_room_at_the_door_can_wait_for_it() {
+        let (door, mut guests) = Door::new(1_000);
+        let hand_in = || door.websocket(tokio::io::duplex(1).0, "127.0.0.1:9".parse().unwrap());
+        for _ in 0..WAITING_MAX {
+            door.room().await.unwrap();
+            hand_in().unwrap();
+        }
+        assert!(hand_in().is_err());
+        let mut room = pin!(door.room());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(room.as_mut().poll(&mut cx).is_pending());
+        assert!(guests.recv().await.is_some());
+        assert!(matches!(room.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+        hand_in().unwrap();
+        drop(guests);
+        assert!(door.room().await.is_err());
+    }
+}

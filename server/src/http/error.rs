@@ -52,14 +52,17 @@ impl ApiError {
 
     /// Too much, or too fast; after so many milliseconds there is more.
     pub(super) fn limit(text: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "limit", text);
-        Self { retry_after: Some(retry_after), ..error }
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "limit", text).again_after(retry_after)
+    }
+
+    /// After so many milliseconds it makes sense to try again.
+    pub(super) fn again_after(self, millis: u64) -> Self {
+        Self { retry_after: Some(millis), ..self }
     }
 
     /// Not now.
     pub(super) fn unavailable(text: impl Into<Cow<'static, str>>) -> Self {
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text);
-        Self { retry_after: Some(1_000), ..error }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text).again_after(1_000)
     }
 
     /// A seat that link and code did not open. Never tells whether there is such a link.

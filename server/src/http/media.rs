@@ -119,7 +119,8 @@ pub(super) async fn go_on(
             Ok(Some(Err(_))) | Err(_) => {
                 let _kept_as_far_as_it_goes = writing.append(piece.into()).await;
                 let text = "the piece did not arrive whole; HEAD tells where to go on";
-                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "format", text));
+                let error = ApiError::new(StatusCode::REQUEST_TIMEOUT, "unavailable", text);
+                return Err(error.again_after(500));
             }
         };
         if let Ok(data) = frame.into_data() {
@@ -244,6 +245,10 @@ fn said(site: &Site, error: MediaError) -> ApiError {
         MediaError::Forbidden(_) => ApiError::forbidden(text),
         MediaError::NotFound => ApiError::new(StatusCode::NOT_FOUND, "not_found", text),
         MediaError::Conflict(_) => ApiError::new(StatusCode::CONFLICT, "conflict", text),
+        // It hears that the other side is gone as soon as a piece is overdue.
+        MediaError::Busy => {
+            ApiError::new(StatusCode::CONFLICT, "conflict", text).again_after(2_000)
+        }
         MediaError::Size { .. } => {
             site.broker.count(Metric::LimitMediaFile);
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "size", text)
@@ -286,7 +291,7 @@ impl Piecewise {
 
     fn read(&self) -> JoinHandle<std::io::Result<Bytes>> {
         let (at, open) = (self.at, self.open.clone());
-        let size = usize::try_from(self.to - self.at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let size = usize::try_from(self.to - self.at).unwrap_or(READ_BYTES).min(READ_BYTES);
         spawn_blocking(move || match open {
             Open::File(file) => {
                 let mut piece = vec![0; size];
@@ -357,7 +362,10 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const TIDINGS_MEDIA: HeaderName = HeaderName::from_static("tidings-media");
 const OFFSET_STREAM: &str = "application/offset+octet-stream";
 
-/// What is written to the disk, and read of it, at once.
+/// What is read of a file at once: each who reads slowly holds as much.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What is written to the disk at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]

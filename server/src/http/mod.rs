@@ -144,7 +144,10 @@ impl Http {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(bound: Bound, config: &Config, parts: Parts) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .build()?;
         let (stage, seen) = watch::channel(Stage::Serving);
         let site = Arc::new(Site::new(config, parts, seen.clone()));
         let drain = Arc::clone(&site.drain);
@@ -282,6 +285,9 @@ impl Site {
         *self.stage.borrow() == Stage::Serving
     }
 }
+
+/// Threads that wait for the disk, for files of chats.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)

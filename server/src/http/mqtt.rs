@@ -58,6 +58,10 @@ async fn hand_over(
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(peer = %address, "no WebSocket: {error}"),
     };
+    // Many come at once behind a restart. Until they are in they count here.
+    if let Err(error) = site.door.room().await {
+        return tracing::debug!(peer = %address, "{error}");
+    }
     connection.place.give_back();
     let taken = match upgraded.downcast::<TokioIo<Patient>>() {
         Ok(parts) => {

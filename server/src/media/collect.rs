@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tidings_chat::{CallError, StoredEntry};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::index::Grant;
+use super::index::{Grant, Line};
 use super::{Media, Section, chat_of, lock, millis};
 
 /// Looks for what may go, as long as the broker is there.
@@ -55,15 +55,18 @@ async fn look(media: &Media, section: &Section, hash: &str, chat: &str, grant: &
         return;
     }
     let _nothing_comes_meanwhile = media.moving.lock().await;
-    let now = lock(&section.index).grant_of(hash, chat);
-    if now.is_none_or(|now| now.time != grant.time) {
+    let now = lock(&section.index).find(hash, chat);
+    if now.is_none_or(|(_, now)| now.time != grant.time) {
         // It was uploaded again.
         return;
     }
-    match lock(&section.index).remove(hash, chat) {
-        Ok(true) => section.shelf.remove(hash),
-        Ok(false) => {}
-        Err(error) => tracing::warn!("cannot say that a file has gone: {error}"),
+    let line = Line { hash: hash.to_owned(), chat: chat.to_owned(), bytes: 0, grant: None };
+    if let Err(error) = section.say(line).await {
+        return tracing::warn!("cannot write that a file has gone: {error}");
+    }
+    let is_held = lock(&section.index).holds(hash);
+    if !is_held {
+        section.shelf.remove(hash).await;
     }
 }
 

@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Index {
     files: BTreeMap<String, Known>,
     bytes: u64,
-    /// Where changes are written; none: nowhere.
-    log: Option<File>,
 }
 
 #[derive(Debug)]
@@ -41,14 +39,26 @@ pub(super) struct Grant {
     pub(super) named: Option<u64>,
 }
 
-/// A line of the log.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    hash: String,
-    chat: String,
-    bytes: u64,
+/// A change, and a line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) hash: String,
+    pub(super) chat: String,
+    pub(super) bytes: u64,
     /// None: the chat has it no more.
-    grant: Option<Grant>,
+    pub(super) grant: Option<Grant>,
+}
+
+impl Line {
+    /// Puts it behind the others; safe once this returns. Blocks for that.
+    pub(super) fn write(&self, log: &File) -> io::Result<()> {
+        // Its own line, also behind one that could not be written whole.
+        let mut bytes = vec![b'\n'];
+        write(&mut bytes, self)?;
+        let mut log = log;
+        log.write_all(&bytes)?;
+        log.sync_data()
+    }
 }
 
 impl Index {
@@ -56,8 +66,9 @@ impl Index {
         Self::default()
     }
 
-    /// Reads the file at `path`, and writes it anew without what is not true any more.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Reads the file at `path`, and writes it anew without what is not true any more. The file is where
+    /// changes go.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, File)> {
         let mut index = Self::default();
         match fs::read(path) {
             Ok(bytes) => {
@@ -83,45 +94,33 @@ impl Index {
         log.sync_all()?;
         fs::rename(&new, path)?;
         File::open(path.parent().unwrap_or(path))?.sync_all()?;
-        index.log = Some(log);
-        Ok(index)
+        Ok((index, log))
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files, and [`GRANT_BYTES`] for each chat that has one.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes that a user has uploaded since then.
+    /// The same of what a user has uploaded since then.
     pub(super) fn bytes_of(&self, user: &str, since: u64) -> u64 {
         let own = self.iter().filter(|(_, _, _, it)| it.user == user && it.time >= since);
-        own.map(|(_, _, bytes, _)| bytes).sum()
+        own.map(|(_, _, bytes, _)| bytes.saturating_add(GRANT_BYTES)).sum()
     }
 
-    /// Size and type of a file, if it is the chat's.
-    pub(super) fn find(&self, hash: &str, chat: &str) -> Option<(u64, String)> {
+    /// The size of a file, and what makes it the chat's, if it is.
+    pub(super) fn find(&self, hash: &str, chat: &str) -> Option<(u64, Grant)> {
         let known = self.files.get(hash)?;
-        known.grants.get(chat).map(|grant| (known.bytes, grant.kind.clone()))
+        known.grants.get(chat).map(|grant| (known.bytes, grant.clone()))
     }
 
-    /// What makes a file a chat's, if it is.
-    pub(super) fn grant_of(&self, hash: &str, chat: &str) -> Option<Grant> {
-        self.files.get(hash)?.grants.get(chat).cloned()
-    }
-
-    /// A file is a chat's; safe once this returns.
-    pub(super) fn grant(
-        &mut self,
-        hash: &str,
-        bytes: u64,
-        chat: &str,
-        grant: Grant,
-    ) -> io::Result<()> {
+    /// What is to be applied for a file to be a chat's.
+    pub(super) fn line(&self, hash: &str, bytes: u64, chat: &str, grant: Grant) -> Line {
         // An earlier upload to the same chat may be named by an earlier entry.
         let before = self.files.get(hash).and_then(|known| known.grants.get(chat));
         let from = before.map_or(grant.from, |before| before.from.min(grant.from));
         let grant = Some(Grant { from, ..grant });
-        self.say(Line { hash: hash.into(), chat: chat.into(), bytes, grant })
+        Line { hash: hash.into(), chat: chat.into(), bytes, grant }
     }
 
     /// An entry names the file.
@@ -133,11 +132,9 @@ impl Index {
         }
     }
 
-    /// A file is a chat's no more; whether it is nobody's.
-    pub(super) fn remove(&mut self, hash: &str, chat: &str) -> io::Result<bool> {
-        let bytes = self.files.get(hash).map_or(0, |known| known.bytes);
-        self.say(Line { hash: hash.into(), chat: chat.into(), bytes, grant: None })?;
-        Ok(!self.files.contains_key(hash))
+    /// Whether some chat has a file.
+    pub(super) fn holds(&self, hash: &str) -> bool {
+        self.files.contains_key(hash)
     }
 
     /// Up to so many grants behind one, as pairs of hash and chat.
@@ -163,18 +160,8 @@ impl Index {
         })
     }
 
-    fn say(&mut self, line: Line) -> io::Result<()> {
-        if let Some(log) = &mut self.log {
-            let mut bytes = Vec::new();
-            write(&mut bytes, &line)?;
-            log.write_all(&bytes)?;
-            log.sync_data()?;
-        }
-        self.apply(line);
-        Ok(())
-    }
-
-    fn apply(&mut self, line: Line) {
+    /// Takes over a change that is written.
+    pub(super) fn apply(&mut self, line: Line) {
         let Line { hash, chat, bytes, grant } = line;
         match grant {
             Some(grant) => {
@@ -182,11 +169,15 @@ impl Index {
                     self.bytes = self.bytes.saturating_add(bytes);
                     Known { bytes, grants: BTreeMap::new() }
                 });
-                known.grants.insert(chat, grant);
+                if known.grants.insert(chat, grant).is_none() {
+                    self.bytes = self.bytes.saturating_add(GRANT_BYTES);
+                }
             }
             None => {
                 let Some(known) = self.files.get_mut(&hash) else { return };
-                known.grants.remove(&chat);
+                if known.grants.remove(&chat).is_some() {
+                    self.bytes = self.bytes.saturating_sub(GRANT_BYTES);
+                }
                 if known.grants.is_empty() {
                     self.bytes = self.bytes.saturating_sub(known.bytes);
                     self.files.remove(&hash);
@@ -195,6 +186,9 @@ impl Index {
         }
     }
 }
+
+/// What each chat that has a file counts besides, so that many small ones are bounded too.
+pub(super) const GRANT_BYTES: u64 = 64 * 1024;
 
 fn write(to: &mut Vec<u8>, line: &Line) -> io::Result<()> {
     serde_json::to_writer(&mut *to, line)?;
@@ -214,25 +208,31 @@ mod tests {
     fn what_is_granted_outlives_a_start_and_a_line_that_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index");
-        let mut index = Index::open(&path).unwrap();
-        index.grant("aa", 10, "@a:@b", grant("a", 5, 7)).unwrap();
-        index.grant("aa", 10, "climbing", grant("b", 6, 1)).unwrap();
-        index.grant("bb", 3, "@a:@b", grant("a", 9, 1)).unwrap();
-        index.grant("aa", 10, "@a:@b", grant("b", 8, 9)).unwrap();
-        assert!(!index.remove("aa", "climbing").unwrap());
-        let mut bytes = fs::read(&path).unwrap();
-        bytes.extend(br#"{"hash":"cc","chat":"#);
-        fs::write(&path, bytes).unwrap();
-        let mut index = Index::open(&path).unwrap();
-        assert_eq!((index.bytes(), index.find("cc", "x")), (13, None));
-        assert_eq!(index.find("aa", "@a:@b"), Some((10, "image/png".into())));
+        let (mut index, log) = Index::open(&path).unwrap();
+        let mut say = |line: &dyn Fn(&Index) -> Line| {
+            let line = line(&index);
+            line.write(&log).unwrap();
+            index.apply(line);
+        };
+        say(&|it| it.line("aa", 10, "@a:@b", grant("a", 5, 7)));
+        say(&|it| it.line("aa", 10, "climbing", grant("b", 6, 1)));
+        say(&|it| it.line("bb", 3, "@a:@b", grant("a", 9, 1)));
+        // Half a line, such as a full disk leaves.
+        (&log).write_all(br#"{"hash":"cc","chat":"#).unwrap();
+        say(&|it| it.line("aa", 10, "@a:@b", grant("b", 8, 9)));
+        let gone = || Line { hash: "aa".into(), chat: "climbing".into(), bytes: 0, grant: None };
+        say(&|_| gone());
+        let (mut index, _) = Index::open(&path).unwrap();
+        assert_eq!((index.bytes(), index.find("cc", "x")), (13 + 2 * GRANT_BYTES, None));
+        assert_eq!(index.find("aa", "@a:@b").unwrap().0, 10);
         assert_eq!(index.find("aa", "climbing"), None);
-        assert_eq!((index.bytes_of("a", 9), index.bytes_of("b", 0)), (3, 10));
+        let own = (index.bytes_of("a", 9), index.bytes_of("b", 0));
+        assert_eq!(own, (3 + GRANT_BYTES, 10 + GRANT_BYTES));
         let first = index.behind(&Default::default(), 1);
         assert_eq!((&*first[0].0, first[0].2.from), ("aa", 7));
         let last = (first[0].0.clone(), first[0].1.clone());
         assert_eq!(index.behind(&last, 9).len(), 1);
-        assert!(index.remove("aa", "@a:@b").unwrap());
-        assert_eq!(index.bytes(), 3);
+        index.apply(Line { chat: "@a:@b".into(), ..gone() });
+        assert_eq!((index.holds("aa"), index.bytes()), (false, 3 + GRANT_BYTES));
     }
 }

@@ -11,6 +11,7 @@ mod index;
 mod shelf;
 mod uploads;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,10 +21,11 @@ use tidings_broker::auth::is_user_name;
 use tidings_broker::core::metric::Metric;
 use tidings_chat::{CallError, ChatHandle, ChatRef};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use crate::config::{self, Config};
 pub(crate) use collect::run as collect;
-use index::{Grant, Index};
+use index::{GRANT_BYTES, Grant, Index, Line};
 pub(crate) use shelf::Open;
 use shelf::Shelf;
 use uploads::{Order, Uploads};
@@ -48,6 +50,8 @@ pub(crate) struct Media {
 struct Section {
     shelf: Shelf,
     index: Mutex<Index>,
+    /// Where changes of it are written; none: nowhere.
+    log: Option<Arc<File>>,
     bytes_max: u64,
     full: Metric,
 }
@@ -73,6 +77,8 @@ pub(crate) enum MediaError {
     NotFound,
     #[error("{0}")]
     Conflict(&'static str),
+    #[error("another request writes to this upload; wait until it has ended")]
+    Busy,
     /// Larger than a file may be.
     #[error("a file may have {max} bytes, and this one has more")]
     Size { max: u64 },
@@ -110,19 +116,26 @@ impl Media {
         let rooms = Section {
             shelf: Shelf::in_memory(),
             index: Mutex::new(Index::in_memory()),
+            log: None,
             bytes_max: media.room_bytes_max,
             full: Metric::LimitMediaRooms,
         };
         let kept = match &folder {
-            Some(folder) => Section {
-                shelf: Shelf::in_folder(folder)?,
-                index: Mutex::new(Index::open(&folder.join("index"))?),
-                bytes_max: media.bytes_max,
-                full: Metric::LimitMediaBytes,
-            },
+            Some(folder) => {
+                let shelf = Shelf::in_folder(folder)?;
+                let (index, log) = Index::open(&folder.join("index"))?;
+                Section {
+                    shelf,
+                    index: Mutex::new(index),
+                    log: Some(Arc::new(log)),
+                    bytes_max: media.bytes_max,
+                    full: Metric::LimitMediaBytes,
+                }
+            }
             None => Section {
                 shelf: Shelf::in_memory(),
                 index: Mutex::new(Index::in_memory()),
+                log: None,
                 bytes_max: media.room_bytes_max,
                 full: Metric::LimitMediaRooms,
             },
@@ -173,7 +186,7 @@ impl Media {
         if bytes == 0 || kind.len() > KIND_BYTES_MAX || !kind.is_ascii() {
             return Err(MediaError::Format("expected a file with something in it, and its type"));
         }
-        let place = self.enter(user, chat, true).await?;
+        let (place, _) = self.enter(user, chat).await?;
         let now = millis(SystemTime::now());
         let section = self.section(&place);
         let chats = chat_name(&place);
@@ -197,6 +210,7 @@ impl Media {
         };
         let mut uploads = lock(&self.uploads);
         let (waiting, own) = uploads.bytes(order.is_room, user);
+        let bytes = bytes.saturating_add(GRANT_BYTES);
         if kept.saturating_add(waiting).saturating_add(bytes) > section.bytes_max {
             let text = "there is no room for more files; try again later, or a smaller one";
             return Err(MediaError::Limit { text, metric: section.full });
@@ -236,8 +250,7 @@ impl Media {
         if progress.offset != offset {
             return Err(MediaError::Conflict("this is not where the upload is; HEAD tells"));
         }
-        let text = "somebody writes to this upload; wait until the other request has ended";
-        let part = uploads.take(id).ok_or(MediaError::Conflict(text))?;
+        let part = uploads.take(id).ok_or(MediaError::Busy)?;
         Ok(Writing::new(Arc::clone(self), id.to_owned(), progress, part))
     }
 
@@ -248,8 +261,7 @@ impl Media {
     pub(crate) fn give_up(&self, user: &str, id: &str) -> Result<(), MediaError> {
         let mut uploads = lock(&self.uploads);
         uploads.progress(user, id).ok_or(MediaError::NotFound)?;
-        let text = "somebody writes to this upload; wait until the other request has ended";
-        let part = uploads.take(id).ok_or(MediaError::Conflict(text))?;
+        let part = uploads.take(id).ok_or(MediaError::Busy)?;
         uploads.forget(id);
         part.remove();
         Ok(())
@@ -268,16 +280,21 @@ impl Media {
         if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(MediaError::NotFound);
         }
-        let place = self.enter(user, chat, false).await?;
+        let (place, is_member) = self.enter(user, chat).await?;
         let section = self.section(&place);
-        let (bytes, kind) =
-            lock(&section.index).find(hash, &chat_name(&place)).ok_or(MediaError::NotFound)?;
+        let found = lock(&section.index).find(hash, &chat_name(&place));
+        let (bytes, Grant { kind, user: by, .. }) = found.ok_or(MediaError::NotFound)?;
+        // Of a chat that has not begun only whoever uploaded it for the first message.
+        if !is_member && by != user {
+            return Err(MediaError::NotFound);
+        }
         let open = section.shelf.open(hash).ok_or(MediaError::NotFound)?;
         Ok(Found { bytes, kind, open })
     }
 
-    /// The chat that `user` calls so, if they are in it. A direct chat may be one that begins.
-    async fn enter(&self, user: &str, chat: &str, begins: bool) -> Result<ChatRef, MediaError> {
+    /// The chat that `user` calls so, and whether they are in it: a direct chat may be one that has not
+    /// begun, or is over for both.
+    async fn enter(&self, user: &str, chat: &str) -> Result<(ChatRef, bool), MediaError> {
         const OTHERS: MediaError = MediaError::Forbidden("you are not in this chat");
         let own_room = user.strip_prefix('~').and_then(|name| name.rsplit_once('.'));
         let place = match (own_room, chat.strip_prefix('@')) {
@@ -293,8 +310,8 @@ impl Media {
             (None, _) => ChatRef::named(chat),
         };
         match self.chat.standing(&place, user).await {
-            Ok(Some(_)) => Ok(place),
-            Ok(None) if begins && matches!(place, ChatRef::Direct(..)) => Ok(place),
+            Ok(Some(_)) => Ok((place, true)),
+            Ok(None) if matches!(place, ChatRef::Direct(..)) => Ok((place, false)),
             Ok(None) => Err(OTHERS),
             Err(CallError::Refused { .. }) => Err(OTHERS),
             Err(CallError::Name { .. }) => Err(MediaError::Format("expected the name of a chat")),
@@ -324,8 +341,25 @@ impl Media {
         };
         let _nothing_goes_meanwhile = self.moving.lock().await;
         section.shelf.put(&hash, part).await?;
-        lock(&section.index).grant(&hash, order.bytes, &order.chat, grant)?;
+        let line = lock(&section.index).line(&hash, order.bytes, &order.chat, grant);
+        section.say(line).await?;
         Ok(hash)
+    }
+}
+
+impl Section {
+    /// Writes a change of the index, and then takes it over. One at a time: see [`Media::moving`].
+    async fn say(&self, line: Line) -> io::Result<()> {
+        let line = match &self.log {
+            None => line,
+            Some(log) => {
+                let log = Arc::clone(log);
+                let write = move || line.write(&log).map(|()| line);
+                spawn_blocking(write).await.map_err(io::Error::other)??
+            }
+        };
+        lock(&self.index).apply(line);
+        Ok(())
     }
 }
 

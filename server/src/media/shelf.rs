@@ -73,10 +73,12 @@ impl Shelf {
     }
 
     /// Nobody names it any more.
-    pub(super) fn remove(&self, hash: &str) {
+    pub(super) async fn remove(&self, hash: &str) {
         match self {
             Self::Folder(folder) => {
-                if let Err(error) = fs::remove_file(place(folder, hash)) {
+                let path = place(folder, hash);
+                let removed = spawn_blocking(move || fs::remove_file(path)).await;
+                if let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) {
                     tracing::warn!(hash, "cannot remove a file: {error}");
                 }
             }

@@ -15,6 +15,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use super::index::GRANT_BYTES;
 use super::{Media, MediaError, lock};
 
 /// All of them.
@@ -95,7 +96,7 @@ impl Uploads {
     pub(super) fn bytes(&self, is_room: bool, user: &str) -> (u64, u64) {
         let sum = |of: &dyn Fn(&Order) -> bool| {
             let these = self.all.values().filter(|it| of(&it.order));
-            these.map(|it| it.order.bytes).sum()
+            these.map(|it| it.order.bytes.saturating_add(GRANT_BYTES)).sum()
         };
         (sum(&|it| it.is_room == is_room), sum(&|it| it.user == user))
     }

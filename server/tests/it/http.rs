@@ -284,6 +284,24 @@ fn who_is_slow_or_comes_too_often_is_closed() {
 }
 
 #[test]
+fn all_who_come_at_once_come_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), &[]);
+    let web = server.web();
+    let come = |number: usize| {
+        std::thread::spawn(move || {
+            let name = format!("tab-{number}");
+            let (mut wire, code) = mqtt(web, &Connect::new(&name).user("~anon").v5());
+            wire.subscribe("me/json/#", 1);
+            (wire, code)
+        })
+    };
+    let all: Vec<_> = (0..200).map(come).collect();
+    let all: Vec<_> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(all.iter().all(|(_, code)| *code == 0));
+}
+
+#[test]
 fn port_that_was_asked_for_must_be_free_and_the_default_one_need_not() {
     let directory = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

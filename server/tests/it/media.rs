@@ -153,6 +153,8 @@ fn file_is_uploaded_in_pieces_over_a_restart_and_seen_by_who_is_in_the_chat() {
     assert_eq!(hash, sha256(&bytes));
     assert_eq!(alice.ask(Ask::new("HEAD", &place)).status, 404, "it is a file now");
 
+    // Before the message that names it, it is whose it was.
+    assert_eq!((alice.get("@bob", hash).status, bob.get("@alice", hash).status), (200, 404));
     let (mut wire, _) = mqtt(server.web(), &Connect::new("tab").user("alice").v5());
     send(&mut wire, "chat/@bob/send", hash);
     let got = bob.get("@alice", hash);
@@ -165,10 +167,10 @@ fn file_is_uploaded_in_pieces_over_a_restart_and_seen_by_who_is_in_the_chat() {
     assert_eq!(part.header("content-range"), Some("bytes 699990-699999/700000"));
     assert_eq!(bob.ask(Ask::get(&path).with("Range", "bytes=700000-")).refused(416), "format");
     let carol = Caller::log_in(server.web(), "carol");
-    for (chat, status) in [("@alice", 403), ("@bob", 403), ("~x", 403), ("climbing", 403)] {
+    for (chat, status) in [("@alice", 404), ("@bob", 404), ("~x", 403), ("climbing", 403)] {
         assert_eq!(carol.get(chat, hash).status, status, "{chat}");
     }
-    assert_eq!(bob.get("@bob", hash).status, 403, "bob has written no notes to himself");
+    assert_eq!(bob.get("@bob", hash).status, 404, "these would be notes to himself");
     assert_eq!(bob.get("@alice", &"0".repeat(64)).refused(404), "not_found");
     assert_eq!(bob.get("@alice", "../../users").status, 404);
     assert_eq!(Ask::get(&path).send(server.web()).refused(401), "forbidden");
@@ -178,7 +180,7 @@ fn file_is_uploaded_in_pieces_over_a_restart_and_seen_by_who_is_in_the_chat() {
 fn what_cannot_be_uploaded_is_refused_and_said() {
     let directory = tempfile::tempdir().unwrap();
     let sets =
-        ["media.file_bytes_max=1000", "media.user_bytes_per_day=1500", "media.bytes_max=2000"];
+        ["media.file_bytes_max=1000", "media.user_bytes_per_day=132000", "media.bytes_max=140000"];
     let server = start(directory.path(), &sets);
     let web = server.web();
     assert_eq!(Ask::get("/api/config").send(web).ok()["media_bytes_max"], 1000);
@@ -202,7 +204,14 @@ fn what_cannot_be_uploaded_is_refused_and_said() {
     assert_eq!(alice.ask(Ask::new("DELETE", place)).status, 404);
     let carol = Caller::log_in(web, "carol");
     assert_eq!(carol.begin("@bob", "a/b", 1000).status, 201);
-    assert_eq!(carol.begin("@dave", "a/b", 500).refused(429), "limit");
+    // Each file counts 64 KiB besides.
+    let dave = Caller::log_in(web, "dave");
+    assert_eq!(dave.begin("@alice", "a/b", 500).refused(429), "limit");
+    let metrics = Ask::get("/metrics").send(web);
+    for bound in ["file_bytes_max", "user_bytes_per_day", "bytes_max"] {
+        let none = format!("tidings_limit_hits_total{{limit=\"media.{bound}\"}} 0\n");
+        assert!(!metrics.text().contains(&none), "{bound}");
+    }
     // What a browser might run is to be saved.
     let (mut wire, _) = mqtt(web, &Connect::new("tab").user("alice").v5());
     send(&mut wire, "chat/@bob/send", &hash);
