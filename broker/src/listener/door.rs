@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender, channel};
 
 use super::websocket::WebSocket;
 use super::{Peer, Socket, Stream};
@@ -40,12 +40,13 @@ impl Door {
         (Self { guests, message_bytes_max }, receiver)
     }
 
-    /// Waits until not too many wait at the door. With several who hand in, another may be faster.
+    /// Waits until not too many wait at the door, and keeps a place there.
     ///
     /// # Errors
     /// It is closed for good.
-    pub async fn room(&self) -> Result<(), DoorClosed> {
-        self.guests.reserve().await.map(drop).map_err(|_| DoorClosed)
+    pub async fn room(&self) -> Result<Room, DoorClosed> {
+        let permit = self.guests.clone().reserve_owned().await.map_err(|_| DoorClosed)?;
+        Ok(Room { permit, message_bytes_max: self.message_bytes_max })
     }
 
     /// Hands in a connection that was upgraded to WebSocket: the answer 101 is sent, with the
@@ -57,26 +58,30 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.websocket_after(Vec::new(), stream, peer)
+        let permit = self.guests.clone().try_reserve_owned().map_err(|_| DoorClosed)?;
+        let room = Room { permit, message_bytes_max: self.message_bytes_max };
+        room.websocket(Vec::new(), stream, peer);
+        Ok(())
     }
+}
 
-    /// The same where `early` was read from the stream already, behind the request to upgrade.
-    ///
-    /// # Errors
-    /// It is closed.
-    pub fn websocket_after<S>(
-        &self,
-        early: Vec<u8>,
-        stream: S,
-        peer: SocketAddr,
-    ) -> Result<(), DoorClosed>
+/// A place at the [`Door`], for one connection.
+#[derive(Debug)]
+pub struct Room {
+    permit: OwnedPermit<Guest>,
+    message_bytes_max: u64,
+}
+
+impl Room {
+    /// As [`Door::websocket`], where `early` was read from the stream already, behind the request to
+    /// upgrade.
+    pub fn websocket<S>(self, early: Vec<u8>, stream: S, peer: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stream = WebSocket::new(Foreign(stream), early, self.message_bytes_max);
         let peer = Peer { address: peer, certificate: None };
-        let guest = Guest { stream: Box::new(stream), peer };
-        self.guests.try_send(guest).map_err(|_| DoorClosed)
+        self.permit.send(Guest { stream: Box::new(stream), peer });
     }
 }
 
@@ -151,7 +156,6 @@ mod tests {
         let (door, mut guests) = Door::new(1_000);
         let hand_in = || door.websocket(tokio::io::duplex(1).0, "127.0.0.1:9".parse().unwrap());
         for _ in 0..WAITING_MAX {
-            door.room().await.unwrap();
             hand_in().unwrap();
         }
         assert!(hand_in().is_err());
@@ -159,8 +163,10 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(room.as_mut().poll(&mut cx).is_pending());
         assert!(guests.recv().await.is_some());
-        assert!(matches!(room.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
-        hand_in().unwrap();
+        // The place is whose turn it was, and nobody else's.
+        assert!(hand_in().is_err());
+        let Poll::Ready(Ok(room)) = room.as_mut().poll(&mut cx) else { panic!("no place") };
+        room.websocket(Vec::new(), tokio::io::duplex(1).0, "127.0.0.1:9".parse().unwrap());
         drop(guests);
         assert!(door.room().await.is_err());
     }

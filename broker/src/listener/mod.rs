@@ -40,7 +40,7 @@ mod websocket;
 
 pub(crate) use bound::{Bound, Ready};
 pub(crate) use door::Guest;
-pub use door::{Door, DoorClosed};
+pub use door::{Door, DoorClosed, Room};
 pub use proxy::{Network, NotANetwork};
 pub(crate) use socket::Socket;
 pub use tls::{ClientCertificates, Tls, TlsError, TlsOptions};

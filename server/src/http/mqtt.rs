@@ -59,20 +59,18 @@ async fn hand_over(
         Err(error) => return tracing::debug!(peer = %address, "no WebSocket: {error}"),
     };
     // Many come at once behind a restart. Until they are in they count here.
-    if let Err(error) = site.door.room().await {
-        return tracing::debug!(peer = %address, "{error}");
-    }
+    let room = match site.door.room().await {
+        Ok(room) => room,
+        Err(error) => return tracing::debug!(peer = %address, "{error}"),
+    };
     connection.place.give_back();
-    let taken = match upgraded.downcast::<TokioIo<Patient>>() {
+    match upgraded.downcast::<TokioIo<Patient>>() {
         Ok(parts) => {
             let socket = parts.io.into_inner().into_inner();
-            site.door.websocket_after(parts.read_buf.to_vec(), socket, address)
+            room.websocket(parts.read_buf.to_vec(), socket, address);
         }
         // Another version of the library may have put a layer around it.
-        Err(upgraded) => site.door.websocket(TokioIo::<Upgraded>::new(upgraded), address),
-    };
-    if let Err(error) = taken {
-        tracing::debug!(peer = %address, "{error}");
+        Err(upgraded) => room.websocket(Vec::new(), TokioIo::<Upgraded>::new(upgraded), address),
     }
 }
 

@@ -286,7 +286,8 @@ fn who_is_slow_or_comes_too_often_is_closed() {
 #[test]
 fn all_who_come_at_once_come_in() {
     let directory = tempfile::tempdir().unwrap();
-    let server = start(directory.path(), &[]);
+    // All from one address, and none of them known yet.
+    let server = start(directory.path(), &["limits.unauthenticated_per_address_max=1000"]);
     let web = server.web();
     let come = |number: usize| {
         std::thread::spawn(move || {
