@@ -88,7 +88,7 @@ async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
                 Some(line) => send(&chat, &mut screen, &answers, line).await,
                 None => leaving = Some(Instant::now() + PATIENCE),
             },
-            Some(entry) = messages.next() => show(&chat, &mut screen, &entry),
+            Some(entry) = messages.next() => show(&chat, &mut screen, &entry).await,
             Some(entry) = others.next() => {
                 let text = format!("{} says in {}: {}", entry.from, entry.chat, text_of(&entry));
                 screen.note(&text);
@@ -149,10 +149,10 @@ async fn send(
     }
 }
 
-fn show(chat: &Chat, screen: &mut Screen, entry: &Entry) {
+async fn show(chat: &Chat, screen: &mut Screen, entry: &Entry) {
     screen.received(entry);
     if entry.from != screen.you
-        && let Err(error) = chat.mark_read(entry.seq)
+        && let Err(error) = chat.mark_read(entry.seq).await
     {
         screen.note(&format!("not marked as read: {error}"));
     }

@@ -4,8 +4,9 @@
 
 use crate::screen::Screen;
 use crate::words::{ago, now_ms};
+use std::time::Duration;
 use tidings_client::transport::Lost;
-use tidings_client::{Event, Presence, PresenceState};
+use tidings_client::{Event, Presence, PresenceState, State};
 
 impl Screen {
     pub(crate) fn presence(&mut self, presence: Presence) {
@@ -33,45 +34,46 @@ impl Screen {
 
     pub(crate) fn event(&mut self, event: Event) {
         match event {
-            Event::Connected { .. } => {
+            Event::State(State::Online) => {
                 self.unreachable_said = false;
                 let note = format!("connected to {} as {}", self.address, self.you);
                 self.note(&note);
             }
-            Event::Disconnected { reason: Lost::Closed, .. } => {}
-            Event::Disconnected { reason, .. } => {
-                // Said once, not at each attempt.
-                if std::mem::replace(&mut self.unreachable_said, true) {
-                    return;
-                }
-                let address = &self.address;
-                let note = match reason {
-                    Lost::Unreachable { .. } => format!(
-                        "no broker at {address}: start one with `cargo run --release` (messages \
-                         wait, trying again)"
-                    ),
-                    reason => format!("{reason} (messages wait, trying again)"),
-                };
-                self.note(&note);
+            Event::State(State::Offline { reason, retry_in }) => self.offline(&reason, retry_in),
+            Event::Stored { seq: Some(seq), .. } => {
+                self.note(&format!("✓ from last time, stored as {seq}"));
             }
-            Event::Stored { seq, .. } => self.note(&format!("✓ from last time, stored as {seq}")),
-            Event::NotStored { error, .. } => self.note(&format!("from last time: {error}")),
+            Event::NotStored { refusal, .. } => self.note(&format!("from last time: {refusal}")),
             Event::Postponed { code, retry_in, .. } => {
                 self.note(&format!("the broker says {code}: again in {retry_in:?}"));
             }
-            Event::Refused { code, text, .. } => self.note(&format!("refused: {code}: {text}")),
             Event::SubscriptionRefused { filter, reason } => {
                 self.note(&format!("the broker refused {filter}: {reason}"));
             }
-            Event::Ended { chat } => self.note(&format!("{chat} has ended")),
+            Event::Ended { chat, .. } => self.note(&format!("{chat} has ended")),
             Event::Unreadable { topic, cause } => {
                 self.note(&format!("cannot read {topic}: {cause}"));
             }
-            Event::OutboxDamaged(damage) => {
-                let copy = damage.copy.display();
-                self.note(&format!("unsent messages may be missing; a copy is in {copy}"));
-            }
+            Event::StoreFailed { cause } => self.note(&format!("the disk failed: {cause}")),
+            Event::StoreNotice(notice) => self.note(&notice),
             _ => {}
         }
+    }
+
+    fn offline(&mut self, reason: &Lost, retry_in: Option<Duration>) {
+        // Said once, not at each attempt.
+        if std::mem::replace(&mut self.unreachable_said, true) {
+            return;
+        }
+        let address = &self.address;
+        let note = match (reason, retry_in) {
+            (Lost::Unreachable { .. }, _) => format!(
+                "no broker at {address}: start one with `cargo run --release` (messages wait, \
+                 trying again)"
+            ),
+            (reason, Some(_)) => format!("{reason} (messages wait, trying again)"),
+            (reason, None) => format!("{reason}: start again to take it back"),
+        };
+        self.note(&note);
     }
 }
