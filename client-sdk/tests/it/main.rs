@@ -13,3 +13,4 @@ mod proxy;
 mod real;
 mod role;
 mod storm;
+mod terminal;
