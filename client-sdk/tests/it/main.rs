@@ -8,8 +8,10 @@
 )]
 
 mod client;
+mod encrypted;
 mod fake;
 mod proxy;
 mod real;
 mod role;
+mod rooms;
 mod storm;
