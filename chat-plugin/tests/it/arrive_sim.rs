@@ -43,8 +43,12 @@ struct Sim {
     /// What somebody wanted to see no more, 0 for all there was: a crash may have taken that back from
     /// the log, and not from a device that was spared it.
     hidden: BTreeSet<(String, String, usize)>,
+    /// What was heard in direct chats, by their two users: who wrote it, and whether it is a message.
+    written: BTreeMap<(String, String, u64), (String, bool)>,
     /// What was asked since the last crash.
     asked: Vec<(u64, SessionId, String)>,
+    /// Direct chats all of which is known.
+    whole: usize,
 }
 
 impl Sim {
@@ -74,8 +78,16 @@ impl Sim {
             }
         }
         world.settle();
-        let mut sim =
-            Self { world, rng, devices, sent: 0, hidden: BTreeSet::new(), asked: Vec::new() };
+        let mut sim = Self {
+            world,
+            rng,
+            devices,
+            sent: 0,
+            hidden: BTreeSet::new(),
+            written: BTreeMap::new(),
+            asked: Vec::new(),
+            whole: 0,
+        };
         for device in 0..sim.devices.len() {
             sim.slow_down(device);
         }
@@ -216,6 +228,13 @@ impl Sim {
         if verb == "end" || payload == "me" {
             let seq = if verb == "end" { 0 } else { seq };
             self.hidden.insert((own, chat.clone(), seq));
+        } else if let Some(peer) = chat.strip_prefix('@').filter(|_| {
+            // What went by somebody's will is not there to be read.
+            payload == "everyone" || verb == "timer" || verb == "retention"
+        }) {
+            let seq = if payload == "everyone" { seq } else { usize::MAX };
+            self.hidden.insert((peer.into(), format!("@{own}"), seq));
+            self.hidden.insert((own, chat.clone(), seq));
         }
         self.ask(session, &format!("chat/{chat}/{verb}"), &payload);
     }
@@ -259,6 +278,11 @@ impl Sim {
                 };
                 for entry in entries {
                     let seq = entry["seq"].as_u64().unwrap();
+                    if let Some(peer) = chat.strip_prefix('@') {
+                        let from = entry["from"].as_str().unwrap().to_string();
+                        let what = (from, entry.get("kind").is_none());
+                        self.written.insert(of_pair(device.user, peer, seq), what);
+                    }
                     let new = device.heard.entry(chat.into()).or_default().insert(seq);
                     if heard.again {
                         continue;
@@ -300,7 +324,38 @@ impl Sim {
                 }
             }
         }
+        for device in [0, 2, 4, 6] {
+            self.check_sync(device);
+        }
         shown
+    }
+
+    /// Where a user's direct chats are is what was heard there comes to.
+    fn check_sync(&mut self, device: usize) {
+        let Device { user, session, .. } = self.devices[device];
+        self.world.session(session).heard.clear();
+        self.world.publish(session, "me/sync", br#"{"limit":200}"#);
+        self.world.settle();
+        let body = self.world.take_answer(session, "sync");
+        for chat in body["chats"].as_array().unwrap() {
+            let name = chat["chat"].as_str().unwrap();
+            let Some(peer) = name.strip_prefix('@') else { continue };
+            let (last, read) = (chat["last"].as_u64().unwrap(), chat["read"].as_u64().unwrap());
+            let range = of_pair(user, peer, 0)..=of_pair(user, peer, u64::MAX);
+            let heard: Vec<_> = self.written.range(range).collect();
+            let from = (user.into(), name.into(), 0)..=(user.into(), name.into(), usize::MAX);
+            let whole = heard.iter().map(|((.., seq), _)| *seq).eq(1..=last)
+                && self.hidden.range(from).next().is_none();
+            let of_others =
+                |((.., seq), (from, message)): &&(&(String, String, u64), &(String, bool))| {
+                    *seq > read && *message && from != user
+                };
+            let unread = heard.iter().filter(of_others).count() as u64;
+            if whole {
+                self.whole += 1;
+                assert_eq!(chat["unread"], unread, "{user}: {chat}");
+            }
+        }
     }
 
     /// What a user may see of a chat; nothing if she is not in it.
@@ -328,6 +383,10 @@ impl Sim {
     }
 }
 
+fn of_pair(one: &str, other: &str, seq: u64) -> (String, String, u64) {
+    (one.min(other).into(), one.max(other).into(), seq)
+}
+
 #[test]
 fn what_history_shows_has_reached_every_device() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -335,7 +394,7 @@ fn what_history_shows_has_reached_every_device() {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => 1..1 + count.unwrap_or(20),
     };
-    let mut shown = 0;
+    let (mut shown, mut whole) = (0, 0);
     for seed in seeds {
         eprintln!("SEED={seed}");
         let mut sim = Sim::new(seed);
@@ -343,7 +402,8 @@ fn what_history_shows_has_reached_every_device() {
             sim.act();
         }
         shown += sim.finish();
+        whole += sim.whole;
     }
-    eprintln!("{shown} entries shown");
-    assert!(shown > 1_000, "a history that shows nothing tests nothing");
+    eprintln!("{shown} entries shown, {whole} chats known");
+    assert!(shown > 1_000 && whole > 20, "a history that shows nothing tests nothing");
 }
