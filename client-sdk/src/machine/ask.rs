@@ -176,7 +176,7 @@ impl Machine {
         self.ask_sync(missed, all, None);
     }
 
-    fn ask_sync(&mut self, missed: bool, all: bool, after: Option<&str>) {
+    pub(super) fn ask_sync(&mut self, missed: bool, all: bool, after: Option<&str>) {
         let limit = if all { SYNC_ALL } else { SYNC_SOME };
         let json = match after {
             Some(after) => serde_json::json!({ "limit": limit, "after": after }),

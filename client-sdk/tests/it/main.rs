@@ -10,6 +10,7 @@
 mod client;
 mod encrypted;
 mod fake;
+mod link;
 mod proxy;
 mod real;
 mod role;
