@@ -458,6 +458,16 @@ async fn what_is_wrong_with_options_and_names_is_said() {
 }
 
 #[test]
+fn handles_go_to_other_threads() {
+    fn is_sent_and_shared<T: Send + Sync>() {}
+    is_sent_and_shared::<Client>();
+    is_sent_and_shared::<tidings_client::Chat>();
+    is_sent_and_shared::<tidings_client::Messages>();
+    is_sent_and_shared::<tidings_client::Sent>();
+    is_sent_and_shared::<SendError>();
+}
+
+#[test]
 fn kinds_have_the_names_of_the_protocol() {
     assert_eq!(EntryKind::Reaction.name(), "reaction");
     assert_eq!(Ticks::Read.symbol(), "✓✓");

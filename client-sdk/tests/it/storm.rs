@@ -53,6 +53,12 @@ impl Storm {
             Role::start("as_program", &format!("{name} {directory} {address} {messages} {chats}"))
         };
         let mut programs = [program(0), program(1)].map(Some);
+        for program in programs.iter_mut().flatten() {
+            program.line("online");
+        }
+        for program in programs.iter_mut().flatten() {
+            program.say("go");
+        }
         let begun = Instant::now();
         for kill in 0..self.kills {
             // Not a wait for something: how long they are left alone.
@@ -65,7 +71,9 @@ impl Storm {
                 proxy.lead_to(address);
             } else {
                 programs[which].take().unwrap().kill();
-                programs[which] = Some(program(which));
+                let mut again = program(which);
+                again.say("go");
+                programs[which] = Some(again);
             }
         }
         for program in programs.iter_mut().flatten() {
