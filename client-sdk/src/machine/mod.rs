@@ -412,8 +412,10 @@ impl Machine {
         }
         for name in std::mem::take(&mut self.dirty) {
             let waiting = self.outbox.waiting(&name);
-            let standing = match self.chats.get(&name) {
+            let stored = self.stored;
+            let standing = match self.chats.get_mut(&name) {
                 Some(chat) => {
+                    chat.fresh.retain(|(position, _)| *position > stored);
                     self.changes.push(rows::put_chat(&name, &chat.row()));
                     chat.standing(&name, waiting)
                 }

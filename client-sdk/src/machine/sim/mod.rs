@@ -266,11 +266,11 @@ impl Sim {
         self.input(user, Input::Stored(position));
     }
 
-    /// A crash in the middle of a write: some of its changes are there.
+    /// A crash in the middle of a write: any of its changes are there.
     fn tear(&mut self, user: usize) {
-        if let Some((_, changes)) = self.clients[user].writes.pop_front() {
-            let some = self.rng.below(changes.len() as u64 + 1) as usize;
-            self.clients[user].store.write(&changes[..some]).unwrap();
+        if let Some((_, mut changes)) = self.clients[user].writes.pop_front() {
+            changes.retain(|_| self.rng.below(2) == 0);
+            self.clients[user].store.write(&changes).unwrap();
         }
         self.crash(user);
     }
