@@ -131,7 +131,7 @@ impl Storm {
             let seqs = |log: &[Entry]| log.iter().map(|entry| entry.seq).collect::<Vec<_>>();
             assert_eq!(seqs(alices), seqs(bobs), "lane {lane}");
             for (one, two) in alices.iter().zip(bobs) {
-                assert_eq!((&one.from, &one.body), (&two.from, &two.body));
+                assert_eq!((&one.from, &one.body), (&two.from, &two.body), "{one:?} {two:?}");
             }
             for user in ["alice", "bob"] {
                 let of = |entry: &&Entry| entry.from == user && entry.kind == EntryKind::Message;
