@@ -142,15 +142,22 @@ impl Chat {
         self.errand(format!("react/{seq}/{id}"), id, payload, None, None).await
     }
 
-    /// Deletes the message at `seq`, for everyone (one's own, or in a group as admin), or for
-    /// oneself on all devices.
+    /// Deletes the message at `seq` for everyone: one's own, or in a group as admin.
     ///
     /// # Errors
     ///
     /// As for [`send`](Self::send).
-    pub async fn delete(&self, seq: u64, for_everyone: bool) -> Result<Sent, SendError> {
-        let text = if for_everyone { "everyone" } else { "me" };
-        self.command(&format!("delete/{seq}"), Bytes::from_static(text.as_bytes())).await
+    pub async fn delete_for_everyone(&self, seq: u64) -> Result<Sent, SendError> {
+        self.command(&format!("delete/{seq}"), Bytes::from_static(b"everyone")).await
+    }
+
+    /// Deletes the message at `seq` for oneself, on all devices.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn delete_for_me(&self, seq: u64) -> Result<Sent, SendError> {
+        self.command(&format!("delete/{seq}"), Bytes::from_static(b"me")).await
     }
 
     /// Deletes all there is of a direct chat for oneself, on all devices; ends a room for both.

@@ -121,6 +121,10 @@ impl Client {
     }
 
     /// The room that one sits in, for who connected with a link and a code, or was paired.
+    ///
+    /// # Errors
+    ///
+    /// None: this name always is one.
     pub fn room(&self) -> Result<Chat, NameError> {
         self.chat("~")
     }

@@ -65,6 +65,12 @@ enum State {
 }
 
 impl Asker {
+    /// `first` is to be another one at each start: answers to an earlier run wait in the Session, and
+    /// would be taken for those of this one.
+    pub(super) fn new(first: u64) -> Self {
+        Self { next: first >> 16, ..Self::default() }
+    }
+
     fn put(&mut self, owner: Owner, question: Question) {
         self.next += 1;
         self.asked.insert(self.next, Asked { question, owner, state: State::Due, refusals: 0 });
@@ -176,7 +182,7 @@ impl Machine {
         self.ask_sync(missed, all, None);
     }
 
-    fn ask_sync(&mut self, missed: bool, all: bool, after: Option<&str>) {
+    pub(super) fn ask_sync(&mut self, missed: bool, all: bool, after: Option<&str>) {
         let limit = if all { SYNC_ALL } else { SYNC_SOME };
         let json = match after {
             Some(after) => serde_json::json!({ "limit": limit, "after": after }),
@@ -309,6 +315,15 @@ impl Machine {
     ) -> Result<(), String> {
         let Some(number) = request else { return Ok(()) };
         let Some(asked) = self.asker.asked.get(&number) else { return Ok(()) };
+        // The number alone could be that of an earlier run.
+        let of_chat = |prefix: &str| asked.question.topic.starts_with(&format!("chat/{prefix}/"));
+        let belongs = match chat {
+            NO_CHAT => asked.question.topic.starts_with("me/"),
+            chat => of_chat(chat) || (of_chat("~") && chat.starts_with('~')),
+        };
+        if !belongs {
+            return Ok(());
+        }
         match asked.owner.clone() {
             Owner::Application(_) => self.answer(number, Answer::Json(payload)),
             Owner::Nobody => self.answer(number, Answer::Done),

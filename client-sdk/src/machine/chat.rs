@@ -22,6 +22,8 @@ pub(super) struct Chat {
     pub(super) others: Vec<Other>,
     pub(super) stranger: bool,
     pub(super) ended: bool,
+    /// Known places whose entries are not safe yet, with the position that makes them so.
+    pub(super) fresh: Vec<(u64, u64)>,
     /// A question for what is missing is under way.
     pub(super) asked: bool,
     /// Since when something is missing while an own send is under way, which may be just that.
@@ -30,7 +32,7 @@ pub(super) struct Chat {
 
 impl Chat {
     pub(super) fn of(row: ChatRow) -> Self {
-        Self {
+        let mut chat = Self {
             known: Ranges::new(row.known),
             floor: row.floor,
             taken: row.taken,
@@ -44,9 +46,15 @@ impl Chat {
             others: row.others,
             stranger: row.stranger,
             ended: row.ended,
+            fresh: Vec::new(),
             asked: false,
             missing_since: None,
+        };
+        for seq in row.fresh {
+            chat.known.remove(seq);
+            chat.unread.remove(seq);
         }
+        chat
     }
 
     pub(super) fn row(&self) -> ChatRow {
@@ -64,6 +72,7 @@ impl Chat {
             others: self.others.clone(),
             stranger: self.stranger,
             ended: self.ended,
+            fresh: self.fresh.iter().map(|(_, seq)| *seq).collect(),
         }
     }
 

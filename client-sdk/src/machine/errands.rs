@@ -161,8 +161,11 @@ impl Machine {
         result: Result<(Option<u64>, Option<u64>), Refusal>,
     ) {
         let Some(row) = self.outbox.finish(number) else { return };
-        if let Ok((Some(seq), time)) = result {
-            self.handle_own(&row, seq, time.unwrap_or(row.time));
+        match result {
+            Ok((Some(seq), time)) => self.handle_own(&row, seq, time.unwrap_or(row.time)),
+            // Done before: a group that was made when its PUBACK was lost has a place to be asked.
+            Ok((None, _)) if row.chat != NO_CHAT => self.ask_sync(false, false, None),
+            Ok(_) | Err(_) => {}
         }
         // Behind its entry: a crash between the two has it sent, and answered, once more.
         self.changes.push(rows::delete_errand(number));

@@ -138,6 +138,7 @@ impl Machine {
             return;
         }
         let me = self.config.user.clone();
+        let position = self.written + 1;
         let chat = self.chat_mut(&name);
         if live {
             chat.want_from(entry.seq);
@@ -146,6 +147,7 @@ impl Machine {
         if !chat.insert(&entry, &me) {
             return;
         }
+        chat.fresh.push((position, entry.seq));
         rows::put_entry(&entry, &mut self.changes);
         if entry.kind == EntryKind::Delete {
             self.handle_delete(&entry);

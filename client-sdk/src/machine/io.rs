@@ -250,6 +250,7 @@ pub enum Told {
 
 /// How a chat stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Standing {
     /// The chat.
     pub chat: String,

@@ -151,6 +151,7 @@ impl Machine {
         let unreported = |(_, chat): &(&String, &Chat)| chat.read > chat.read_told;
         let reads_due = chats.iter().filter(unreported).map(|(name, _)| name.clone()).collect();
         Self {
+            asker: Asker::new(Rng::new(!seed).next()),
             rng: Rng::new(seed),
             link: Link::Waiting(Duration::ZERO),
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
@@ -166,7 +167,6 @@ impl Machine {
             gappy: chats.keys().cloned().collect(),
             chats,
             outbox,
-            asker: Asker::default(),
             watch: Watch::default(),
             reading: BTreeMap::new(),
             reads_due,
@@ -412,8 +412,10 @@ impl Machine {
         }
         for name in std::mem::take(&mut self.dirty) {
             let waiting = self.outbox.waiting(&name);
-            let standing = match self.chats.get(&name) {
+            let stored = self.stored;
+            let standing = match self.chats.get_mut(&name) {
                 Some(chat) => {
+                    chat.fresh.retain(|(position, _)| *position > stored);
                     self.changes.push(rows::put_chat(&name, &chat.row()));
                     chat.standing(&name, waiting)
                 }

@@ -21,8 +21,8 @@ use std::ops::Range;
 pub trait Store: Debug + Send + Sync + 'static {
     /// Applies the changes, in order, and returns once they survive a crash.
     ///
-    /// A crash in between may leave any of the first of them, and none of the others. Called by one
-    /// thread at a time.
+    /// A crash in between may leave any of them and none of the others. Called by one thread at a
+    /// time.
     ///
     /// # Errors
     ///

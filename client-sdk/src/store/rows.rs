@@ -54,6 +54,9 @@ pub(crate) struct ChatRow {
     pub(crate) others: Vec<Other>,
     pub(crate) stranger: bool,
     pub(crate) ended: bool,
+    /// Known places whose entries were not safe yet when this was written; of what was loaded, those
+    /// that a crash has kept from the disk.
+    pub(crate) fresh: Vec<u64>,
 }
 
 /// How far another member of a chat is.
@@ -135,6 +138,16 @@ pub(crate) fn load(store: &dyn Store) -> Result<Loaded, StoreError> {
         loaded.chats.push((name_of(key)?, decode(value)?));
         Ok(())
     })?;
+    for (name, chat) in &mut loaded.chats {
+        // What a crash left may be any of what was being written: a chat without its last entries.
+        let mut missing = Vec::new();
+        for seq in std::mem::take(&mut chat.fresh) {
+            if entries(store, name, seq, seq, false, 1)?.is_empty() {
+                missing.push(seq);
+            }
+        }
+        chat.fresh = missing;
+    }
     each(store, &[ERRAND], &[ERRAND + 1], |key, value| {
         loaded.errands.push((number_of(key)?, decode(value)?));
         Ok(())

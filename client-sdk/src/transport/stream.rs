@@ -3,7 +3,6 @@
 use crate::error::ConnectError;
 use crate::options::Target;
 use std::io;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -83,6 +82,7 @@ impl Connector {
 fn tls(authorities: Option<&[u8]>) -> Result<tokio_rustls::TlsConnector, ConnectError> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
+    use std::sync::Arc;
 
     let cause = |cause: String| ConnectError::Certificates { cause };
     let mut roots = rustls::RootCertStore::empty();

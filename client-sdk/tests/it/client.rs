@@ -255,6 +255,27 @@ async fn history_comes_from_the_broker_once_and_from_here_from_then_on() {
 }
 
 #[tokio::test]
+async fn answer_to_an_earlier_run_is_not_taken_for_one_of_this() {
+    let (client, broker) = in_memory().await;
+    let mut connection = broker.open().await;
+    connection.entry("@bob", 1, 11);
+    connection.entry("@bob", 3, 12);
+    assert_eq!(connection.said().await, Said::Acknowledge(11));
+    assert_eq!(connection.said().await, Said::Acknowledge(12));
+    let asked = connection.published().await;
+    let json: serde_json::Value = serde_json::from_slice(&asked.payload).unwrap();
+    let number = json["request"].as_u64().unwrap();
+    assert!(number > 1_000, "another one at each start: {number}");
+    // Of another chat, with the same number: it waited in the session since before a crash.
+    let fields = r#""from":2,"to":2,"last":9,"gone":[],
+        "entries":[{"seq":2,"from":"carol","time":3,"id":"x","text":"not here"}]"#;
+    connection.answer(&asked, "me/json/@carol/history", fields).await;
+    assert_eq!(client.chat("@bob").unwrap().page(None, 9).unwrap().len(), 2);
+    connection.answer(&asked, "me/json/@bob/history", &fields.replace("carol", "bob")).await;
+    assert_eq!(client.chat("@bob").unwrap().page(None, 9).unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn lost_session_is_noticed_and_what_was_missed_is_fetched() {
     let (client, broker) = in_memory().await;
     let mut connection = broker.open().await;
@@ -455,6 +476,16 @@ async fn what_is_wrong_with_options_and_names_is_said() {
     let long = vec![0; 70_000];
     let refused = client.chat("@bob").unwrap().send(long).await;
     assert!(matches!(refused, Err(SendError::TooLarge { .. })));
+}
+
+#[test]
+fn handles_go_to_other_threads() {
+    fn is_sent_and_shared<T: Send + Sync>() {}
+    is_sent_and_shared::<Client>();
+    is_sent_and_shared::<tidings_client::Chat>();
+    is_sent_and_shared::<tidings_client::Messages>();
+    is_sent_and_shared::<tidings_client::Sent>();
+    is_sent_and_shared::<SendError>();
 }
 
 #[test]

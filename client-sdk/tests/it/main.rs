@@ -8,9 +8,12 @@
 )]
 
 mod client;
+mod encrypted;
 mod fake;
+mod link;
 mod proxy;
 mod real;
 mod role;
+mod rooms;
 mod storm;
 mod terminal;

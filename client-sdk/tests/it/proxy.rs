@@ -74,11 +74,11 @@ async fn connect(client: TcpStream, shared: Arc<Shared>) {
     let (from_broker, to_broker) = broker.into_split();
     let up = pass(from_client, to_broker, Arc::clone(&shared));
     let down = pass(from_broker, to_client, shared);
+    tokio::pin!(up, down);
     // Dropping one of them drops the halves of both: a reset, not an orderly end.
     tokio::select! {
-        half = up => if half { std::future::pending::<()>().await },
-        half = down => if half { std::future::pending::<()>().await },
-        () = tokio::time::sleep(Duration::from_secs(600)) => {}
+        half = &mut up => if half { down.await; },
+        half = &mut down => if half { up.await; },
     }
 }
 
@@ -105,7 +105,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Share
                 3 => {
                     shared.cuts.fetch_add(1, Ordering::Relaxed);
                     let _ = to.shutdown().await;
-                    return false;
+                    return true;
                 }
                 4..=15 => {
                     let wait = Duration::from_millis(1 + shared.random(40));

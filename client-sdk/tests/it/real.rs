@@ -60,7 +60,7 @@ async fn two_talk_with_ticks_typing_and_presence() {
         assert_eq!(texts, ["hello, Bob", "hello you"]);
         assert_eq!(page[0].reactions["bob"], "👍");
     }
-    to_bob.delete(1, true).await.unwrap().stored().await.unwrap();
+    to_bob.delete_for_everyone(1).await.unwrap().stored().await.unwrap();
     until(&bob, "deleted", |_| to_alice.page(None, 9).unwrap().len() == 1).await;
     assert_eq!(to_bob.page(None, 9).unwrap().len(), 1);
     bob.close().await;

@@ -106,6 +106,14 @@ async fn program(user: &str, directory: &str, address: &str, count: u64, chats: 
         .data_dir(directory)
         .backoff(Duration::from_millis(20), Duration::from_millis(500));
     let client = Client::connect(options).await.unwrap();
+    // A device hears what comes from when it is known on: the chats that it is told of say so.
+    let mut changes = client.changes();
+    while client.chats().is_empty() {
+        changes.next().await.unwrap();
+    }
+    println!("online");
+    let mut lines = lines_of_input();
+    assert_eq!(lines.recv().await.as_deref(), Some("go"));
     let sending = tokio::spawn({
         let client = client.clone();
         let names: Vec<String> = chats.iter().map(|chat| (*chat).to_owned()).collect();
@@ -114,7 +122,6 @@ async fn program(user: &str, directory: &str, address: &str, count: u64, chats: 
     });
     let mut messages = client.messages();
     let wait = Duration::from_millis(200);
-    let mut lines = lines_of_input();
     loop {
         tokio::select! {
             Some(entry) = messages.next() => {

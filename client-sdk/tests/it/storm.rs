@@ -9,14 +9,16 @@ use tidings_client::{Client, ConnectOptions, Entry, EntryKind, Ticks};
 
 struct Storm {
     messages: u64,
-    kills: u32,
+    kills: u64,
+    /// The shortest time between two of them.
+    pause_ms: u64,
     groups: u64,
     seed: u64,
 }
 
 #[test]
 fn nothing_is_lost_or_doubled_over_a_bad_network_and_crashes() {
-    Storm { messages: 1_000, kills: 4, groups: 4, seed: 1 }.run();
+    Storm { messages: 1_000, kills: 4, pause_ms: 300, groups: 4, seed: 1 }.run();
 }
 
 /// `cargo test --release -p tidings-client --test it storm -- --ignored --nocapture`
@@ -24,7 +26,7 @@ fn nothing_is_lost_or_doubled_over_a_bad_network_and_crashes() {
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_messages_over_a_bad_network_and_crashes() {
     let messages = std::env::var("MESSAGES").ok().and_then(|it| it.parse().ok()).unwrap_or(50_000);
-    Storm { messages, kills: 30, groups: 24, seed: 2 }.run();
+    Storm { messages, kills: 90, pause_ms: 1_000, groups: 24, seed: 2 }.run();
 }
 
 impl Storm {
@@ -51,11 +53,17 @@ impl Storm {
             Role::start("as_program", &format!("{name} {directory} {address} {messages} {chats}"))
         };
         let mut programs = [program(0), program(1)].map(Some);
+        for program in programs.iter_mut().flatten() {
+            program.line("online");
+        }
+        for program in programs.iter_mut().flatten() {
+            program.say("go");
+        }
         let begun = Instant::now();
         for kill in 0..self.kills {
             // Not a wait for something: how long they are left alone.
-            std::thread::sleep(Duration::from_millis(300 + u64::from(kill % 5) * 250));
-            let which = (kill % 3) as usize;
+            std::thread::sleep(Duration::from_millis(self.pause_ms + kill % 5 * 250));
+            let which = usize::try_from(kill % 3).unwrap();
             if which == 2 {
                 broker.kill();
                 let (again, address) = start_broker(&broker_dir.0);
@@ -63,7 +71,9 @@ impl Storm {
                 proxy.lead_to(address);
             } else {
                 programs[which].take().unwrap().kill();
-                programs[which] = Some(program(which));
+                let mut again = program(which);
+                again.say("go");
+                programs[which] = Some(again);
             }
         }
         for program in programs.iter_mut().flatten() {
@@ -121,7 +131,7 @@ impl Storm {
             let seqs = |log: &[Entry]| log.iter().map(|entry| entry.seq).collect::<Vec<_>>();
             assert_eq!(seqs(alices), seqs(bobs), "lane {lane}");
             for (one, two) in alices.iter().zip(bobs) {
-                assert_eq!((&one.from, &one.body), (&two.from, &two.body));
+                assert_eq!((&one.from, &one.body), (&two.from, &two.body), "{one:?} {two:?}");
             }
             for user in ["alice", "bob"] {
                 let of = |entry: &&Entry| entry.from == user && entry.kind == EntryKind::Message;
@@ -151,7 +161,7 @@ impl Storm {
 
     /// Until each has read all that the other has, and knows that of the other.
     async fn settle(&self, clients: &[Client]) {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(120);
         let all = self.groups * (self.messages * 2 / (self.groups + 1));
         loop {
             let mut there = true;
@@ -163,7 +173,7 @@ impl Storm {
                     chat.mark_all_read().await.unwrap();
                     there &= standing.unread == 0 && standing.in_order == standing.last;
                     // Nobody is told how far others are with their own.
-                    let page = chat.page(None, 2_000).unwrap();
+                    let page = chat.page(None, 200).unwrap();
                     let own = page.iter().rfind(|message| message.ticks != Ticks::None);
                     there &= own.is_none_or(|message| message.ticks == Ticks::Read);
                 }

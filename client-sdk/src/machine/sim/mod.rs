@@ -174,7 +174,14 @@ impl Sim {
                     self.promised[user][chat].insert(text);
                 }
             }
-            Output::Publish(publish) => self.up(user, ToBroker::Publish(publish)),
+            Output::Publish(publish) => {
+                if let Some((_, id)) = publish.topic.split_once("/send/") {
+                    let safe = rows::errands(&client.store).unwrap();
+                    let safe = safe.iter().any(|row| row.id == id);
+                    assert!(safe, "seed {}: {user} sent {id} before it was safe", self.seed);
+                }
+                self.up(user, ToBroker::Publish(publish));
+            }
             Output::Subscribe { .. } => self.up(user, ToBroker::Subscribe),
             Output::Acknowledge(packet) => self.up(user, ToBroker::Acknowledge(packet)),
             Output::Tell(Told::Chat(standing)) => {
@@ -259,11 +266,11 @@ impl Sim {
         self.input(user, Input::Stored(position));
     }
 
-    /// A crash in the middle of a write: some of its changes are there.
+    /// A crash in the middle of a write: any of its changes are there.
     fn tear(&mut self, user: usize) {
-        if let Some((_, changes)) = self.clients[user].writes.pop_front() {
-            let some = self.rng.below(changes.len() as u64 + 1) as usize;
-            self.clients[user].store.write(&changes[..some]).unwrap();
+        if let Some((_, mut changes)) = self.clients[user].writes.pop_front() {
+            changes.retain(|_| self.rng.below(2) == 0);
+            self.clients[user].store.write(&changes).unwrap();
         }
         self.crash(user);
     }
@@ -374,6 +381,10 @@ impl Sim {
             for user in 0..2 {
                 for chat in 0..2 {
                     self.read(user, chat);
+                }
+                // What was just read is under way, and is to be said again.
+                if round == 0 {
+                    self.cut(user);
                 }
                 if round == 1 {
                     self.now += Duration::from_secs(100);
