@@ -1,8 +1,7 @@
 //! What the application hears: entries of chats, ticks, presence, and the client's own events.
 
-use crate::error::NotStored;
+use crate::error::Refusal;
 use crate::hub::Tell;
-use crate::outbox::OutboxDamage;
 use crate::transport::Lost;
 use std::time::Duration;
 
@@ -31,6 +30,8 @@ pub struct Entry {
     pub content_type: Option<String>,
     /// When it disappears, in milliseconds since the Unix epoch.
     pub expires: Option<u64>,
+    /// Whether this very device sent it.
+    pub own: bool,
 }
 
 /// The payload of an entry.
@@ -60,6 +61,49 @@ pub enum EntryKind {
     System,
     /// A kind newer than this client.
     Other(String),
+}
+
+impl EntryKind {
+    /// As the protocol calls it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Message => "message",
+            Self::Edit => "edit",
+            Self::Reaction => "reaction",
+            Self::Delete => "delete",
+            Self::System => "system",
+            Self::Other(name) => name,
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "message" => Self::Message,
+            "edit" => Self::Edit,
+            "reaction" => Self::Reaction,
+            "delete" => Self::Delete,
+            "system" => Self::System,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl Body {
+    /// The text; none for other bytes.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Data(_) | Self::Empty => None,
+        }
+    }
+
+    /// What a payload is: text if it is UTF-8.
+    pub(crate) fn of(payload: &[u8]) -> Self {
+        match std::str::from_utf8(payload) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Data(payload.to_vec()),
+        }
+    }
 }
 
 /// Ticks: how far others are, heard by the authors of messages only.
@@ -121,70 +165,153 @@ pub enum PresenceState {
     Offline,
 }
 
+/// What somebody does right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typing {
+    /// Writes.
+    Typing,
+    /// Speaks.
+    Recording,
+    /// Neither any more; also said when nothing was heard for 6 seconds.
+    Stopped,
+}
+
+impl Typing {
+    /// As the protocol calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Typing => "typing",
+            Self::Recording => "recording",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Somebody types, or has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TypingChanged {
+    /// The chat.
+    pub chat: String,
+    /// Who.
+    pub user: String,
+    /// What they do now.
+    pub state: Typing,
+}
+
+/// Something of a chat changed: an entry, a tick, what is unread, what waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changed {
+    /// The chat.
+    pub chat: String,
+}
+
+/// Where the connection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// An attempt is under way.
+    Connecting,
+    /// There is a connection.
+    Online,
+    /// There is none.
+    Offline {
+        /// Why.
+        reason: Lost,
+        /// When the next attempt begins; none: not before
+        /// [`Client::reconnect`](crate::Client::reconnect).
+        retry_in: Option<Duration>,
+    },
+    /// The client was closed.
+    Closed,
+}
+
 /// What happened to the client itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection is open; unanswered sends are on their way again.
-    Connected {
-        /// Whether the broker still had the device's Session.
-        session_present: bool,
-    },
-    /// There is no connection, for the first time or no longer.
-    Disconnected {
-        /// Why.
-        reason: Lost,
-        /// When the next attempt begins; none when the client was closed.
-        retry_in: Option<Duration>,
-    },
+    /// The connection changed.
+    State(State),
+    /// The broker did not know the device any more, and what it missed is being fetched; or never
+    /// knew it.
+    NewSession,
     /// A send whose [`Sent`](crate::Sent) is gone, from an earlier run or dropped, is stored.
     Stored {
         /// The chat.
         chat: String,
         /// The message id.
         id: String,
-        /// The seq it got.
-        seq: u64,
+        /// The seq it got, if it is an entry.
+        seq: Option<u64>,
     },
     /// A send whose [`Sent`](crate::Sent) is gone was refused for good.
     NotStored {
         /// The chat.
         chat: String,
-        /// The message id.
+        /// The message id; empty for a command without one.
         id: String,
         /// Why.
-        error: NotStored,
+        refusal: Refusal,
     },
-    /// The broker has refused a send for the moment; it is repeated by itself.
+    /// The broker has refused something for the moment; it is repeated by itself.
     Postponed {
         /// The chat.
         chat: String,
-        /// The message id.
+        /// The message id; empty for a command without one.
         id: String,
         /// `limit` or what else the broker called it.
         code: String,
         /// When it is repeated.
         retry_in: Duration,
     },
-    /// The broker refused something other than a message, such as a read position.
-    Refused {
-        /// The chat.
-        chat: String,
-        /// One of the codes of [`NotStored::Refused`].
-        code: String,
-        /// A sentence for people.
-        text: String,
-    },
-    /// Entries wait for a stream that nobody has opened. They are not acknowledged, and as many as
-    /// the Receive Maximum hold up every chat: open the chat's stream or the client's.
-    Unclaimed {
-        /// The chat.
-        chat: String,
+    /// Somebody wrote for the first time (`stranger`), or is a stranger no longer.
+    Request {
+        /// Who.
+        user: String,
+        /// Whether they are one.
+        stranger: bool,
     },
     /// A chat is over: no more entries come.
     Ended {
         /// The chat.
         chat: String,
+        /// Of a room: `end`, `next`, `gone`, `idle` or `timeout`.
+        why: Option<String>,
+    },
+    /// A room is over soon.
+    Ending {
+        /// The room.
+        chat: String,
+        /// When, in ms since 1970.
+        at: u64,
+        /// `idle` or `timeout`.
+        why: String,
+    },
+    /// The other one in a room has sent a signal, such as an offer for a call.
+    Signal {
+        /// The room.
+        chat: String,
+        /// Who.
+        from: String,
+        /// What.
+        body: Body,
+    },
+    /// Pairing has found somebody.
+    Paired {
+        /// The room to talk in.
+        chat: String,
+        /// The pool.
+        pool: String,
+        /// What both like.
+        interest: Option<String>,
+        /// The other one.
+        partner: String,
+    },
+    /// Pairing has found nobody in time.
+    Unpaired {
+        /// The pool.
+        pool: String,
     },
     /// The broker refused a subscription.
     SubscriptionRefused {
@@ -200,13 +327,34 @@ pub enum Event {
         /// What is wrong with it.
         cause: String,
     },
-    /// The outbox's file had been damaged; sends may be missing from it.
-    OutboxDamaged(OutboxDamage),
+    /// The disk failed: nothing is sent or acknowledged any more. Open the client again.
+    StoreFailed {
+        /// What the store said.
+        cause: String,
+    },
+    /// Something happened to the store before it was opened.
+    StoreNotice(String),
 }
 
 impl Tell for Event {
     fn merge(&mut self, _newer: &Self) -> bool {
         false
+    }
+}
+
+impl Tell for Changed {
+    fn merge(&mut self, newer: &Self) -> bool {
+        self == newer
+    }
+}
+
+impl Tell for TypingChanged {
+    fn merge(&mut self, newer: &Self) -> bool {
+        let same = self.chat == newer.chat && self.user == newer.user;
+        if same {
+            self.state = newer.state;
+        }
+        same
     }
 }
 

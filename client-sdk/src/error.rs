@@ -28,8 +28,11 @@ pub enum ConnectError {
     /// A user, device or chat name is not allowed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The address is not `host:port`.
-    #[error("address {address:?} is not host:port, for example 127.0.0.1:1883")]
+    /// The address is neither `host:port` nor a URL.
+    #[error(
+        "address {address:?} is neither host:port, for example 127.0.0.1:1883, nor a URL, for \
+         example mqtts://alice:secret@chat.example.org/phone"
+    )]
     Address {
         /// The address as it was given.
         address: String,
@@ -44,18 +47,32 @@ pub enum ConnectError {
         /// What would have been accepted.
         expected: &'static str,
     },
-    /// The outbox could not be opened.
-    #[error("cannot open the outbox")]
-    Outbox(#[from] OutboxError),
+    /// The local store could not be opened.
+    #[error("cannot open the local store")]
+    Store(#[from] StoreError),
+    /// The transport that the URL asks for is not in this build.
+    #[error("{scheme} needs the feature {feature} of tidings-client, or another transport")]
+    Scheme {
+        /// What the URL begins with.
+        scheme: String,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The certificates to trust cannot be read.
+    #[error("no certificates to trust: {cause}")]
+    Certificates {
+        /// Why.
+        cause: String,
+    },
     /// Called outside a tokio runtime.
     #[error("no tokio runtime: call connect from within one")]
     NoRuntime,
 }
 
-/// Why the outbox's file could not be opened or written.
+/// Why the local store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OutboxError {
+pub enum StoreError {
     /// The operating system refused.
     #[error("{action} {path:?}")]
     Io {
@@ -66,33 +83,29 @@ pub enum OutboxError {
         /// The cause.
         source: io::Error,
     },
-    /// Another client has this outbox open: two would send each other's messages twice.
+    /// Another client has this store open: two would send each other's messages twice.
     #[error("{path:?} is in use by another client: give this one another device name or data dir")]
     InUse {
         /// The lock's file.
         path: PathBuf,
     },
-    /// The file was written by another format version.
-    #[error("{path:?} is not an outbox of format {expected}: found header {found:?}")]
-    Format {
-        /// The outbox's file.
-        path: PathBuf,
-        /// The format that this version reads.
+    /// It was written by a later version of this library.
+    #[error("the store is of version {found}, and this library reads {expected}: use a newer one")]
+    Version {
+        /// The newest version that is read.
         expected: u8,
-        /// The first bytes of the file.
-        found: Vec<u8>,
+        /// What was found.
+        found: u8,
     },
-    /// An earlier write or sync failed; what the disk holds is not known until it is opened again.
-    #[error("an earlier write of the outbox failed: open the client again")]
+    /// What was read is not what was written.
+    #[error("the store is damaged ({what}): move its directory away, history comes again")]
+    Damaged {
+        /// What cannot be read.
+        what: String,
+    },
+    /// An earlier write failed; what the disk holds is not known until it is opened again.
+    #[error("an earlier write of the store failed: open the client again")]
     Poisoned,
-    /// The outbox is at its bound.
-    #[error("outbox full: {sends} sends of {bytes} bytes wait for the broker")]
-    Full {
-        /// Sends that wait.
-        sends: usize,
-        /// Their bytes.
-        bytes: usize,
-    },
 }
 
 /// Why [`Chat::send`](crate::Chat::send) did not take a message.
@@ -127,42 +140,62 @@ pub enum SendError {
         /// What the operating system said.
         cause: String,
     },
+    /// The message id is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
 }
 
-/// Why a send that the outbox took was not stored by the broker.
+/// Why the broker said no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused by the broker: {code}: {text}")]
+pub struct Refusal {
+    /// `forbidden`, `unknown_chat`, `limit`, `size`, `format`, `conflict`, `ended`, `late` or
+    /// `unavailable`: what to act on.
+    pub code: String,
+    /// A sentence for people.
+    pub text: String,
+    /// How long the broker wishes to be left alone, when it said so.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why what the client took was not done by the broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotStored {
     /// The broker refused it for good: the outbox has forgotten it.
-    #[error("refused by the broker: {code}: {text}")]
-    Refused {
-        /// `forbidden`, `unknown_chat`, `limit`, `size`, `format`, `conflict`, `ended`, `late` or
-        /// `unavailable`.
-        code: String,
-        /// A sentence for people.
-        text: String,
-        /// How long the broker wishes to be left alone, when it said so.
-        retry_after: Option<Duration>,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The client ended before the broker answered: the outbox keeps the message, and the next
     /// client on the same data directory sends it.
     #[error("the client ended before the broker answered: the message waits in the outbox")]
     Closed,
 }
 
-/// Why [`Chat::mark_read`](crate::Chat::mark_read) took nothing.
+/// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum MarkReadError {
-    /// Read positions of too many chats wait for the broker.
-    #[error("read positions of {chats} chats wait for the broker already")]
-    Full {
-        /// How many wait.
-        chats: usize,
+pub enum AskError {
+    /// The broker refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too many questions wait for the broker already.
+    #[error("{waiting} questions wait for the broker already: wait for one of them")]
+    Busy {
+        /// How many.
+        waiting: usize,
     },
+    /// The answer, or a row of the store, cannot be read.
+    #[error("cannot read the answer: {cause}")]
+    Unreadable {
+        /// Why.
+        cause: String,
+    },
+    /// A name in the question is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The client was closed.
     #[error("the client is closed")]
     Closed,

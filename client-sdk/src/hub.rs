@@ -24,6 +24,8 @@ pub(crate) struct Hub<T> {
 #[derive(Debug)]
 struct Listeners<T> {
     slots: Vec<Weak<Mutex<Slot<T>>>>,
+    /// Told to everyone who listens, however late.
+    kept: Option<T>,
     closed: bool,
 }
 
@@ -36,7 +38,7 @@ struct Slot<T> {
 
 impl<T> Default for Hub<T> {
     fn default() -> Self {
-        Self { listeners: Mutex::new(Listeners { slots: Vec::new(), closed: false }) }
+        Self { listeners: Mutex::new(Listeners { slots: Vec::new(), kept: None, closed: false }) }
     }
 }
 
@@ -49,10 +51,15 @@ impl<T: Tell> Hub<T> {
         });
     }
 
+    /// Tells everyone who listens from now on first of all.
+    pub(crate) fn keep(&self, value: T) {
+        lock(&self.listeners).kept = Some(value);
+    }
+
     /// A listener that hears `first`, then what is told from now on.
     pub(crate) fn listen(&self, first: impl IntoIterator<Item = T>) -> Listener<T> {
         let mut listeners = lock(&self.listeners);
-        let waiting = first.into_iter().collect();
+        let waiting = listeners.kept.iter().cloned().chain(first).collect();
         let slot = Slot { waiting, waker: None, closed: listeners.closed };
         let slot = Arc::new(Mutex::new(slot));
         listeners.slots.retain(|slot| slot.strong_count() > 0);

@@ -1,57 +1,44 @@
-//! Entries between the broker and the application, and when they are acknowledged.
+//! Which entries the application has been given, and which it is done with.
 //!
-//! An entry is acknowledged when the application is done with it: when it asks its stream for the
-//! next one. Until then it counts against the Receive Maximum, so a slow application slows the
-//! broker down and costs no memory. What was yielded but not done with is given again, after a crash
-//! by the broker, to a new stream by this inbox.
-//!
-//! A new connection makes every waiting entry the broker's to send again, so they are forgotten
-//! here; what was taken meanwhile is known by its seq and dropped when it comes a second time.
+//! Entries wait in the store, not here: a slow application costs no memory and holds up nobody. The
+//! application is given what is in order, from where it left off, also over a crash: at least once.
 
 use crate::entry::Entry;
 use crate::hub::lock;
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use crate::machine::Standing;
+use crate::store::{Store, rows};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 /// Which entries a stream wants: those of a chat, or of every chat without a stream of its own.
 pub(crate) type Claim = Option<String>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
-    receive_maximum: usize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By order of arrival; at most Receive Maximum.
-    waiting: BTreeMap<u64, Held>,
-    /// Yielded and not done with: at most one a stream.
-    given: BTreeMap<u64, Given>,
-    /// Highest seq received of each chat.
-    highest: BTreeMap<String, u64>,
+    places: BTreeMap<String, Place>,
+    /// Chats with something to give, in the order in which it came.
+    queue: VecDeque<String>,
+    queued: BTreeSet<String>,
     claims: BTreeMap<Claim, Claimed>,
-    /// Packet numbers to acknowledge on the present connection.
-    due: Vec<u16>,
-    connection: u64,
-    next_arrival: u64,
+    /// What a stream holds and is not done with.
+    given: BTreeMap<u64, (String, u64)>,
+    /// What the machine is to be told.
+    taken: BTreeMap<String, u64>,
     next_stream: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
-struct Held {
-    entry: Entry,
-    /// Connection and packet number to acknowledge.
-    packet: Option<(u64, u16)>,
-}
-
-#[derive(Debug)]
-struct Given {
-    held: Held,
-    stream: u64,
+struct Place {
+    in_order: u64,
+    given: u64,
 }
 
 #[derive(Debug)]
@@ -60,72 +47,25 @@ struct Claimed {
     waker: Option<Waker>,
 }
 
-/// What became of a received entry.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// It waits for its stream.
-    Waiting,
-    /// It waits, and there is no stream that wants it.
-    Unclaimed,
-    /// The application had it already.
-    Duplicate,
-    /// There is no room: the broker passed over the Receive Maximum.
-    Full,
-}
-
 impl Inbox {
-    pub(crate) fn new(receive_maximum: u16) -> Self {
-        Self { inner: Mutex::default(), receive_maximum: usize::from(receive_maximum) }
-    }
-
-    /// A new connection: the broker sends again whatever was not acknowledged.
-    pub(crate) fn handle_connected(&self) {
+    /// A chat has come further.
+    pub(crate) fn handle_standing(&self, standing: &Standing) {
         let mut inner = lock(&self.inner);
-        let inner = &mut *inner;
-        inner.connection += 1;
-        inner.due.clear();
-        // Entries of a chat arrive in order, so the first that waits is the lowest.
-        while let Some((_, held)) = inner.waiting.pop_last() {
-            inner.highest.insert(held.entry.chat, held.entry.seq.saturating_sub(1));
+        let place = Place { in_order: 0, given: standing.taken };
+        let place = inner.places.entry(standing.chat.clone()).or_insert(place);
+        place.given = place.given.max(standing.taken);
+        if standing.in_order > place.in_order {
+            place.in_order = standing.in_order;
+            inner.queue(&standing.chat);
         }
     }
 
-    pub(crate) fn handle_entry(&self, entry: Entry, number: Option<u16>) -> Received {
-        let mut inner = lock(&self.inner);
-        let inner = &mut *inner;
-        let packet = number.map(|number| (inner.connection, number));
-        let again = inner.given.values_mut().map(|given| &mut given.held);
-        let mut again = again.chain(inner.waiting.values_mut());
-        let same = |held: &&mut Held| held.entry.chat == entry.chat && held.entry.seq == entry.seq;
-        if let Some(held) = again.find(same) {
-            held.packet = packet;
-            return Received::Duplicate;
-        }
-        if inner.highest.get(&entry.chat).is_some_and(|highest| entry.seq <= *highest) {
-            inner.due.extend(number);
-            return Received::Duplicate;
-        }
-        if inner.waiting.len() >= self.receive_maximum {
-            return Received::Full;
-        }
-        inner.remember(&entry);
-        let chat = Some(entry.chat.clone());
-        inner.next_arrival += 1;
-        inner.waiting.insert(inner.next_arrival, Held { entry, packet });
-        if inner.wake(&chat) || inner.wake(&None) { Received::Waiting } else { Received::Unclaimed }
+    /// How far the application is, by chat: for the machine, once.
+    pub(crate) fn take_taken(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut lock(&self.inner).taken)
     }
 
-    /// A chat is over; one of the same name would begin at seq 1 again.
-    pub(crate) fn handle_ended(&self, chat: &str) {
-        lock(&self.inner).highest.remove(chat);
-    }
-
-    /// Packet numbers to acknowledge now, in the order of taking.
-    pub(crate) fn take_due(&self) -> Vec<u16> {
-        std::mem::take(&mut lock(&self.inner).due)
-    }
-
-    /// Streams end once nothing waits for them.
+    /// Streams end.
     pub(crate) fn close(&self) {
         let mut inner = lock(&self.inner);
         inner.closed = true;
@@ -144,39 +84,28 @@ impl Inbox {
         let older = inner.claims.insert(claim.clone(), Claimed { stream, waker: None });
         let older_stream = older.as_ref().map(|older| older.stream);
         // Also from the stream of every chat, when a chat gets one of its own: order demands it.
-        inner.give_back(|given| {
-            Some(given.stream) == older_stream || Some(&given.held.entry.chat) == claim.as_ref()
-        });
+        inner.give_back(|of, chat| Some(of) == older_stream || Some(chat) == claim.as_ref());
         if let Some(waker) = older.and_then(|older| older.waker) {
             waker.wake();
         }
         stream
     }
 
-    /// Ends a stream; what it has not taken is there for the next one.
+    /// Ends a stream; what it is not done with is there for the next one.
     pub(crate) fn release(&self, claim: &Claim, stream: u64) {
         let mut inner = lock(&self.inner);
-        inner.give_back(|given| given.stream == stream);
+        inner.give_back(|of, _| of == stream);
         if inner.claims.get(claim).is_some_and(|claimed| claimed.stream == stream) {
             inner.claims.remove(claim);
         }
         inner.wake(&None);
     }
 
-    /// Acknowledges what the stream holds; wakes the connection if there is something to send.
+    /// The stream is done with what it holds.
     pub(crate) fn taken(&self, stream: u64, wake: &Notify) {
         let mut inner = lock(&self.inner);
-        let inner = &mut *inner;
-        let Some(arrival) =
-            inner.given.iter().find(|(_, given)| given.stream == stream).map(|(at, _)| *at)
-        else {
-            return;
-        };
-        let packet = inner.given.remove(&arrival).and_then(|given| given.held.packet);
-        if let Some((connection, number)) = packet
-            && connection == inner.connection
-        {
-            inner.due.push(number);
+        if let Some((chat, seq)) = inner.given.remove(&stream) {
+            inner.taken.insert(chat, seq);
             wake.notify_one();
         }
     }
@@ -184,27 +113,24 @@ impl Inbox {
     /// The next entry of a stream, which holds none.
     pub(crate) fn poll_give(
         &self,
+        store: Option<&Arc<dyn Store>>,
         claim: &Claim,
         stream: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Entry>> {
         let mut inner = lock(&self.inner);
-        let inner = &mut *inner;
-        if inner.claims.get(claim).is_none_or(|claimed| claimed.stream != stream) {
+        let is_current = inner.claims.get(claim).is_some_and(|claimed| claimed.stream == stream);
+        let Some(store) = store.filter(|_| is_current && !inner.closed) else {
             return Poll::Ready(None);
-        }
-        let wanted = |held: &Held| match claim {
-            Some(chat) => held.entry.chat == *chat,
-            None => !inner.claims.contains_key(&Some(held.entry.chat.clone())),
         };
-        let next = inner.waiting.iter().find(|(_, held)| wanted(held)).map(|(at, _)| *at);
-        if let Some((arrival, held)) = next.and_then(|at| inner.waiting.remove_entry(&at)) {
-            let entry = held.entry.clone();
-            inner.given.insert(arrival, Given { held, stream });
-            return Poll::Ready(Some(entry));
-        }
-        if inner.closed {
-            return Poll::Ready(None);
+        while let Some(chat) = inner.next(claim) {
+            // A store that cannot be read ends the stream: that it failed is told as an event.
+            let Ok(entry) = inner.read(&**store, &chat) else { return Poll::Ready(None) };
+            if let Some(entry) = entry {
+                inner.given.insert(stream, (chat.clone(), entry.seq));
+                inner.queue(&chat);
+                return Poll::Ready(Some(entry));
+            }
         }
         if let Some(claimed) = inner.claims.get_mut(claim) {
             claimed.waker = Some(cx.waker().clone());
@@ -214,12 +140,48 @@ impl Inbox {
 }
 
 impl Inner {
-    fn remember(&mut self, entry: &Entry) {
-        // Forgetting a chat means at worst that an entry is given twice.
-        if self.highest.len() >= CHATS_MAX && !self.highest.contains_key(&entry.chat) {
-            self.highest.pop_first();
+    /// A chat with something to give, taken off the queue.
+    fn next(&mut self, claim: &Claim) -> Option<String> {
+        let wanted = |chat: &String| match claim {
+            Some(claimed) => chat == claimed,
+            None => !self.claims.contains_key(&Some(chat.clone())),
+        };
+        let at = self.queue.iter().position(wanted)?;
+        let chat = self.queue.remove(at)?;
+        self.queued.remove(&chat);
+        Some(chat)
+    }
+
+    /// The next entry of a chat that this device did not send itself.
+    fn read(
+        &mut self,
+        store: &dyn Store,
+        chat: &str,
+    ) -> Result<Option<Entry>, crate::error::StoreError> {
+        let Some(place) = self.places.get_mut(chat) else { return Ok(None) };
+        while place.given < place.in_order {
+            let (from, to) = (place.given + 1, place.in_order);
+            let entries = rows::entries(store, chat, from, to, false, PAGE)?;
+            let whole = entries.len() < PAGE;
+            let last = entries.last().map_or(to, |entry| entry.seq);
+            if let Some(entry) = entries.into_iter().find(|entry| !entry.own) {
+                place.given = entry.seq;
+                return Ok(Some(entry));
+            }
+            place.given = if whole { to } else { last };
+            self.taken.insert(chat.to_owned(), place.given);
         }
-        self.highest.insert(entry.chat.clone(), entry.seq);
+        Ok(None)
+    }
+
+    fn queue(&mut self, chat: &str) {
+        let more = self.places.get(chat).is_some_and(|place| place.given < place.in_order);
+        if more && self.queued.insert(chat.to_owned()) {
+            self.queue.push_back(chat.to_owned());
+        }
+        if more && !self.wake(&Some(chat.to_owned())) {
+            self.wake(&None);
+        }
     }
 
     /// Whether there is such a claim; wakes its stream.
@@ -231,16 +193,23 @@ impl Inner {
         true
     }
 
-    fn give_back(&mut self, which: impl Fn(&Given) -> bool) {
-        let back: Vec<u64> =
-            self.given.iter().filter(|(_, given)| which(given)).map(|(at, _)| *at).collect();
-        for arrival in back {
-            if let Some(given) = self.given.remove(&arrival) {
-                self.waiting.insert(arrival, given.held);
+    fn give_back(&mut self, which: impl Fn(u64, &String) -> bool) {
+        let back: Vec<u64> = self
+            .given
+            .iter()
+            .filter(|(stream, (chat, _))| which(**stream, chat))
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in back {
+            if let Some((chat, seq)) = self.given.remove(&stream) {
+                if let Some(place) = self.places.get_mut(&chat) {
+                    place.given = place.given.min(seq.saturating_sub(1));
+                }
+                self.queue(&chat);
             }
         }
     }
 }
 
-/// Chats whose highest seq is remembered.
-const CHATS_MAX: usize = 16_384;
+/// Rows that are read at a time, where own entries lie between those of others.
+const PAGE: usize = 16;

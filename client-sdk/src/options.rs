@@ -16,7 +16,10 @@ pub struct ConnectOptions {
     pub(crate) password: Option<String>,
     pub(crate) device: String,
     pub(crate) data_dir: PathBuf,
+    pub(crate) in_memory: bool,
+    pub(crate) authorities: Option<Vec<u8>>,
     pub(crate) keep_alive: Duration,
+    pub(crate) keep_alive_max: Duration,
     pub(crate) session_expiry: Duration,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
@@ -29,9 +32,10 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Options for `user` on `device` at `address` (`host:port`), with every default.
+    /// Options for `user` on `device` at `address` (`host:port`, or a URL without a user), with
+    /// every default.
     ///
-    /// The outbox goes to [`default_data_dir`](Self::default_data_dir).
+    /// The local store goes to [`default_data_dir`](Self::default_data_dir).
     pub fn new(
         address: impl Into<String>,
         user: impl Into<String>,
@@ -45,7 +49,10 @@ impl ConnectOptions {
             password: None,
             device,
             data_dir,
-            keep_alive: Duration::from_secs(30),
+            in_memory: false,
+            authorities: None,
+            keep_alive: Duration::from_secs(60),
+            keep_alive_max: Duration::from_secs(240),
             session_expiry: Duration::from_secs(30 * 24 * 3600),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
@@ -56,6 +63,41 @@ impl ConnectOptions {
             outbox_sends_max: 10_000,
             outbox_bytes_max: 16 * 1024 * 1024,
         }
+    }
+
+    /// Options from a URL: `mqtt://`, `mqtts://`, `ws://` or `wss://`, then `user:password@`, host,
+    /// and where they differ from 1883, 8883, 80 and 443 a port; of a WebSocket a path (`/mqtt`).
+    ///
+    /// What is no letter or digit in user and password may be written as `%40`.
+    ///
+    /// ```
+    /// # use tidings_client::ConnectOptions;
+    /// let options = ConnectOptions::from_url("mqtts://alice:s3cret@chat.example.org", "phone")?;
+    /// # Ok::<(), tidings_client::ConnectError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// It is no such URL, or has no user.
+    pub fn from_url(url: &str, device: impl Into<String>) -> Result<Self, ConnectError> {
+        let wrong = || ConnectError::Address { address: hidden(url) };
+        let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let (login, host) = authority.rsplit_once('@').ok_or_else(wrong)?;
+        let (user, password) = match login.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (login, None),
+        };
+        let user = decoded(user).ok_or_else(wrong)?;
+        let mut options = Self::new(format!("{scheme}://{host}{path}"), user, device);
+        if let Some(password) = password {
+            options = options.password(decoded(password).ok_or_else(wrong)?);
+        }
+        options.target()?;
+        Ok(options)
     }
 
     /// Where the outbox of `device` lies unless told otherwise:
@@ -80,18 +122,33 @@ impl ConnectOptions {
         self
     }
 
-    /// The directory of the outbox. One client at a time may have it open.
+    /// The directory of the local store. One client at a time may have it open.
     #[must_use]
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = path.into();
         self
     }
 
-    /// Longest silence on the connection before a PINGREQ (§3.1.2.10); 30 s by default, 5 s to
-    /// 65,535 s.
+    /// Keeps everything in memory: no history after the program's end, and what is unsent then is
+    /// lost. For rooms, for tests, and for who must leave nothing behind.
     #[must_use]
-    pub fn keep_alive(mut self, keep_alive: Duration) -> Self {
-        self.keep_alive = keep_alive;
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// Trusts these authorities (PEM certificates) in place of the system's.
+    #[must_use]
+    pub fn authorities(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(pem.into());
+        self
+    }
+
+    /// Longest silence on the first connection before a PINGREQ (§3.1.2.10), and what it may grow
+    /// to on networks that bear it; 60 s and 240 s by default, from 5 s to 65,535 s.
+    #[must_use]
+    pub fn keep_alive(mut self, first: Duration, max: Duration) -> Self {
+        (self.keep_alive, self.keep_alive_max) = (first, max);
         self
     }
 
@@ -113,8 +170,8 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a send that the broker took, but did not answer with a seq, waits before it is sent
-    /// again with the same id; 30 s by default.
+    /// How long a question that the broker took, but did not answer, waits before it is asked again;
+    /// 30 s by default.
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
@@ -129,9 +186,9 @@ impl ConnectOptions {
         self
     }
 
-    /// How many entries the broker may send before the application has taken them: the Receive
-    /// Maximum (§3.1.2.11.3), and the bound of the client's memory for a slow application; 64 by
-    /// default, at least 1.
+    /// How many publishes the broker may send before the store has them: the Receive Maximum
+    /// (§3.1.2.11.3), and the bound of the client's memory for a slow disk; 64 by default, at least
+    /// 1.
     #[must_use]
     pub fn receive_maximum(mut self, max: u16) -> Self {
         self.receive_maximum = max;
@@ -154,13 +211,14 @@ impl ConnectOptions {
         self
     }
 
-    /// Where the outbox lies.
-    pub fn outbox_dir(&self) -> &Path {
+    /// Where the local store lies.
+    pub fn store_dir(&self) -> &Path {
         &self.data_dir
     }
 
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
-        check_name("user", &self.user)?;
+        // A link to a seat in a room is a user too, and `~anon` who has none.
+        check_name("user", self.user.strip_prefix('~').unwrap_or(&self.user))?;
         let device = &self.device;
         if device.is_empty() || device.len() > 128 || device.chars().any(char::is_control) {
             return Err(ConnectError::Name(NameError {
@@ -169,12 +227,16 @@ impl ConnectOptions {
                 expected: "1 to 128 bytes without control characters",
             }));
         }
-        self.host_and_port()?;
+        self.target()?;
         let seconds = self.keep_alive.as_secs();
         let bad =
             |option, found: String, expected| Err(ConnectError::Option { option, found, expected });
         if !(5..=65_535).contains(&seconds) {
             return bad("keep_alive", format!("{seconds} s"), "5 s to 65,535 s");
+        }
+        if self.keep_alive_max < self.keep_alive || self.keep_alive_max.as_secs() > 65_535 {
+            let found = format!("{:?} to {:?}", self.keep_alive, self.keep_alive_max);
+            return bad("keep_alive", found, "a first silence not above the longest");
         }
         if self.backoff_min.is_zero() || self.backoff_min > self.backoff_max {
             let found = format!("{:?} to {:?}", self.backoff_min, self.backoff_max);
@@ -192,21 +254,90 @@ impl ConnectOptions {
         Ok(())
     }
 
-    pub(crate) fn host_and_port(&self) -> Result<(String, u16), ConnectError> {
-        self.address
-            .rsplit_once(':')
-            .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
-            .filter(|(host, port)| !host.is_empty() && *port != 0)
-            .map(|(host, port)| (host.to_owned(), port))
-            .ok_or_else(|| ConnectError::Address { address: self.address.clone() })
+    pub(crate) fn target(&self) -> Result<Target, ConnectError> {
+        let wrong = || ConnectError::Address { address: hidden(&self.address) };
+        let (scheme, rest) = match self.address.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ("mqtt", self.address.as_str()),
+        };
+        let (tls, websocket, default_port) = match scheme {
+            "mqtt" => (false, false, 1_883),
+            "mqtts" => (true, false, 8_883),
+            "ws" => (false, true, 80),
+            "wss" => (true, true, 443),
+            _ => return Err(wrong()),
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let path = if path.len() > 1 { path } else { "/mqtt" };
+        // `[::1]:1883`, `host:1883`, `host`; a port is what is behind the last colon, if it is one.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong)?)
+            }
+            // Only a URL has a default.
+            _ if self.address.contains("://") => (authority, default_port),
+            _ => return Err(wrong()),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() || host.contains(['@', '[', ']', ' ']) {
+            return Err(wrong());
+        }
+        let websocket = websocket.then(|| path.to_owned());
+        Ok(Target { tls, websocket, host: host.to_owned(), port })
     }
+}
+
+/// Where to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) tls: bool,
+    /// The path of a WebSocket.
+    pub(crate) websocket: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Target {
+    /// For people.
+    pub(crate) fn address(&self) -> String {
+        let host = &self.host;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        format!("{host}:{}", self.port)
+    }
+}
+
+/// An address as it may be shown: a password never is.
+fn hidden(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => address.to_owned(),
+    }
+}
+
+/// What percent signs stand for (RFC 3986, section 2.1).
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit =
+            || char::from(rest.next()?).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        bytes.push(digit()? * 16 + digit()?);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The password is left out.
 impl std::fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConnectOptions")
-            .field("address", &self.address)
+            .field("address", &hidden(&self.address))
             .field("user", &self.user)
             .field("device", &self.device)
             .field("data_dir", &self.data_dir)
@@ -246,6 +377,32 @@ mod tests {
         let error = ConnectOptions::new("localhost", "alice", "phone").check().unwrap_err();
         assert!(error.to_string().contains("127.0.0.1:1883"), "{error}");
         ConnectOptions::new("[::1]:1883", "alice", "phone").check().unwrap();
+    }
+
+    #[test]
+    fn urls_say_how_where_and_who() {
+        let options = ConnectOptions::from_url("mqtts://al%40ice:p%2Fw@host", "phone");
+        assert!(options.unwrap().check().is_err(), "no such user, but read as written");
+        let read = |url| ConnectOptions::from_url(url, "phone");
+        let options = read("mqtts://alice:p%2Fw:x@chat.example.org").unwrap();
+        assert_eq!((options.user.as_str(), options.password.as_deref()), ("alice", Some("p/w:x")));
+        let target = |tls, websocket: Option<&str>, host: &str, port| Target {
+            tls,
+            websocket: websocket.map(str::to_owned),
+            host: host.to_owned(),
+            port,
+        };
+        assert_eq!(options.target().unwrap(), target(true, None, "chat.example.org", 8_883));
+        let of = |url| read(url).unwrap().target().unwrap();
+        assert_eq!(of("ws://a@[::1]:8083/chat"), target(false, Some("/chat"), "::1", 8_083));
+        assert_eq!(of("wss://a@h"), target(true, Some("/mqtt"), "h", 443));
+        assert_eq!(of("mqtt://a@h/"), target(false, None, "h", 1_883));
+        for wrong in ["mqtt://h", "http://a@h", "mqtt://a@h:x", "mqtt://a:%zz@h", "mqtt://a@", "h"]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let error = read("mqtt://alice:s3cret@h:0").unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
     }
 
     #[test]

@@ -1,108 +1,81 @@
-//! The thread that owns the outbox's file: what waits for the disk is written as one group.
+//! The thread that writes the store: what waits for the disk is written as one group.
 //!
-//! While one group is being synced the next one gathers, so many sends at once share a sync.
+//! While one group is being synced the next one gathers, so many sends and entries at once share a
+//! sync. It also deletes what has expired, by the device's clock.
 
-use crate::error::{NotStored, OutboxError, SendError};
-use crate::outbox::{Outbox, Send};
-use bytes::Bytes;
+use crate::store::{Change, Store, rows};
 use std::io;
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::UnboundedSender;
 
-/// How the broker's answer reaches a [`Sent`](crate::Sent).
-pub(crate) type Answer = oneshot::Sender<Result<u64, NotStored>>;
+/// Changes, and the position that they bring the store to.
+pub(crate) type Job = (u64, Vec<Change>);
 
-/// Work for the thread.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Make a send durable, then tell the sender and the engine.
-    Append {
-        chat: String,
-        id: String,
-        payload: Bytes,
-        taken: oneshot::Sender<Result<(), SendError>>,
-        answer: Answer,
-    },
-    /// The broker answered.
-    Finish(u64),
-    /// Write what is left, close the file and give up its lock.
-    Close(oneshot::Sender<()>),
-}
+/// How far the store is, or why it goes no further.
+pub(crate) type Written = Result<u64, String>;
 
-/// A send on disk.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) send: Send,
-    /// None for a send of an earlier run.
-    pub(crate) answer: Option<Answer>,
-}
-
-/// Starts the thread. Jobs are bounded by their makers: appends by a semaphore, finishes by the
-/// outbox's own bound; and so are the accepted.
+/// Starts the thread, which ends when the sender is dropped. What waits is bounded by the Receive
+/// Maximum and the outbox: the machine makes a job of what comes in or is asked for.
 ///
 /// # Errors
 ///
 /// The system gives no thread.
 pub(crate) fn start(
-    outbox: Outbox,
-    accepted: mpsc::UnboundedSender<Accepted>,
-) -> io::Result<mpsc::UnboundedSender<Job>> {
-    let (jobs, received) = mpsc::unbounded_channel();
-    std::thread::Builder::new()
-        .name("tidings-outbox".to_owned())
-        .spawn(move || run(outbox, received, &accepted))?;
+    store: Arc<dyn Store>,
+    written: UnboundedSender<Written>,
+) -> io::Result<Sender<Job>> {
+    let (jobs, received) = channel();
+    std::thread::Builder::new().name("tidings-store".to_owned()).spawn(move || {
+        run(&*store, &received, &written);
+        // In this order: who hears that the thread has ended may open the store again.
+        drop(store);
+        drop(written);
+    })?;
     Ok(jobs)
 }
 
-fn run(
-    mut outbox: Outbox,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
-    accepted: &mpsc::UnboundedSender<Accepted>,
-) {
-    let mut group = Vec::new();
-    let mut closing = None;
-    while closing.is_none() {
-        let Some(first) = jobs.blocking_recv() else { break };
-        let mut next = Some(first);
-        while let Some(job) = next {
-            match job {
-                Job::Append { chat, id, payload, taken, answer } => {
-                    match outbox.append(chat, id, payload) {
-                        Ok(send) => group.push((send, taken, answer)),
-                        Err(error) => drop(taken.send(Err(send_error(&error)))),
-                    }
-                }
-                Job::Finish(number) => outbox.finish(number),
-                Job::Close(closed) => closing = Some(closed),
-            }
-            next = if group.len() < GROUP_MAX { jobs.try_recv().ok() } else { None };
+fn run(store: &dyn Store, jobs: &Receiver<Job>, written: &UnboundedSender<Written>) {
+    loop {
+        let (mut position, mut changes) = match jobs.recv_timeout(PURGE) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => (0, expired(store)),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while changes.len() < GROUP_MAX
+            && let Ok((later, more)) = jobs.try_recv()
+        {
+            position = later;
+            changes.extend(more);
         }
-        let synced = outbox.sync(!group.is_empty());
-        for (send, taken, answer) in group.drain(..) {
-            match &synced {
-                Ok(()) => {
-                    // Nobody listening means the sender gave up waiting; the send stands.
-                    let _ = accepted.send(Accepted { send, answer: Some(answer) });
-                    let _ = taken.send(Ok(()));
-                }
-                Err(error) => drop(taken.send(Err(send_error(error)))),
-            }
+        if changes.is_empty() {
+            continue;
         }
-    }
-    drop(outbox);
-    if let Some(closed) = closing {
-        let _ = closed.send(());
+        let result = store.write(&changes).map(|()| position).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        });
+        // Nobody listening any more means that the client has ended.
+        if (result.is_err() || position > 0) && written.send(result).is_err() {
+            return;
+        }
     }
 }
 
-fn send_error(error: &OutboxError) -> SendError {
-    match error {
-        OutboxError::Full { sends, bytes } => {
-            SendError::OutboxFull { sends: *sends, bytes: *bytes }
-        }
-        OutboxError::Io { source, .. } => SendError::Disk { cause: source.to_string() },
-        error => SendError::Disk { cause: error.to_string() },
-    }
+fn expired(store: &dyn Store) -> Vec<Change> {
+    // What cannot be read now is looked at again in a minute.
+    rows::expired(store, now_ms()).unwrap_or_default()
 }
 
-/// Sends that share one sync.
-const GROUP_MAX: usize = 256;
+/// By the device's clock, in ms since 1970: to show, and for what the user wished to disappear.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Changes that share one sync.
+const GROUP_MAX: usize = 1_024;
+
+/// How often expired entries are looked for.
+const PURGE: Duration = Duration::from_secs(60);

@@ -1,35 +1,34 @@
-//! Two people talk in two terminals.
+//! A messenger for the terminal.
 //!
 //! ```text
-//! cargo run --example chat -- alice bob
-//! cargo run --example chat -- bob alice
+//! cargo run --example chat -- --user alice
+//! cargo run --example chat -- --user bob --with @alice
 //! ```
 //!
-//! On a terminal the ticks of a line change in place, and what is being typed stays below what comes
-//! in. Piped, every change is a plain line of its own.
+//! Chats with what is unread and who is there, ticks that turn, typing, groups, and what waits to be
+//! sent while there is no broker. Piped, it talks to one chat line by line.
 
+mod app;
 mod arguments;
-mod news;
-mod screen;
-mod terminal;
+mod draw;
+mod input;
+mod plain;
+mod run;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use arguments::{Arguments, DEVICE, USAGE, parse};
-use screen::Screen;
-use std::io::{self, BufRead};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::Duration;
-use tidings_client::{Chat, Client, ConnectOptions, Entry, NotStored, Receipt};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use words::text_of;
+use tidings_client::{Client, ConnectOptions};
 
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             let kept = ConnectOptions::default_data_dir("YOU", DEVICE);
-            println!("{USAGE}\n\nUnsent messages are kept in {} by default.", kept.display());
+            println!("{USAGE}\n\nMessages are kept in {} by default.", kept.display());
             return ExitCode::SUCCESS;
         }
         Err(error) => {
@@ -44,8 +43,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(talk(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match runtime.block_on(chat(arguments)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(unsent) => {
+            eprintln!("chat: {unsent} unsent: they go when you are back");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             let mut text = error.to_string();
             let mut source = error.source();
@@ -59,119 +62,16 @@ fn main() -> ExitCode {
     }
 }
 
-async fn talk(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let client = Client::connect(arguments.options).await?;
-    let chat = client.chat(&format!("@{}", arguments.them))?;
-    let mut screen = Screen::new(arguments.you, arguments.them, arguments.address);
-    if client.unanswered() > 0 {
-        screen.note(&format!("{} unsent from last time", client.unanswered()));
+/// Returns how much is unsent in the end.
+async fn chat(arguments: Arguments) -> Result<usize, Box<dyn std::error::Error>> {
+    let Arguments { you, with, address, options } = arguments;
+    let client = Client::connect(options).await?;
+    if let Some(with) = &with {
+        client.chat(with)?;
     }
-
-    let mut messages = chat.messages();
-    let mut others = client.messages();
-    let mut receipts = client.receipts();
-    let mut presence = client.presence(&screen.them)?;
-    let mut events = client.events();
-    let mut lines = typed_lines();
-    let (answers, mut answered) = mpsc::channel::<(String, Result<u64, NotStored>)>(64);
-    let mut leaving = None;
-    // One for the whole loop: what is pressed while something else is dealt with counts too.
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
-
-    // Once a minute "2 min ago" has become "3 min ago".
-    let mut minute = tokio::time::interval(Duration::from_secs(60));
-    while leaving.is_none() || client.unanswered() > 0 {
-        let patience = leaving.unwrap_or_else(Instant::now);
-        tokio::select! {
-            line = lines.recv(), if leaving.is_none() => match line {
-                Some(line) => send(&chat, &mut screen, &answers, line).await,
-                None => leaving = Some(Instant::now() + PATIENCE),
-            },
-            Some(entry) = messages.next() => show(&chat, &mut screen, &entry),
-            Some(entry) = others.next() => {
-                let text = format!("{} says in {}: {}", entry.from, entry.chat, text_of(&entry));
-                screen.note(&text);
-            }
-            Some((id, result)) = answered.recv() => match result {
-                Ok(seq) => screen.stored(&id, seq),
-                Err(error) => screen.failed(&id, &error.to_string()),
-            },
-            Some(receipt) = receipts.next() => {
-                if let Receipt::User { chat: of, user, delivered, read, .. } = receipt
-                    && of == chat.name() && user == screen.them
-                {
-                    screen.receipt(delivered, read);
-                }
-            }
-            Some(change) = presence.next() => screen.presence(change),
-            Some(event) = events.next() => screen.event(event),
-            _ = minute.tick() => screen.passed_minute(),
-            _ = &mut interrupted => break,
-            // Piped input ended; what is unsent has a moment, then it waits in the outbox.
-            () = tokio::time::sleep_until(patience), if leaving.is_some() => break,
-        }
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        return run::run(client, app::App::new(you, address, with)).await;
     }
-    // The loop leaves as soon as the last send is answered, which may be before it was shown.
-    while let Ok((id, Ok(seq))) = answered.try_recv() {
-        screen.stored(&id, seq);
-    }
-    messages.taken();
-    let unsent = client.unanswered();
-    client.close().await;
-    screen.leave(unsent);
-    Ok(())
+    let with = with.ok_or("through a pipe I talk to one chat: --with @bob says to which")?;
+    plain::talk(client, &with).await
 }
-
-async fn send(
-    chat: &Chat,
-    screen: &mut Screen,
-    answers: &mpsc::Sender<(String, Result<u64, NotStored>)>,
-    line: String,
-) {
-    if line.trim().is_empty() {
-        return screen.erase_typed(&line);
-    }
-    match chat.send(line.clone()).await {
-        Ok(sent) => {
-            let id = sent.id().to_owned();
-            screen.sent(&id, &line);
-            let answers = answers.clone();
-            tokio::spawn(async move {
-                let result = sent.stored().await;
-                // The client ended; the message waits in the outbox, which leave() says.
-                if result != Err(NotStored::Closed) {
-                    let _ = answers.send((id, result)).await;
-                }
-            });
-        }
-        Err(error) => screen.note(&format!("not sent: {error}")),
-    }
-}
-
-fn show(chat: &Chat, screen: &mut Screen, entry: &Entry) {
-    screen.received(entry);
-    if entry.from != screen.you
-        && let Err(error) = chat.mark_read(entry.seq)
-    {
-        screen.note(&format!("not marked as read: {error}"));
-    }
-}
-
-/// Lines from the keyboard or a pipe; the channel closes at Ctrl-D. A thread, because a read from a
-/// terminal cannot be cancelled: it ends with the process.
-fn typed_lines() -> mpsc::Receiver<String> {
-    let (lines, typed) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
-            if lines.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    typed
-}
-
-/// How long what is unsent at the end of the input may take.
-const PATIENCE: Duration = Duration::from_secs(5);

@@ -51,3 +51,37 @@ pub(crate) fn utc_offset_s() -> i64 {
     let Ok(offset) = text.trim().parse::<i64>() else { return 0 };
     (offset / 100 * 60 + offset % 100) * 60
 }
+
+/// Breaks a text into rows of at most so many columns, at spaces where there are any.
+pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut rows = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let width = width_of(word.trim_end());
+        if used > 0 && used + width > columns {
+            rows.push(String::new());
+            used = 0;
+        }
+        for char in word.chars() {
+            let width = width_of(char.encode_utf8(&mut [0; 4]));
+            if used + width > columns {
+                if char == ' ' {
+                    continue;
+                }
+                rows.push(String::new());
+                used = 0;
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push(char);
+            }
+            used += width;
+        }
+    }
+    rows
+}
+
+/// How many columns a text takes.
+pub(crate) fn width_of(text: &str) -> usize {
+    ratatui::text::Line::from(text).width()
+}

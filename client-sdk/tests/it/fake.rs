@@ -1,13 +1,16 @@
 //! A transport whose other end the test holds: nothing happens that the test did not say.
 
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tidings_client::store::{MemoryStore, SledStore, Store};
 use tidings_client::transport::{Happened, Link, Lost, Opened, Outgoing, Transport};
 use tidings_client::{Client, ConnectOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// What the client did to its connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +23,7 @@ pub(crate) enum Said {
 
 type Offer = Result<(FakeLink, Opened), Lost>;
 
-pub(crate) struct FakeTransport(mpsc::UnboundedReceiver<Offer>);
+pub(crate) struct FakeTransport(Mutex<mpsc::UnboundedReceiver<Offer>>);
 
 pub(crate) struct FakeLink {
     said: mpsc::UnboundedSender<Said>,
@@ -40,8 +43,8 @@ fn ended() -> Lost {
 impl Transport for FakeTransport {
     type Link = FakeLink;
 
-    async fn connect(&mut self) -> Offer {
-        match self.0.recv().await {
+    async fn connect(&self, _keep_alive: Duration) -> Offer {
+        match self.0.lock().await.recv().await {
             Some(offer) => offer,
             None => std::future::pending().await,
         }
@@ -77,25 +80,30 @@ pub(crate) struct Broker(mpsc::UnboundedSender<Offer>);
 impl Broker {
     pub(crate) fn new() -> (Self, FakeTransport) {
         let (offers, offered) = mpsc::unbounded_channel();
-        (Self(offers), FakeTransport(offered))
+        (Self(offers), FakeTransport(Mutex::new(offered)))
     }
 
     pub(crate) fn refuse(&self, lost: Lost) {
         self.0.send(Err(lost)).unwrap();
     }
 
-    /// Lets the client in and takes its first subscription.
+    /// Lets the client in for the first time: takes its subscription and says that there is no chat.
     pub(crate) async fn open(&self) -> Connection {
-        self.open_with(Opened { session_present: true, receive_maximum: 64 }).await
+        let mut connection = self.open_again(false).await;
+        let own = "me/json/#".to_owned();
+        assert_eq!(connection.said().await, Said::Subscribe(own.clone(), true));
+        connection.happen(Happened::Subscribed { filter: own, refused: None });
+        connection.no_chats().await;
+        connection
     }
 
-    pub(crate) async fn open_with(&self, opened: Opened) -> Connection {
+    /// Lets the client in, with its session or without.
+    pub(crate) async fn open_again(&self, session_present: bool) -> Connection {
         let (say, said) = mpsc::unbounded_channel();
         let (happen, happens) = mpsc::unbounded_channel();
+        let opened = Opened { session_present, receive_maximum: 64 };
         self.0.send(Ok((FakeLink { said: say, happens }, opened))).unwrap();
-        let mut connection = Connection { said, happen };
-        assert_eq!(connection.said().await, Said::Subscribe("me/json/#".to_owned(), true));
-        connection
+        Connection { said, happen, kept: VecDeque::new() }
     }
 }
 
@@ -103,10 +111,15 @@ impl Broker {
 pub(crate) struct Connection {
     said: mpsc::UnboundedReceiver<Said>,
     happen: mpsc::UnboundedSender<Happened>,
+    /// Said meanwhile, and not taken yet.
+    kept: VecDeque<Said>,
 }
 
 impl Connection {
     pub(crate) async fn said(&mut self) -> Said {
+        if let Some(said) = self.kept.pop_front() {
+            return said;
+        }
         soon(self.said.recv()).await.expect("the client let go of the connection")
     }
 
@@ -117,9 +130,32 @@ impl Connection {
         }
     }
 
+    /// Takes the question where all chats are, and says that there are none.
+    pub(crate) async fn no_chats(&mut self) {
+        let asked = self.published().await;
+        assert_eq!(asked.topic, "me/sync");
+        self.puback(asked.token, 0, &[]);
+        self.answer(&asked, "me/json/-/sync", r#""chats":[]"#).await;
+    }
+
+    /// Answers a question, and waits until the client has acknowledged that.
+    pub(crate) async fn answer(&mut self, asked: &Outgoing, topic: &str, fields: &str) {
+        let json: serde_json::Value = serde_json::from_slice(&asked.payload).unwrap();
+        let json = format!(r#"{{"request":{},{fields}}}"#, json["request"]);
+        self.receive(topic, &json, Some(998));
+        let mut before = VecDeque::new();
+        loop {
+            match self.said().await {
+                Said::Acknowledge(998) => break,
+                said => before.push_back(said),
+            }
+        }
+        self.kept = before;
+    }
+
     /// What was said until now and not taken yet.
     pub(crate) fn already_said(&mut self) -> Vec<Said> {
-        std::iter::from_fn(|| self.said.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.kept.pop_front().or_else(|| self.said.try_recv().ok())).collect()
     }
 
     pub(crate) fn happen(&self, happened: Happened) {
@@ -179,13 +215,25 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // What a test failed with is worth a look.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
 pub(crate) async fn client(dir: &TempDir) -> (Client, Broker) {
+    let store = Arc::new(SledStore::open(&dir.0).unwrap());
+    client_with(dir, store).await
+}
+
+pub(crate) async fn in_memory() -> (Client, Broker) {
+    client_with(&TempDir::new(), Arc::new(MemoryStore::default())).await
+}
+
+pub(crate) async fn client_with(dir: &TempDir, store: Arc<dyn Store>) -> (Client, Broker) {
     let (broker, transport) = Broker::new();
-    (Client::connect_with(transport, dir.options()).await.unwrap(), broker)
+    (Client::connect_with(transport, store, dir.options()).await.unwrap(), broker)
 }
 
 /// A bound on hanging, not a wait: what is awaited happens at once or is a defect.
