@@ -248,7 +248,8 @@ impl Chat {
         read.map(drop).map_err(send_error)
     }
 
-    /// Tells that everything there is was read.
+    /// Tells that everything was read that is on this device: what is still to come, or was never
+    /// [fetched](Self::history), stays unread.
     ///
     /// # Errors
     ///

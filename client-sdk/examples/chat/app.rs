@@ -132,7 +132,8 @@ impl App {
         if let Some(open) = &self.open
             && !self.chats.iter().any(|known| known.chat == *open)
         {
-            let new = Standing { chat: open.clone(), ..Standing::default() };
+            let mut new = Standing::default();
+            new.chat.clone_from(open);
             self.chats.insert(0, new);
         }
     }

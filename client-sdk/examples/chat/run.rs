@@ -36,6 +36,8 @@ enum Said {
     Presence(Presence),
     /// Older messages may have come.
     Older,
+    /// What was missing may have come.
+    Fetched,
 }
 
 impl Messenger {
@@ -54,6 +56,9 @@ impl Messenger {
         let mut minute = tokio::time::interval(Duration::from_secs(60));
         let mut limit = SHOWN;
         self.refresh(limit).await;
+        if let Some(open) = &self.app.open {
+            self.fetch(open);
+        }
         loop {
             self.app.unanswered = self.client.unanswered();
             terminal.draw(|frame| draw(&mut self.app, self.utc_offset_s, frame))?;
@@ -80,6 +85,7 @@ impl Messenger {
                     Said::Presence(presence) => {
                         self.app.presence.insert(presence.user.clone(), presence);
                     }
+                    Said::Fetched => self.refresh(limit).await,
                     Said::Older => {
                         limit += SHOWN;
                         self.refresh(limit).await;
@@ -89,8 +95,9 @@ impl Messenger {
             }
             match action {
                 Some(Action::Quit) => break,
-                Some(Action::Open(_)) => {
+                Some(Action::Open(chat)) => {
                     limit = SHOWN;
+                    self.fetch(&chat);
                     self.refresh(limit).await;
                 }
                 Some(action) => {
@@ -104,6 +111,18 @@ impl Messenger {
         let unsent = self.client.unanswered();
         self.client.close().await;
         Ok(unsent)
+    }
+
+    /// Asks for what a further device of the user was not given.
+    fn fetch(&self, chat: &str) {
+        let (Ok(chat), said) = (self.client.chat(chat), self.said.clone()) else { return };
+        tokio::spawn(async move {
+            let told = match chat.history(None, SHOWN).await {
+                Ok(_) => Said::Fetched,
+                Err(error) => Said::Note(error.to_string()),
+            };
+            let _ = said.send(told).await;
+        });
     }
 
     /// What is shown is what the client knows now; and what is shown is read.
@@ -163,7 +182,11 @@ impl Messenger {
                 drop(client.chat(&chat)?.react(seq, &reaction).await?);
             }
             Action::Delete { chat, seq, for_everyone } => {
-                drop(client.chat(&chat)?.delete(seq, for_everyone).await?);
+                let chat = client.chat(&chat)?;
+                drop(match for_everyone {
+                    true => chat.delete_for_everyone(seq).await?,
+                    false => chat.delete_for_me(seq).await?,
+                });
             }
             Action::Create { group, users } => {
                 let users = names(&users);

@@ -10,7 +10,11 @@ use tidings_client::{Standing, State, Typing};
 
 fn app() -> App {
     let mut app = App::new("alice".into(), "127.0.0.1:1883".into(), None);
-    let chat = |name: &str, unread| Standing { chat: name.into(), unread, ..Standing::default() };
+    let chat = |name: &str, unread| {
+        let mut chat = Standing::default();
+        (chat.chat, chat.unread) = (name.into(), unread);
+        chat
+    };
     app.set_chats(vec![chat("@bob", 2), chat("climbing", 0)]);
     app
 }

@@ -98,6 +98,12 @@ impl Chat {
         if self.floor == 0 { 0 } else { self.known.end_of_run(self.floor) }
     }
 
+    /// Up to where this device has what it is to have. What it has not heard it cannot have read: to
+    /// the broker that would be as good as delivered, and go.
+    pub(super) fn here(&self) -> u64 {
+        if self.floor == 0 { self.known.last() } else { self.in_order() }
+    }
+
     /// What is to be asked for.
     pub(super) fn missing(&self) -> Option<(u64, u64)> {
         if self.floor == 0 || self.asked {

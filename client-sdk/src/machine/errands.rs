@@ -38,7 +38,7 @@ impl Machine {
             (Command::Read { chat, seq }, None) => {
                 let name = self.named(chat);
                 if let Some(chat) = self.chats.get_mut(&name)
-                    && chat.handle_read(seq)
+                    && chat.handle_read(seq.min(chat.here()))
                 {
                     self.reads_due.insert(name.clone());
                     self.dirty.insert(name);

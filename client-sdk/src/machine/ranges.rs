@@ -59,6 +59,11 @@ impl Ranges {
         }
     }
 
+    /// The highest; 0 where there is none.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.last().map_or(0, |(_, to)| *to)
+    }
+
     /// How many there are from `from` to `to`, both included.
     pub(crate) fn count(&self, from: u64, to: u64) -> u64 {
         let within = |(begin, end): &(u64, u64)| {

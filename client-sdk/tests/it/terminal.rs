@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -116,17 +116,29 @@ impl Drop for Terminal {
     }
 }
 
-/// The program. `cargo test` builds it beside the tests; where only these are built, it is made now.
+/// The program. `cargo test` builds it beside the tests; where only these were built, it is made now.
 fn example() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
     let program = folder.join("chat");
-    if !program.exists() {
+    let made = program.metadata().and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let crate_of = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if newest(&crate_of.join("examples/chat")).max(newest(&crate_of.join("src"))) > made {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "tidings-client", "--example", "chat"]);
         assert!(cargo.status().unwrap().success());
     }
     program
+}
+
+/// When a file of a folder was last changed.
+fn newest(folder: &Path) -> SystemTime {
+    let of = |entry: std::fs::DirEntry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => path.metadata().unwrap().modified().unwrap(),
+    };
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| of(entry.unwrap())).max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn broker(address: &str) -> Broker {
